@@ -1,0 +1,165 @@
+//! The store: an ordered map with a version a key. Same commands in the same order, same answers, on every node.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use super::command::{Command, Condition, Outcome, Versioned};
+use crate::defaults::MAX_LIST_BYTES;
+
+/// Keys in order, each with its value and version.
+#[derive(Clone, Debug, Default)]
+pub struct Store {
+    map: BTreeMap<Bytes, Versioned>,
+    /// How often the store has changed; the version of the latest change.
+    version: u64,
+}
+
+/// One page of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Keys in order.
+    pub items: Vec<(Bytes, Versioned)>,
+    /// Whether keys follow that are not on this page.
+    pub more: bool,
+}
+
+impl Store {
+    /// Carries out a command.
+    pub fn apply(&mut self, command: Command) -> Outcome {
+        let (key, condition) = match &command {
+            Command::Set { key, condition, .. } | Command::Delete { key, condition } => (key, condition),
+        };
+        let current = self.map.get(key);
+        let holds = match (condition, current) {
+            (None, _) | (Some(Condition::Absent), None) => true,
+            (Some(Condition::Value(value)), Some(current)) => current.value == *value,
+            (Some(Condition::Version(version)), Some(current)) => current.version == *version,
+            (Some(Condition::Absent), Some(_)) | (Some(Condition::Value(_) | Condition::Version(_)), None) => false,
+        };
+        if !holds {
+            return Outcome::ConditionFailed { current: current.cloned() };
+        }
+        match command {
+            Command::Set { key, value, .. } => {
+                self.version += 1;
+                self.map.insert(key, Versioned { value, version: self.version });
+                Outcome::Set { version: self.version }
+            }
+            Command::Delete { key, .. } => {
+                let existed = self.map.remove(&key).is_some();
+                self.version += u64::from(existed);
+                Outcome::Deleted { existed }
+            }
+        }
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &[u8]) -> Option<&Versioned> {
+        self.map.get(key)
+    }
+
+    /// Keys that begin with `prefix` and come after `after`, at most `limit` of them and about
+    /// [`MAX_LIST_BYTES`] bytes.
+    pub fn list(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Page {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            Some(_) | None => Bound::Included(prefix),
+        };
+        let mut rest = self.map.range::<[u8], _>((from, Bound::Unbounded)).take_while(|(key, _)| key.starts_with(prefix));
+        let mut items = Vec::new();
+        let mut bytes = 0;
+        while items.len() < limit && bytes < MAX_LIST_BYTES {
+            let Some((key, versioned)) = rest.next() else { return Page { items, more: false } };
+            bytes += key.len() + versioned.value.len();
+            items.push((key.clone(), versioned.clone()));
+        }
+        Page { items, more: rest.next().is_some() }
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// The version of the latest change.
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(key: &str, value: &str, condition: Option<Condition>) -> Command {
+        Command::Set { key: Bytes::from(key.to_owned()), value: Bytes::from(value.to_owned()), condition }
+    }
+
+    fn delete(key: &str) -> Command {
+        Command::Delete { key: Bytes::from(key.to_owned()), condition: None }
+    }
+
+    fn keys(page: &Page) -> Vec<&str> {
+        page.items.iter().map(|(key, _)| std::str::from_utf8(key).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_version_is_never_used_twice_even_when_a_key_comes_back() {
+        let mut store = Store::default();
+        assert_eq!(store.apply(set("a", "1", None)), Outcome::Set { version: 1 });
+        assert_eq!(store.apply(delete("a")), Outcome::Deleted { existed: true });
+        assert_eq!(store.apply(delete("a")), Outcome::Deleted { existed: false });
+        assert_eq!(store.apply(set("a", "1", None)), Outcome::Set { version: 3 });
+        let stale = store.apply(set("a", "2", Some(Condition::Version(1))));
+        let current = Some(Versioned { value: Bytes::from("1"), version: 3 });
+        assert_eq!(stale, Outcome::ConditionFailed { current });
+    }
+
+    #[test]
+    fn a_failed_condition_changes_nothing() {
+        let mut store = Store::default();
+        let absent = Outcome::ConditionFailed { current: None };
+        assert_eq!(store.apply(set("a", "1", Some(Condition::Value(Bytes::from("0"))))), absent);
+        assert_eq!(store.apply(set("a", "1", Some(Condition::Version(1)))), absent);
+        assert_eq!(store.apply(set("a", "1", Some(Condition::Absent))), Outcome::Set { version: 1 });
+        let taken = Outcome::ConditionFailed { current: store.get(b"a").cloned() };
+        assert_eq!(store.apply(set("a", "2", Some(Condition::Absent))), taken);
+        assert_eq!((store.version(), store.len()), (1, 1));
+        assert_eq!(store.apply(set("a", "2", Some(Condition::Value(Bytes::from("1"))))), Outcome::Set { version: 2 });
+    }
+
+    #[test]
+    fn pages_of_a_listing_join_without_gap_or_repetition() {
+        let mut store = Store::default();
+        for key in ["a", "b/1", "b/2", "b/3", "b0", "c"] {
+            store.apply(set(key, "x", None));
+        }
+        let first = store.list(b"b/", None, 2);
+        assert_eq!((keys(&first), first.more), (vec!["b/1", "b/2"], true));
+        let second = store.list(b"b/", Some(b"b/2"), 2);
+        assert_eq!((keys(&second), second.more), (vec!["b/3"], false));
+        let exact = store.list(b"b/", None, 3);
+        assert_eq!((keys(&exact).len(), exact.more), (3, false));
+        assert_eq!(keys(&store.list(b"", Some(b"b/3"), 9)), ["b0", "c"]);
+        assert_eq!(keys(&store.list(b"b/", Some(b"a"), 9)), ["b/1", "b/2", "b/3"]);
+        assert_eq!(keys(&store.list(b"", Some(b"b/15"), 1)), ["b/2"], "after need not be a key");
+    }
+
+    #[test]
+    fn a_page_of_large_values_ends_early_and_says_that_more_follows() {
+        let mut store = Store::default();
+        let value = Bytes::from(vec![b'x'; 1 << 20]);
+        for number in 0..8 {
+            store.apply(Command::Set { key: Bytes::from(format!("k{number}")), value: value.clone(), condition: None });
+        }
+        let page = store.list(b"", None, 100);
+        assert_eq!((page.items.len(), page.more), (4, true));
+    }
+}

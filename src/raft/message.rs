@@ -1,0 +1,185 @@
+//! What nodes say to each other (Raft, Figure 2), what they are asked and what they answer.
+
+use super::types::{Entry, Index, NodeId, Position, Term};
+
+/// A message: the sender's term (for a pre-vote request and its grant, the term asked for) and what it says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Message {
+    /// The term.
+    pub term: Term,
+    /// The rest.
+    pub body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Body {
+    /// Asks for a vote (Raft, Figure 2, RequestVote RPC).
+    RequestVote {
+        /// A vote, or whether one would be given.
+        ballot: Ballot,
+        /// The candidate's last entry.
+        last: Position,
+    },
+    /// Answers [`Body::RequestVote`].
+    Vote {
+        /// The kind that was asked for.
+        ballot: Ballot,
+        /// Yes or no.
+        granted: bool,
+    },
+    /// Replicates entries; without entries, a heartbeat (Raft, Figure 2, AppendEntries RPC).
+    Append(Append),
+    /// Answers [`Body::Append`].
+    Appended {
+        /// The round of the append that is answered.
+        round: Round,
+        /// Whether the logs match now.
+        outcome: AppendOutcome,
+    },
+    /// A follower asks for a read index on behalf of its readers (thesis §6.4).
+    ReadIndex {
+        /// The follower's name for this question.
+        question: u64,
+    },
+    /// Answers [`Body::ReadIndex`].
+    ReadIndexIs {
+        /// The question answered.
+        question: u64,
+        /// A read that sees the entries up to here is linearizable.
+        index: Index,
+    },
+}
+
+/// A pre-vote asks whether an election could be won, and changes nothing (thesis §9.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ballot {
+    /// Whether one would be given.
+    PreVote,
+    /// A vote.
+    Vote,
+}
+
+/// Entries, and the leader's heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Append {
+    /// The entry just before the first of `entries`.
+    pub prev: Position,
+    /// Consecutive entries after `prev`.
+    pub entries: Vec<Entry>,
+    /// The leader's commit index.
+    pub commit: Index,
+    /// The latest round of reads the leader wants confirmed.
+    pub round: Round,
+}
+
+/// Counts the times a leader asked its followers whether it still leads, in its term (thesis §6.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Round(pub u64);
+
+/// Whether an append found its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AppendOutcome {
+    /// The follower's log equals the leader's up to here.
+    Matched(Index),
+    /// The follower has no entry at `prev`, or another one.
+    Conflict {
+        /// The `prev` that was refused.
+        prev: Position,
+        /// Where the leader may try next: the first entry of the follower's term at `prev`, or the end
+        /// of a log that is too short (Raft §5.3, the optimisation at its end).
+        first: Index,
+        /// The follower's term at `prev`, unless its log is too short.
+        term: Option<Term>,
+    },
+}
+
+/// The application's name for what it asked: each is answered by an event that repeats it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What the application asks.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Replicate a command. Answered by [`Event::Proposed`] or [`Event::Dropped`].
+    Propose {
+        /// Its name.
+        ticket: Ticket,
+        /// The command.
+        command: bytes::Bytes,
+    },
+    /// A point at which a read is linearizable. Answered by [`Event::ReadReady`] or [`Event::Dropped`].
+    Read {
+        /// Its name.
+        ticket: Ticket,
+    },
+}
+
+/// What the application is told.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// These entries are committed: apply them, in order. Every entry is told once between two starts.
+    Committed(Vec<Entry>),
+    /// The command has this place in the log of the leader, who is this node. It is committed when an entry
+    /// with this very position is, and lost when another one is at its index.
+    Proposed {
+        /// Its name.
+        ticket: Ticket,
+        /// Its place.
+        position: Position,
+    },
+    /// A read of what has been applied by now is linearizable.
+    ReadReady {
+        /// The reads that may go.
+        tickets: Vec<Ticket>,
+    },
+    /// Not done, and it will not be: there is no leader, or no longer the same one. To ask again is safe.
+    Dropped {
+        /// What is given up.
+        tickets: Vec<Ticket>,
+    },
+    /// The role, the term or the known leader changed.
+    RoleChanged {
+        /// The role now.
+        role: RoleName,
+        /// The term now.
+        term: Term,
+        /// The leader, when it is known.
+        leader: Option<NodeId>,
+    },
+}
+
+/// A role without its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RoleName {
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks whether it could be elected.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+impl RoleName {
+    /// The name in lower case; both kinds of candidate are one.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Follower => "follower",
+            Self::PreCandidate | Self::Candidate => "candidate",
+            Self::Leader => "leader",
+        }
+    }
+}
+
+/// The machine's timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Timer {
+    /// A follower or candidate heard of no leader for this long (Raft §5.2).
+    Election,
+    /// A leader's next heartbeat, and its count of whom it heard.
+    Heartbeat,
+    /// Everything queued has been stepped: what was gathered goes out as one batch.
+    Flush,
+}

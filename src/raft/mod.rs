@@ -1,0 +1,364 @@
+//! Raft, as a pure state machine.
+//!
+//! Sources, cited at each rule: *Raft* is Ongaro and Ousterhout, "In Search of an Understandable Consensus
+//! Algorithm" (extended version, 2014); *thesis* is Ongaro, "Consensus: Bridging Theory and Practice" (2014).
+//!
+//! The tour, in reading order:
+//!
+//! | Figure 2 | here |
+//! |---|---|
+//! | state: `currentTerm`, `votedFor`, `log[]` | [`record`], [`log`], folded by [`Raft::recover`] |
+//! | state: `commitIndex`, `nextIndex[]`, `matchIndex[]` | [`Raft`], [`progress`] |
+//! | AppendEntries RPC; rules for leaders | [`replication`](self) |
+//! | RequestVote RPC; rules for followers and candidates | [`election`](self) |
+//! | rules for all servers: terms | [`Raft::step`] |
+//! | (thesis §6.4) reads without writing the log | [`read_index`](self) |
+//!
+//! Beyond Figure 2: pre-vote (thesis §9.6), check-quorum (thesis §6.2), vote stickiness (thesis §4.2.3), conflict
+//! back-off by term (Raft §5.3), pipelined appends with a window (thesis §10.2.1), a leader's disk written in
+//! parallel with its followers' (thesis §10.2.1).
+//!
+//! Not here yet, each with a place kept for it: snapshots and compaction ([`log::Log::first_index`] is where the
+//! log will begin), membership change ([`Config::members`] is read nowhere else than through the machine),
+//! leadership transfer (a vote that overrides stickiness).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::protocol::{Effects, Input, Protocol, Time};
+
+mod election;
+pub mod invariants;
+pub mod log;
+mod message;
+pub mod progress;
+mod read_index;
+pub mod record;
+mod replication;
+#[cfg(test)]
+mod tests;
+mod types;
+
+pub use message::{Append, AppendOutcome, Ballot, Body, Command, Event, Message, RoleName, Round, Ticket, Timer};
+pub use record::{HardState, Record};
+pub use types::{Entry, Index, InvalidNodeId, NodeId, Payload, Position, Term};
+
+use log::Log;
+use progress::Progress;
+use read_index::{FollowerReads, LeaderReads};
+
+/// What a node is told once, at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub id: NodeId,
+    /// All voters, this node included.
+    pub members: BTreeSet<NodeId>,
+    /// A follower that hears of no leader for a time drawn from here seeks election (Raft §5.2).
+    pub election_timeout: RangeInclusive<Duration>,
+    /// How often a leader speaks when it has nothing to say.
+    pub heartbeat: Duration,
+    /// Ask first whether an election could be won (thesis §9.6).
+    pub pre_vote: bool,
+    /// A leader that hears from no majority steps down (thesis §6.2), and nobody votes while he hears a leader
+    /// (thesis §4.2.3): the second is only safe for availability with the first.
+    pub check_quorum: bool,
+    /// Bytes of payload after which an append is full; one entry always fits.
+    pub max_append_bytes: usize,
+    /// Appends a follower may have unanswered.
+    pub append_window: usize,
+}
+
+/// A configuration that cannot work.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// This node is not among the voters.
+    #[error("node {0} is not among the members of its own cluster")]
+    NotAMember(NodeId),
+    /// Followers would time out between two heartbeats.
+    #[error(
+        "the heartbeat ({heartbeat:?}) must be at most half of the shortest election timeout ({election:?}), and above zero: \
+         raise --election-timeout or lower --heartbeat"
+    )]
+    HeartbeatTooSlow {
+        /// The heartbeat.
+        heartbeat: Duration,
+        /// The lower end of the election timeout.
+        election: Duration,
+    },
+    /// Without spread, candidates collide for ever.
+    #[error("the election timeout must be a range, such as 150ms..300ms, so that candidates do not collide: {0:?} is none")]
+    NoSpread(RangeInclusive<Duration>),
+}
+
+impl Config {
+    /// The usual configuration of a member of a cluster.
+    pub fn new(id: NodeId, members: impl IntoIterator<Item = NodeId>) -> Self {
+        Self {
+            id,
+            members: members.into_iter().collect(),
+            election_timeout: crate::defaults::ELECTION_TIMEOUT,
+            heartbeat: crate::defaults::HEARTBEAT,
+            pre_vote: true,
+            check_quorum: true,
+            max_append_bytes: crate::defaults::MAX_APPEND_BYTES,
+            append_window: crate::defaults::APPEND_WINDOW,
+        }
+    }
+
+    /// Refuses what cannot work.
+    ///
+    /// # Errors
+    /// Says which setting is wrong and how to mend it.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if !self.members.contains(&self.id) {
+            return Err(ConfigError::NotAMember(self.id));
+        }
+        let shortest = *self.election_timeout.start();
+        if self.heartbeat.is_zero() || self.heartbeat * 2 > shortest {
+            return Err(ConfigError::HeartbeatTooSlow { heartbeat: self.heartbeat, election: shortest });
+        }
+        if *self.election_timeout.end() <= shortest {
+            return Err(ConfigError::NoSpread(self.election_timeout.clone()));
+        }
+        Ok(())
+    }
+
+    fn peers(&self) -> impl Iterator<Item = NodeId> {
+        self.members.iter().copied().filter(|id| *id != self.id)
+    }
+}
+
+/// One Raft node.
+#[derive(Clone, Debug)]
+pub struct Raft {
+    config: Config,
+    hard_state: HardState,
+    log: Log,
+    commit_index: Index,
+    role: Role,
+    counters: Counters,
+}
+
+/// A role with the data that only it has.
+#[derive(Clone, Debug)]
+enum Role {
+    Follower(Follower),
+    PreCandidate { granted: BTreeSet<NodeId> },
+    Candidate { granted: BTreeSet<NodeId> },
+    Leader(Leader),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Follower {
+    /// The leader of the current term and when it was last heard.
+    leader: Option<(NodeId, Time)>,
+    reads: FollowerReads,
+}
+
+#[derive(Clone, Debug)]
+struct Leader {
+    progress: BTreeMap<NodeId, Progress>,
+    /// The first entry of its term: once it is committed, the commit index is known to be right (Raft §8).
+    first_of_term: Index,
+    /// Proposals gathered for the next batch; they have no place in the log yet.
+    proposals: Vec<(Ticket, bytes::Bytes)>,
+    reads: LeaderReads,
+}
+
+/// What happened since the start, for operators.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Elections started by this node (pre-votes not counted).
+    pub elections: u64,
+    /// Messages dropped because they came from a stranger or broke a rule.
+    pub bad_messages: u64,
+}
+
+impl Raft {
+    /// A node as it was when the last of `records` became durable: a fold over them, oldest first.
+    ///
+    /// # Errors
+    /// Those of [`Config::validate`].
+    pub fn recover(config: Config, records: impl IntoIterator<Item = Record>) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let mut hard_state = HardState::default();
+        let mut log = Log::default();
+        for record in records {
+            match record {
+                Record::HardState(newer) => hard_state = newer,
+                Record::Append(entries) => {
+                    if let Some(first) = entries.first() {
+                        log.truncate_from(first.position.index);
+                    }
+                    entries.into_iter().for_each(|entry| log.push(entry));
+                }
+            }
+        }
+        let role = Role::Follower(Follower::default());
+        Ok(Self { config, hard_state, log, commit_index: Index(0), role, counters: Counters::default() })
+    }
+
+    /// What it was configured with.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its term and vote.
+    pub const fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    /// Its log.
+    pub const fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The last entry known to be committed; every committed entry has been told ([`Event::Committed`]).
+    pub const fn commit_index(&self) -> Index {
+        self.commit_index
+    }
+
+    /// Its role.
+    pub const fn role(&self) -> RoleName {
+        match self.role {
+            Role::Follower(_) => RoleName::Follower,
+            Role::PreCandidate { .. } => RoleName::PreCandidate,
+            Role::Candidate { .. } => RoleName::Candidate,
+            Role::Leader(_) => RoleName::Leader,
+        }
+    }
+
+    /// The leader of its term, when it knows one.
+    pub fn leader(&self) -> Option<NodeId> {
+        match &self.role {
+            Role::Follower(follower) => follower.leader.map(|(leader, _)| leader),
+            Role::PreCandidate { .. } | Role::Candidate { .. } => None,
+            Role::Leader(_) => Some(self.config.id),
+        }
+    }
+
+    /// What it knows of its followers, when it leads.
+    pub const fn progress(&self) -> Option<&BTreeMap<NodeId, Progress>> {
+        match &self.role {
+            Role::Leader(leader) => Some(&leader.progress),
+            Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. } => None,
+        }
+    }
+
+    /// What happened since the start.
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    const fn term(&self) -> Term {
+        self.hard_state.current_term
+    }
+
+    /// Sends `body` in the current term.
+    fn send(&self, to: NodeId, body: Body, out: &mut Effects<Self>) {
+        out.send(to, Message { term: self.term(), body });
+    }
+
+    /// A message that no correct peer sends: dropped and counted.
+    const fn bad_message(&mut self) {
+        self.counters.bad_messages += 1;
+    }
+
+    fn receive(&mut self, now: Time, from: NodeId, message: Message, out: &mut Effects<Self>) {
+        if from == self.config.id || !self.config.members.contains(&from) {
+            return self.bad_message();
+        }
+        let Message { term, body } = message;
+        let is_prevote = matches!(body, Body::RequestVote { ballot: Ballot::PreVote, .. });
+        let is_prevote_grant = matches!(body, Body::Vote { ballot: Ballot::PreVote, granted: true });
+
+        if matches!(body, Body::RequestVote { .. }) && self.hears_a_leader(now) {
+            // Not even its term counts, lest a node that was cut off disrupt the others (thesis §4.2.3).
+            return;
+        }
+        if term > self.term() && !is_prevote && !is_prevote_grant {
+            // A newer term turns every role into a follower (Raft, Figure 2, all servers).
+            self.become_follower(term, None, out);
+        }
+        if term < self.term() {
+            return self.answer_old_term(from, &body, out);
+        }
+        match body {
+            Body::RequestVote { ballot, last } => self.on_request_vote(from, term, ballot, last, out),
+            Body::Vote { ballot, granted } => self.on_vote(now, from, term, ballot, granted, out),
+            Body::Append(append) => self.on_append(now, from, append, out),
+            Body::Appended { round, outcome } => self.on_appended(now, from, round, outcome, out),
+            Body::ReadIndex { question } => self.on_read_index(from, question, out),
+            Body::ReadIndexIs { question, index } => self.on_read_index_is(question, index, out),
+        }
+    }
+
+    /// Whoever asks in an old term is told the new one, so that a stale leader or candidate stands down (Raft
+    /// §5.1). Answers from an old term are of no use.
+    fn answer_old_term(&self, from: NodeId, body: &Body, out: &mut Effects<Self>) {
+        match body {
+            Body::RequestVote { ballot, .. } => {
+                self.send(from, Body::Vote { ballot: *ballot, granted: false }, out);
+            }
+            Body::Append(append) => {
+                let outcome = self.conflict_at(append.prev);
+                self.send(from, Body::Appended { round: Round::default(), outcome }, out);
+            }
+            Body::Vote { .. } | Body::Appended { .. } | Body::ReadIndex { .. } | Body::ReadIndexIs { .. } => {}
+        }
+    }
+
+    /// Moves the commit index and tells what is committed now.
+    fn commit_through(&mut self, index: Index, out: &mut Effects<Self>) {
+        if index > self.commit_index {
+            out.emit(Event::Committed(self.log.between(self.commit_index, index)));
+            self.commit_index = index;
+        }
+    }
+
+    /// What was gathered goes out as one batch.
+    fn flush(&mut self, now: Time, out: &mut Effects<Self>) {
+        match &self.role {
+            Role::Leader(_) => self.replicate_batch(out),
+            Role::Follower(_) => self.ask_read_index(now, out),
+            Role::PreCandidate { .. } | Role::Candidate { .. } => {}
+        }
+    }
+}
+
+/// Runs [`Timer::Flush`] as soon as everything queued has been stepped.
+fn flush_soon(out: &mut Effects<Raft>) {
+    out.set_timer(Timer::Flush, Duration::ZERO..=Duration::ZERO);
+}
+
+impl Protocol for Raft {
+    type Peer = NodeId;
+    type Message = Message;
+    type Command = Command;
+    type Timer = Timer;
+    type Record = Record;
+    type Event = Event;
+
+    fn step(&mut self, now: Time, input: Input<Self>, out: &mut Effects<Self>) {
+        let before = (self.role(), self.term(), self.leader());
+        match input {
+            Input::Started => self.start(now, out),
+            Input::Received { from, message } => self.receive(now, from, message, out),
+            Input::Elapsed(Timer::Election) => self.on_election_timeout(now, out),
+            Input::Elapsed(Timer::Heartbeat) => self.on_heartbeat(now, out),
+            Input::Elapsed(Timer::Flush) => self.flush(now, out),
+            Input::Requested(Command::Propose { ticket, command }) => self.propose(ticket, command, out),
+            Input::Requested(Command::Read { ticket }) => self.read(ticket, out),
+        }
+        let after = (self.role(), self.term(), self.leader());
+        if before != after {
+            let (role, term, leader) = after;
+            out.emit(Event::RoleChanged { role, term, leader });
+        }
+        invariants::check_local(self);
+    }
+}

@@ -1,0 +1,146 @@
+//! What a leader knows of one follower, and the arithmetic of majorities.
+
+use std::collections::VecDeque;
+
+use super::message::Round;
+use super::types::{Index, Position};
+use crate::protocol::Time;
+
+/// A follower as its leader sees it (Raft, Figure 2, "Volatile state on leaders").
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// The next entry to send.
+    pub next_index: Index,
+    /// The follower's log is known to equal the leader's up to here.
+    pub match_index: Index,
+    /// How entries travel.
+    pub flow: Flow,
+    /// The latest round it has answered.
+    pub round: Round,
+    /// When it last answered.
+    pub heard: Time,
+}
+
+/// How entries travel to a follower (after etcd-io/raft's probe and replicate states).
+#[derive(Clone, Debug)]
+pub enum Flow {
+    /// Where the logs agree is not known: one append at a time, until one matches.
+    Probe {
+        /// An append is on its way; a heartbeat tries again, in case it was lost.
+        awaiting: bool,
+    },
+    /// The logs agree: appends follow each other without waiting, up to a window.
+    Replicate {
+        /// The last index of each append that is not answered yet.
+        in_flight: VecDeque<Index>,
+    },
+}
+
+impl Progress {
+    /// A new leader knows nothing, and begins at its own end (Raft §5.3).
+    pub const fn new(last: Position, now: Time) -> Self {
+        Self {
+            next_index: last.index.next(),
+            match_index: Index(0),
+            flow: Flow::Probe { awaiting: false },
+            round: Round(0),
+            heard: now,
+        }
+    }
+
+    /// Whether another append with entries may be sent, with at most `window` unanswered.
+    pub fn may_send(&self, window: usize) -> bool {
+        match &self.flow {
+            Flow::Probe { awaiting } => !awaiting,
+            Flow::Replicate { in_flight } => in_flight.len() < window,
+        }
+    }
+
+    /// An append that ends at `last` has been sent.
+    pub fn sent(&mut self, last: Index) {
+        match &mut self.flow {
+            Flow::Probe { awaiting } => *awaiting = true,
+            Flow::Replicate { in_flight } => {
+                in_flight.push_back(last);
+                self.next_index = last.next();
+            }
+        }
+    }
+
+    /// The follower matches up to `index`. True when that is news.
+    pub fn matched(&mut self, index: Index) -> bool {
+        let news = index > self.match_index;
+        self.match_index = self.match_index.max(index);
+        self.next_index = self.next_index.max(index.next());
+        match &mut self.flow {
+            Flow::Probe { .. } => {
+                self.next_index = self.match_index.next();
+                self.flow = Flow::Replicate { in_flight: VecDeque::new() };
+            }
+            Flow::Replicate { in_flight } => {
+                while in_flight.front().is_some_and(|last| *last <= index) {
+                    in_flight.pop_front();
+                }
+            }
+        }
+        news
+    }
+
+    /// The follower refused an append after `prev`; `retry` is where to try next. False for an answer that is
+    /// out of date.
+    pub fn refused(&mut self, prev: Index, retry: Index) -> bool {
+        let current = match &self.flow {
+            Flow::Probe { .. } => prev == self.next_index.prev(),
+            Flow::Replicate { .. } => prev > self.match_index,
+        };
+        if current {
+            self.next_index = retry.min(prev).max(self.match_index.next());
+            self.flow = Flow::Probe { awaiting: false };
+        }
+        current
+    }
+}
+
+/// How many of `members` are a majority.
+pub const fn majority(members: usize) -> usize {
+    members / 2 + 1
+}
+
+/// The largest value that a majority has reached, given the value each member has reached.
+pub fn reached_by_majority<T: Copy + Ord>(reached: impl IntoIterator<Item = T>) -> Option<T> {
+    let mut reached: Vec<T> = reached.into_iter().collect();
+    reached.sort_unstable();
+    let behind = reached.len().checked_sub(majority(reached.len()))?;
+    reached.get(behind).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_majority_is_more_than_half() {
+        assert_eq!([1, 2, 3, 4, 5, 6, 7].map(majority), [1, 2, 2, 3, 3, 4, 4]);
+    }
+
+    #[test]
+    fn reached_by_majority_is_the_largest_value_that_enough_members_have() {
+        assert_eq!(reached_by_majority(Vec::<u64>::new()), None);
+        assert_eq!(reached_by_majority([7]), Some(7));
+        assert_eq!(reached_by_majority([9, 1]), Some(1));
+        assert_eq!(reached_by_majority([1, 9, 5]), Some(5));
+        assert_eq!(reached_by_majority([4, 3, 2, 1]), Some(2));
+        assert_eq!(reached_by_majority([5, 5, 1, 1, 9]), Some(5));
+    }
+
+    #[test]
+    fn an_old_refusal_does_not_move_a_follower_that_has_matched_since() {
+        let mut progress = Progress::new(Position { term: super::super::Term(1), index: Index(10) }, Time::ZERO);
+        assert!(progress.refused(Index(10), Index(4)));
+        assert_eq!(progress.next_index, Index(4));
+        assert!(!progress.refused(Index(10), Index(2)), "answers an append that has been retried");
+        assert!(progress.matched(Index(6)));
+        assert!(!progress.refused(Index(5), Index(1)));
+        assert_eq!((progress.match_index, progress.next_index), (Index(6), Index(7)));
+    }
+}

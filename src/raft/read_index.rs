@@ -1,0 +1,180 @@
+//! Linearizable reads without writing the log (thesis §6.4): ReadIndex, on the leader and on followers.
+//!
+//! The leader notes its commit index, asks its followers whether it still leads, and once a majority has answered
+//! that round, a read of everything up to that index is linearizable. One round serves all reads that wait. A
+//! follower asks the leader for the index and serves the read itself as soon as it has committed that far.
+
+use std::collections::VecDeque;
+
+use super::progress::reached_by_majority;
+use super::types::{Index, NodeId};
+use super::{Body, Event, Raft, Role, Round, Ticket, flush_soon};
+use crate::protocol::{Effects, Time};
+
+/// Reads at a leader.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LeaderReads {
+    round: Round,
+    /// Not yet in a round.
+    gathered: Vec<Reader>,
+    /// Rounds not yet confirmed, oldest first, each with the commit index when it began.
+    rounds: VecDeque<(Round, Index, Vec<Reader>)>,
+}
+
+/// Whom a read index is for.
+#[derive(Clone, Copy, Debug)]
+enum Reader {
+    Local(Ticket),
+    Follower { node: NodeId, question: u64 },
+}
+
+impl LeaderReads {
+    /// The latest round.
+    pub(super) const fn round(&self) -> Round {
+        self.round
+    }
+
+    /// Gives up every read; followers find out by themselves.
+    pub(super) fn take_local(&mut self) -> Vec<Ticket> {
+        let waiting = self.rounds.drain(..).flat_map(|(_, _, readers)| readers).chain(self.gathered.drain(..));
+        waiting
+            .filter_map(|reader| match reader {
+                Reader::Local(ticket) => Some(ticket),
+                Reader::Follower { .. } => None,
+            })
+            .collect()
+    }
+}
+
+/// Reads at a follower.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FollowerReads {
+    next_question: u64,
+    /// Not yet asked for.
+    gathered: Vec<Ticket>,
+    /// Asked for, oldest first.
+    asked: VecDeque<Asked>,
+    /// Answered with this index, which has not been committed here yet.
+    behind: Vec<(Index, Vec<Ticket>)>,
+}
+
+#[derive(Clone, Debug)]
+struct Asked {
+    question: u64,
+    at: Time,
+    tickets: Vec<Ticket>,
+}
+
+impl FollowerReads {
+    /// Gives up every read.
+    pub(super) fn take_all(&mut self) -> Vec<Ticket> {
+        let asked = self.asked.drain(..).flat_map(|asked| asked.tickets);
+        let behind = self.behind.drain(..).flat_map(|(_, tickets)| tickets);
+        self.gathered.drain(..).chain(asked).chain(behind).collect()
+    }
+}
+
+impl Raft {
+    /// Gathers a read for the next round.
+    pub(super) fn read(&mut self, ticket: Ticket, out: &mut Effects<Self>) {
+        match &mut self.role {
+            Role::Leader(leader) => leader.reads.gathered.push(Reader::Local(ticket)),
+            Role::Follower(follower) if follower.leader.is_some() => follower.reads.gathered.push(ticket),
+            Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. } => {
+                return out.emit(Event::Dropped { tickets: vec![ticket] });
+            }
+        }
+        flush_soon(out);
+    }
+
+    /// A follower wants a read index.
+    pub(super) fn on_read_index(&mut self, from: NodeId, question: u64, out: &mut Effects<Self>) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.reads.gathered.push(Reader::Follower { node: from, question });
+            flush_soon(out);
+        }
+    }
+
+    /// Puts all gathered reads into a new round. False when there is none, or when no entry of this term is
+    /// committed yet: until then a new leader does not know what is committed (Raft §8).
+    pub(super) fn open_read_round(&mut self) -> bool {
+        let Role::Leader(leader) = &mut self.role else { return false };
+        let reads = &mut leader.reads;
+        if reads.gathered.is_empty() || self.commit_index < leader.first_of_term {
+            return false;
+        }
+        reads.round = Round(reads.round.0 + 1);
+        reads.rounds.push_back((reads.round, self.commit_index, std::mem::take(&mut reads.gathered)));
+        true
+    }
+
+    /// Serves the rounds that a majority has answered.
+    pub(super) fn confirm_reads(&mut self, out: &mut Effects<Self>) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let reads = &mut leader.reads;
+        if reads.rounds.is_empty() {
+            return;
+        }
+        let answered = leader.progress.values().map(|progress| progress.round).chain([reads.round]);
+        let confirmed = reached_by_majority(answered).expect("a cluster has members");
+        let mut local = Vec::new();
+        let mut followers = Vec::new();
+        while let Some((_, index, readers)) = reads.rounds.pop_front_if(|(round, _, _)| *round <= confirmed) {
+            for reader in readers {
+                match reader {
+                    Reader::Local(ticket) => local.push(ticket),
+                    Reader::Follower { node, question } => followers.push((node, question, index)),
+                }
+            }
+        }
+        if !local.is_empty() {
+            out.emit(Event::ReadReady { tickets: local });
+        }
+        for (node, question, index) in followers {
+            self.send_empty_append(node, out); // tells the follower that the index is committed
+            self.send(node, Body::ReadIndexIs { question, index }, out);
+        }
+    }
+
+    /// A follower asks for one index for all its gathered reads.
+    pub(super) fn ask_read_index(&mut self, now: Time, out: &mut Effects<Self>) {
+        let Role::Follower(follower) = &mut self.role else { return };
+        let (Some((leader, _)), reads) = (follower.leader, &mut follower.reads) else { return };
+        if reads.gathered.is_empty() {
+            return;
+        }
+        let question = reads.next_question;
+        reads.next_question += 1;
+        reads.asked.push_back(Asked { question, at: now, tickets: std::mem::take(&mut reads.gathered) });
+        self.send(leader, Body::ReadIndex { question }, out);
+    }
+
+    /// The leader has answered.
+    pub(super) fn on_read_index_is(&mut self, question: u64, index: Index, out: &mut Effects<Self>) {
+        let Role::Follower(follower) = &mut self.role else { return };
+        let reads = &mut follower.reads;
+        let Some(place) = reads.asked.iter().position(|asked| asked.question == question) else { return };
+        let asked = reads.asked.remove(place).expect("it was found there");
+        if index <= self.commit_index {
+            out.emit(Event::ReadReady { tickets: asked.tickets });
+        } else {
+            reads.behind.push((index, asked.tickets));
+        }
+    }
+
+    /// After an append: serves the reads whose index is committed now, and asks again for those whose question
+    /// or answer must have been lost.
+    pub(super) fn serve_follower_reads(&mut self, now: Time, out: &mut Effects<Self>) {
+        let Role::Follower(follower) = &mut self.role else { return };
+        let reads = &mut follower.reads;
+        for (_, tickets) in reads.behind.extract_if(.., |(index, _)| *index <= self.commit_index) {
+            out.emit(Event::ReadReady { tickets });
+        }
+        let patience = *self.config.election_timeout.start();
+        let lost = |asked: &mut Asked| now.since(asked.at) > patience;
+        while let Some(asked) = reads.asked.pop_front_if(lost) {
+            reads.gathered.extend(asked.tickets);
+            flush_soon(out);
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Replication: one log, everywhere (Raft §5.3, §5.4.2).
+
+use super::message::{Append, AppendOutcome};
+use super::progress::{Flow, Progress, majority, reached_by_majority};
+use super::types::{Entry, Index, NodeId, Payload, Position};
+use super::{Body, Event, Leader, LeaderReads, Message, Raft, Record, Role, Round, Ticket, Timer, flush_soon};
+use crate::protocol::{Effects, Time};
+
+/// The leader's half.
+impl Raft {
+    /// Won the election: tell everybody at once, with an entry of the new term (Raft §5.2, §8).
+    pub(super) fn become_leader(&mut self, now: Time, out: &mut Effects<Self>) {
+        let last = self.log.last();
+        let noop = Entry { position: Position { term: self.term(), index: last.index.next() }, payload: Payload::Noop };
+        self.role = Role::Leader(Leader {
+            progress: self.config.peers().map(|peer| (peer, Progress::new(last, now))).collect(),
+            first_of_term: noop.position.index,
+            proposals: Vec::new(),
+            reads: LeaderReads::default(),
+        });
+        out.cancel_timer(Timer::Election);
+        out.set_timer(Timer::Heartbeat, self.config.heartbeat..=self.config.heartbeat);
+        self.append_and_send(vec![noop], out);
+    }
+
+    /// Gathers a proposal for the next batch.
+    pub(super) fn propose(&mut self, ticket: Ticket, command: bytes::Bytes, out: &mut Effects<Self>) {
+        match &mut self.role {
+            Role::Leader(leader) => {
+                leader.proposals.push((ticket, command));
+                flush_soon(out);
+            }
+            Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. } => {
+                out.emit(Event::Dropped { tickets: vec![ticket] });
+            }
+        }
+    }
+
+    /// All proposals and all reads gathered so far share one append to each follower.
+    pub(super) fn replicate_batch(&mut self, out: &mut Effects<Self>) {
+        let new_round = self.open_read_round();
+        let Role::Leader(leader) = &mut self.role else { return };
+        let proposals = std::mem::take(&mut leader.proposals);
+
+        let term = self.hard_state.current_term;
+        let mut index = self.log.last().index;
+        let mut tickets = Vec::with_capacity(proposals.len());
+        let mut entries = Vec::with_capacity(proposals.len());
+        for (ticket, command) in proposals {
+            index = index.next();
+            let position = Position { term, index };
+            tickets.push((ticket, position));
+            entries.push(Entry { position, payload: Payload::Command(command) });
+        }
+        if new_round {
+            for peer in self.config.peers().collect::<Vec<_>>() {
+                if entries.is_empty() || !self.may_send(peer) {
+                    self.send_empty_append(peer, out);
+                }
+            }
+        }
+        if !entries.is_empty() {
+            self.append_and_send(entries, out);
+        }
+        for (ticket, position) in tickets {
+            out.emit(Event::Proposed { ticket, position });
+        }
+        self.confirm_reads(out); // alone in the cluster, nobody else will
+    }
+
+    /// Appends to the leader's log. The followers get the entries before its own disk does: whatever it says
+    /// later waits for both (thesis §10.2.1; see the order of effects in [`crate::protocol`]).
+    fn append_and_send(&mut self, entries: Vec<Entry>, out: &mut Effects<Self>) {
+        for entry in &entries {
+            self.log.push(entry.clone());
+        }
+        for peer in self.config.peers().collect::<Vec<_>>() {
+            self.send_entries(peer, out);
+        }
+        out.persist(Record::Append(entries));
+        self.advance_commit(out);
+    }
+
+    fn may_send(&self, peer: NodeId) -> bool {
+        self.progress().and_then(|all| all.get(&peer)).is_some_and(|p| p.may_send(self.config.append_window))
+    }
+
+    /// Sends what the follower lacks, as far as its window allows.
+    fn send_entries(&mut self, peer: NodeId, out: &mut Effects<Self>) {
+        let term = self.term();
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&peer) else { return };
+        while progress.next_index <= self.log.last().index && progress.may_send(self.config.append_window) {
+            let prev = self.log.position(progress.next_index.prev()).expect("a leader has what comes before next_index");
+            let entries = self.log.from(progress.next_index, self.config.max_append_bytes);
+            let last = entries.last().expect("there is an entry at next_index").position.index;
+            progress.sent(last);
+            let append = Append { prev, entries, commit: self.commit_index, round: leader.reads.round() };
+            out.send(peer, Message { term, body: Body::Append(append) });
+        }
+    }
+
+    /// A heartbeat; also a probe for the place where the logs agree, and news of the commit index.
+    pub(super) fn send_empty_append(&self, peer: NodeId, out: &mut Effects<Self>) {
+        let Role::Leader(leader) = &self.role else { return };
+        let Some(progress) = leader.progress.get(&peer) else { return };
+        let prev = self.log.position(progress.next_index.prev()).expect("a leader has what comes before next_index");
+        let append = Append { prev, entries: Vec::new(), commit: self.commit_index, round: leader.reads.round() };
+        self.send(peer, Body::Append(append), out);
+    }
+
+    /// Speaks to everybody, unless a majority has been silent for the shortest election timeout: then another
+    /// leader may exist, and this one steps down (thesis §6.2).
+    pub(super) fn on_heartbeat(&mut self, now: Time, out: &mut Effects<Self>) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let patience = *self.config.election_timeout.start();
+        let heard = 1 + leader.progress.values().filter(|progress| now.since(progress.heard) < patience).count();
+        if self.config.check_quorum && heard < majority(self.config.members.len()) {
+            return self.become_follower(self.term(), None, out);
+        }
+        for progress in leader.progress.values_mut() {
+            if let Flow::Probe { awaiting } = &mut progress.flow {
+                *awaiting = false;
+            }
+        }
+        out.set_timer(Timer::Heartbeat, self.config.heartbeat..=self.config.heartbeat);
+        for peer in self.config.peers() {
+            self.send_empty_append(peer, out);
+        }
+    }
+
+    pub(super) fn on_appended(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        round: Round,
+        outcome: AppendOutcome,
+        out: &mut Effects<Self>,
+    ) {
+        let last_index = self.log.last().index;
+        let Role::Leader(leader) = &mut self.role else { return };
+        if round > leader.reads.round() || matches!(outcome, AppendOutcome::Matched(index) if index > last_index) {
+            return self.bad_message();
+        }
+        let Some(progress) = leader.progress.get_mut(&from) else { return };
+        progress.heard = now;
+        progress.round = progress.round.max(round);
+        match outcome {
+            AppendOutcome::Matched(index) => {
+                if progress.matched(index) {
+                    self.advance_commit(out);
+                }
+            }
+            AppendOutcome::Conflict { prev, first, term } => {
+                // A whole term is passed over at a time: to the end of our entries of the follower's term when
+                // we have some, to its beginning otherwise (Raft §5.3).
+                let ours = term.and_then(|term| self.log.last_index_of(term));
+                progress.refused(prev.index, ours.map_or(first, Index::next));
+            }
+        }
+        self.confirm_reads(out);
+        self.send_entries(from, out);
+    }
+
+    /// Commits what a majority has, if it is of the current term: an older entry is never committed by counting,
+    /// only by one of the current term after it (Raft §5.4.2, Figure 8). The leader counts itself at once:
+    /// what follows from that leaves this node only after its own [`Record::Append`] is durable.
+    fn advance_commit(&mut self, out: &mut Effects<Self>) {
+        let Role::Leader(leader) = &self.role else { return };
+        let own = self.log.last().index;
+        let reached = reached_by_majority(leader.progress.values().map(|p| p.match_index).chain([own]));
+        let index = reached.expect("a cluster has members");
+        if index < leader.first_of_term || index <= self.commit_index {
+            return;
+        }
+        let first_of_term_committed = self.commit_index < leader.first_of_term;
+        self.commit_through(index, out);
+        if first_of_term_committed {
+            flush_soon(out); // reads may have waited for this
+        }
+    }
+}
+
+/// The follower's half.
+impl Raft {
+    pub(super) fn on_append(&mut self, now: Time, from: NodeId, append: Append, out: &mut Effects<Self>) {
+        if !self.is_well_formed(&append) || !self.follow(now, from, out) {
+            return self.bad_message();
+        }
+        let Append { prev, mut entries, commit, round } = append;
+        let outcome = if self.log.contains(prev) {
+            let matched = Index(prev.index.0 + entries.len() as u64);
+            // Only a real conflict removes anything: an append that was overtaken by a longer one must not
+            // shorten the log (Raft, Figure 2, AppendEntries RPC 3 and 4).
+            if let Some(new) = entries.iter().position(|entry| !self.log.contains(entry.position)) {
+                let new = entries.split_off(new);
+                let first = new[0].position.index;
+                if first <= self.commit_index {
+                    return self.bad_message(); // nobody may take back what is committed
+                }
+                self.log.truncate_from(first);
+                for entry in &new {
+                    self.log.push(entry.clone());
+                }
+                out.persist(Record::Append(new));
+            }
+            // What lies beyond this append may still differ from the leader's (Figure 2, AppendEntries RPC 5).
+            self.commit_through(commit.min(matched), out);
+            AppendOutcome::Matched(matched)
+        } else {
+            self.conflict_at(prev)
+        };
+        self.send(from, Body::Appended { round, outcome }, out);
+        self.serve_follower_reads(now, out);
+    }
+
+    /// Follows the sender of an append, who leads the current term. False when that cannot be.
+    fn follow(&mut self, now: Time, from: NodeId, out: &mut Effects<Self>) -> bool {
+        match &mut self.role {
+            Role::Leader(_) => return false,
+            Role::Follower(follower) => match &mut follower.leader {
+                Some((leader, _)) if *leader != from => return false,
+                Some((_, heard)) => *heard = now,
+                None => follower.leader = Some((from, now)),
+            },
+            Role::PreCandidate { .. } | Role::Candidate { .. } => {
+                self.become_follower(self.term(), Some((from, now)), out);
+            }
+        }
+        out.set_timer(Timer::Election, self.config.election_timeout.clone());
+        true
+    }
+
+    /// Entries follow each other and `prev`, with terms that never decrease and are not of the future.
+    fn is_well_formed(&self, append: &Append) -> bool {
+        let mut before = append.prev;
+        append.entries.iter().all(|entry| {
+            let follows = entry.position.index == before.index.next() && entry.position.term >= before.term;
+            before = entry.position;
+            follows
+        }) && before.term <= self.term()
+    }
+
+    /// Tells a leader where to try next (Raft §5.3).
+    pub(super) fn conflict_at(&self, prev: Position) -> AppendOutcome {
+        match self.log.position(prev.index) {
+            Some(ours) => {
+                let first = self.log.first_index_not_before(ours.term);
+                AppendOutcome::Conflict { prev, first, term: Some(ours.term) }
+            }
+            None => AppendOutcome::Conflict { prev, first: self.log.last().index.next(), term: None },
+        }
+    }
+}

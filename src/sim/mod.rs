@@ -1,0 +1,15 @@
+//! The deterministic driver: virtual time, a faulty network, disks that lose what was not synced.
+//!
+//! The same seed gives the same run, byte for byte: all randomness comes from one generator with a stable stream,
+//! nothing reads a clock, and every event is hashed into the [`trace`].
+//!
+//! - [`world`]: nodes, network, disks, crashes; generic over [`Protocol`](crate::protocol::Protocol);
+//! - [`faults`]: what may go wrong, and how often;
+//! - [`cluster`]: a Raft key-value cluster with clients, its checkers, and a run in two phases: faults, then heal;
+//! - [`history`]: what clients saw, and whether it is linearizable.
+
+pub mod cluster;
+pub mod faults;
+pub mod history;
+pub mod trace;
+pub mod world;

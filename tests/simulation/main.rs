@@ -1,0 +1,34 @@
+//! Simulated clusters over many seeds, with every fault there is.
+
+use std::time::{Duration, Instant};
+
+use netbelt::sim::cluster::{Plan, run};
+
+#[test]
+fn two_hundred_seeds_of_faults_keep_every_property_and_heal() {
+    let plan = Plan::default();
+    #[expect(clippy::disallowed_methods, reason = "reports how fast the simulator is; nothing depends on it")]
+    let started = Instant::now();
+    let (mut virtual_time, mut answered, mut open, mut leaders, mut committed) = (Duration::ZERO, 0, 0, 0, 0);
+    for seed in 0..200 {
+        let nodes = if seed % 3 == 0 { 3 } else { 5 };
+        let report = run(seed, &Plan { nodes, ..plan.clone() }).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        virtual_time += report.virtual_time;
+        answered += report.answered;
+        open += report.open;
+        leaders += report.leaders;
+        committed += report.committed;
+    }
+    let speed = virtual_time.as_secs_f64() / started.elapsed().as_secs_f64();
+    println!("{virtual_time:?} virtual, {speed:.0}x real time; {answered} answered, {open} open, {leaders} leaders, {committed} committed");
+    assert!(answered > 10_000 && leaders > 200, "the runs must do something: {answered} answers, {leaders} leaders");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    let plan = Plan { faults_for: Duration::from_secs(5), ..Plan::default() };
+    for seed in 0..50 {
+        let hash = || run(seed, &plan).unwrap_or_else(|e| panic!("seed {seed}: {e}")).trace_hash;
+        assert_eq!(hash(), hash(), "seed {seed}");
+    }
+}
