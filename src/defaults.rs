@@ -29,3 +29,40 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Requests a node works on at a time; further ones are refused, so that a stalled cluster does not pile them up.
 pub const MAX_REQUESTS: usize = 10_000;
+
+/// Inputs that may wait for a machine; whoever brings more waits, too.
+pub const DRIVER_QUEUE: usize = 4096;
+/// Inputs stepped between two looks at the disk: large enough to share a write, small enough to keep it busy.
+pub const DRIVER_BATCH: usize = 1024;
+/// Bytes that may wait for one slow peer before messages to it are dropped.
+pub const LINK_QUEUE_BYTES: usize = 32 << 20;
+/// The largest frame taken from a peer: an append of [`MAX_APPEND_BYTES`], passed by one entry of the largest value
+/// and condition, and room for what surrounds them.
+pub const MAX_FRAME_BYTES: usize = MAX_APPEND_BYTES + 2 * MAX_VALUE_BYTES + (256 << 10);
+/// How long to wait before dialling a lost peer again: doubled each time, within these limits. A peer that restarts
+/// must be heard well within an election timeout.
+pub const RECONNECT: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_millis(500);
+/// A peer answers a dial on a local network well within this.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Connections a node holds at a time, peers included; each costs some tens of kilobytes at most.
+pub const MAX_CONNECTIONS: usize = 12_000;
+/// Time for a request's head to arrive, counted from the end of the answer before: an idle connection is closed, too.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time for a request's body to arrive: 1 MiB over a slow line.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Most bytes of a request's head.
+pub const MAX_HEADER_BYTES: usize = 16 << 10;
+/// Most bytes of a request's body: a value of [`MAX_VALUE_BYTES`] all of whose characters JSON writes as `\u0000`, a
+/// key, and a little.
+pub const MAX_BODY_BYTES: usize = 6 * (MAX_VALUE_BYTES + MAX_KEY_BYTES) + 1024;
+/// Most bytes that all bodies in hand may take together.
+pub const MAX_BODY_MEMORY: usize = 128 << 20;
+/// Bytes of the store that `/debug` shows.
+pub const MAX_DEBUG_BYTES: usize = 1 << 20;
+/// A pause before accepting again when there are no file descriptors left.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a stopping server finishes what is in hand.
+pub const DRAIN: Duration = Duration::from_secs(5);
+/// Most bytes a client takes for an answer: a page of a listing, all of whose characters JSON writes as `\u0000`.
+pub const MAX_ANSWER_BYTES: usize = 8 * (MAX_LIST_BYTES + MAX_VALUE_BYTES);

@@ -8,9 +8,14 @@
 //! 4. [`kv`]: a key-value store, and Raft with that store as one machine;
 //! 6. [`defaults`]: every default time-out and limit, with its reason.
 
+pub mod cli;
 pub mod defaults;
 pub mod host;
+pub mod http;
 pub mod kv;
+pub mod net;
 pub mod protocol;
 pub mod raft;
 pub mod sim;
+pub mod tools;
+pub mod wire;

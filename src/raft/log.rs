@@ -48,13 +48,13 @@ impl Log {
         self.position(position.index) == Some(position)
     }
 
-    /// Clones entries from `from` on, until `max_bytes` of payload are passed; at least one when there is one.
+    /// Clones entries from `from` on, until `max_bytes` are passed; at least one when there is one.
     pub fn from(&self, from: Index, max_bytes: usize) -> Vec<Entry> {
         let start = from.prev().0 as usize;
         let mut bytes = 0;
         let within = self.entries.range(start.min(self.entries.len())..).take_while(|entry| {
             let fits = bytes < max_bytes;
-            bytes += entry.payload.len();
+            bytes += entry.size();
             fits
         });
         within.cloned().collect()

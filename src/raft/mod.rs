@@ -66,7 +66,7 @@ pub struct Config {
     /// A leader that hears from no majority steps down (thesis §6.2), and nobody votes while he hears a leader
     /// (thesis §4.2.3): the second is only safe for availability with the first.
     pub check_quorum: bool,
-    /// Bytes of payload after which an append is full; one entry always fits.
+    /// Bytes after which an append, or a record of entries, is full; one entry always fits.
     pub max_append_bytes: usize,
     /// Appends a follower may have unanswered.
     pub append_window: usize,

@@ -77,7 +77,9 @@ impl Raft {
         for peer in self.config.peers().collect::<Vec<_>>() {
             self.send_entries(peer, out);
         }
-        out.persist(Record::Append(entries));
+        for part in in_parts(entries, self.config.max_append_bytes) {
+            out.persist(Record::Append(part));
+        }
         self.advance_commit(out);
     }
 
@@ -251,4 +253,23 @@ impl Raft {
             None => AppendOutcome::Conflict { prev, first: self.log.last().index.next(), term: None },
         }
     }
+}
+
+/// Cuts a batch into parts of about `max_bytes`.
+fn in_parts(entries: Vec<Entry>, max_bytes: usize) -> Vec<Vec<Entry>> {
+    let mut parts = Vec::new();
+    let mut part = Vec::with_capacity(entries.len());
+    let mut bytes = 0;
+    for entry in entries {
+        bytes += entry.size();
+        part.push(entry);
+        if bytes >= max_bytes {
+            parts.push(std::mem::take(&mut part));
+            bytes = 0;
+        }
+    }
+    if !part.is_empty() {
+        parts.push(part);
+    }
+    parts
 }

@@ -148,6 +148,13 @@ pub struct Entry {
     pub payload: Payload,
 }
 
+impl Entry {
+    /// About how many bytes it takes in a message or a record.
+    pub fn size(&self) -> usize {
+        16 + self.payload.len()
+    }
+}
+
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}:{:?}", self.position, self.payload)

@@ -1,0 +1,96 @@
+//! What all tools share at the command line: exit codes, output, logs, the ready line, signals.
+//!
+//! - [`failure`]: how a tool ends;
+//! - [`output`]: results on stdout, as text or JSON lines;
+//! - [`ready`]: the ready line of a server;
+//! - [`signals`]: the first signal asks, the second one insists;
+//! - [`args`]: argument types.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub mod args;
+pub mod failure;
+pub mod output;
+pub mod ready;
+pub mod signals;
+
+pub use failure::{Failure, Kind};
+pub use output::Output;
+
+/// Options that every tool has.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Common {
+    /// Print JSON lines in place of text
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more on stderr (-vv: everything); RUST_LOG says it in detail
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Say nothing on stderr but errors
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+/// A tool: its arguments know how to run.
+pub trait Tool: Parser {
+    /// The name in messages.
+    const NAME: &'static str;
+
+    /// The options that every tool has.
+    fn common(&self) -> &Common;
+
+    /// Does what the tool does.
+    fn run(self, output: &Output) -> impl Future<Output = Result<(), Failure>>;
+}
+
+/// Parses the arguments, runs the tool on a single-threaded runtime, reports how it ended.
+pub fn main<T: Tool>() -> ExitCode {
+    let tool = match T::try_parse() {
+        Ok(tool) => tool,
+        Err(error) => return usage(&error),
+    };
+    let common = tool.common().clone();
+    start_logging(&common);
+    let output = Output::new(common.json);
+    let result = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::local(format!("cannot start: {error}")))
+        .and_then(|runtime| runtime.block_on(tool.run(&output)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(T::NAME, &output),
+    }
+}
+
+/// Help and version go to stdout and are no failure; a mistake goes to stderr, and for programs to stdout.
+fn usage(error: &clap::Error) -> ExitCode {
+    drop(error.print()); // a closed pipe ends quietly
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        let message = error.render().to_string();
+        let first = message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        Output::new(true).error(Kind::Usage, &first);
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Logs go to stderr. RUST_LOG rules over -v and -q.
+fn start_logging(common: &Common) {
+    use std::io::IsTerminal;
+    let level = match (common.quiet, common.verbose) {
+        (true, _) => "error",
+        (false, 0) => "netbelt=info,warn",
+        (false, 1) => "netbelt=debug,warn",
+        (false, _) => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .with_target(false)
+        .init();
+}

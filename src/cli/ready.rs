@@ -1,0 +1,47 @@
+//! The ready line: what a server prints, in one write, as soon as it serves.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{Failure, Output};
+
+#[derive(Serialize)]
+struct Ready<'a> {
+    event: &'static str,
+    tool: &'a str,
+    id: &'a str,
+    addr: SocketAddr,
+    pid: u32,
+}
+
+/// Says that `tool` serves at `addr` as `id`: on stdout, in `ready_file` if there is one, and to systemd.
+///
+/// # Errors
+/// When stdout or the file cannot be written.
+pub fn announce(
+    output: &Output,
+    tool: &str,
+    id: &str,
+    addr: SocketAddr,
+    ready_file: Option<&Path>,
+) -> Result<(), Failure> {
+    let ready = Ready { event: "ready", tool, id, addr, pid: std::process::id() };
+    if let Some(file) = ready_file {
+        let json = serde_json::to_string(&ready).expect("a ready line is JSON");
+        let temporary = file.with_file_name(format!(".{}.{}", std::process::id(), file.file_name().unwrap_or_default().display()));
+        let written = fs::write(&temporary, json + "\n").and_then(|()| fs::rename(&temporary, file));
+        written.map_err(|error| Failure::local(format!("cannot write --ready-file {}: {error}", file.display())))?;
+    }
+    output.result(&ready, || format!("{tool} {id} ready on {addr}"))?;
+    if let Some(socket) = std::env::var_os("NOTIFY_SOCKET") {
+        let sent = UnixDatagram::unbound().and_then(|datagram| datagram.send_to(b"READY=1", Path::new(&socket)));
+        if let Err(error) = sent {
+            tracing::warn!("cannot notify {}: {error}", socket.display());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,514 @@
+//! The requests of a Raft key-value node.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `POST /kv` `{"key","value","if_value"?}` | `{"key","value","version"}` |
+//! | `GET /kv/KEY` | `{"key","value","version"}`, or 404 |
+//! | `DELETE /kv/KEY` | `{"key","deleted"}` |
+//! | `GET /kv?prefix=&after=&limit=` | `{"items":[{"key","value","version"}],"more","next"}` |
+//! | `GET /status`, `GET /debug`, `GET /health`, `GET /metrics` | see [`status`](super::status) |
+//!
+//! Conditions of a write are `if_value` in the body, `If-Match: "VERSION"` or `If-None-Match: *`; 412 tells the current
+//! value when one fails. Errors are `{"error": ...}`. `?timeout=` says how long to try, `?consistency=stale` reads this
+//! node as it is.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER};
+use hyper::{Method, Request, Response, StatusCode};
+use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
+
+use super::server::{AsyncHandler, Reply};
+use super::status::{self, NodeInfo};
+use super::upgrade;
+use crate::defaults::{
+    BODY_TIMEOUT, LIST_LIMIT, MAX_BODY_BYTES, MAX_BODY_MEMORY, MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_REQUEST_TIMEOUT,
+    MAX_VALUE_BYTES, REQUEST_TIMEOUT,
+};
+use crate::kv::command::{Command, Condition, Outcome, Versioned};
+use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
+use crate::kv::store::Page;
+use crate::net::driver::{Handle, Stopped};
+use crate::net::link;
+
+/// A node, as its HTTP port sees it.
+#[derive(Clone)]
+pub struct Api(Arc<Inner>);
+
+struct Inner {
+    node: Handle<RaftKv>,
+    info: NodeInfo,
+    waiters: Waiters,
+    next_request: AtomicU64,
+    body_memory: Semaphore,
+    halted: Halted,
+}
+
+/// Why the node works no longer, once it does not: it stays up to say so.
+pub type Halted = Arc<OnceLock<String>>;
+
+/// Who waits for the answer to which request. The driver's events go here.
+#[derive(Clone, Default)]
+pub struct Waiters(Arc<Mutex<HashMap<RequestId, oneshot::Sender<Answer>>>>);
+
+impl Waiters {
+    /// Passes an event on to whom it concerns.
+    pub fn on_event(&self, event: Event) {
+        match event {
+            Event::Answered { id, answer } => {
+                if let Some(waiter) = self.lock().remove(&id) {
+                    drop(waiter.send(answer)); // who asked may be gone
+                }
+            }
+            Event::RoleChanged { role, term, leader } => match leader {
+                Some(leader) => tracing::info!("{} in term {}, leader {leader}", role.as_str(), term.0),
+                None => tracing::info!("{} in term {}, no leader known", role.as_str(), term.0),
+            },
+        }
+    }
+
+    /// Nobody will be answered any more.
+    pub fn give_up(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RequestId, oneshot::Sender<Answer>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Api {
+    /// The API of `node`. `first_request` must be larger than any number of an earlier life of this node.
+    pub fn new(node: Handle<RaftKv>, info: NodeInfo, waiters: Waiters, first_request: u64, halted: Halted) -> Self {
+        let body_memory = Semaphore::new(MAX_BODY_MEMORY);
+        Self(Arc::new(Inner { node, info, waiters, next_request: AtomicU64::new(first_request), body_memory, halted }))
+    }
+}
+
+impl AsyncHandler for Api {
+    async fn answer(&self, request: Request<Incoming>) -> Reply {
+        self.0.route(request).await.unwrap_or_else(Refusal::into_reply)
+    }
+}
+
+impl Inner {
+    async fn route(self: &Arc<Self>, request: Request<Incoming>) -> Result<Reply, Refusal> {
+        let method = match request.method() {
+            &Method::HEAD => Method::GET, // hyper leaves the body out
+            method => method.clone(),
+        };
+        let path = request.uri().path().to_owned();
+        match (&method, path.as_str()) {
+            (&Method::POST, "/kv") => self.set(request).await,
+            (&Method::GET, "/kv") => self.list(&request).await,
+            (&Method::GET, path) if let Some(key) = path.strip_prefix("/kv/") => self.get(&request, key).await,
+            (&Method::DELETE, path) if let Some(key) = path.strip_prefix("/kv/") => self.delete(&request, key).await,
+            (&Method::GET, "/status") => self.status(false).await,
+            (&Method::GET, "/debug") => self.status(true).await,
+            (&Method::GET, "/health") => self.health().await,
+            (&Method::GET, "/metrics") => self.metrics().await,
+            (&Method::GET, upgrade::PATH) => Ok(self.accept_peer(request)),
+            (_, "/kv") => Err(Refusal::method("GET, HEAD, POST")),
+            (_, path) if path.starts_with("/kv/") => Err(Refusal::method("DELETE, GET, HEAD")),
+            (_, "/status" | "/debug" | "/health" | "/metrics" | upgrade::PATH) => Err(Refusal::method("GET, HEAD")),
+            _ => Err(Refusal::new(StatusCode::NOT_FOUND, "not found")),
+        }
+    }
+
+    async fn set(&self, request: Request<Incoming>) -> Result<Reply, Refusal> {
+        let (head, body) = request.into_parts();
+        let parameters = Parameters::parse(head.uri.query(), &["timeout"])?;
+        let header_condition = condition_of(&head.headers)?;
+        let (body, _memory) = self.body(body).await?;
+        let SetBody { key, value, if_value } = serde_json::from_slice(&body)
+            .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &format!("bad JSON: {error}")))?;
+        let key = checked_key(&key)?;
+        let value = checked_value(&value)?;
+        let condition = match (header_condition, if_value) {
+            (condition, None) => condition,
+            (None, Some(None)) => Some(Condition::Absent),
+            (None, Some(Some(expected))) => Some(Condition::Value(checked_value(&expected)?)),
+            (Some(_), Some(_)) => {
+                return Err(Refusal::new(StatusCode::BAD_REQUEST, "give one condition: if_value, If-Match or If-None-Match"));
+            }
+        };
+        let command = Command::Set { key: key.clone(), value: value.clone(), condition };
+        match self.write(&command, &parameters).await? {
+            Outcome::Set { version } => Ok(json(StatusCode::OK, &Item::new(&key, &value, version))),
+            Outcome::ConditionFailed { current } => Ok(condition_failed(&key, current.as_ref())),
+            Outcome::Deleted { .. } => unreachable!("a set deletes nothing"),
+        }
+    }
+
+    async fn delete(&self, request: &Request<Incoming>, key: &str) -> Result<Reply, Refusal> {
+        let parameters = Parameters::parse(request.uri().query(), &["timeout"])?;
+        let key = key_in_path(key)?;
+        let command = Command::Delete { key: key.clone(), condition: condition_of(request.headers())? };
+        match self.write(&command, &parameters).await? {
+            Outcome::Deleted { existed } => Ok(json(StatusCode::OK, &Deleted { key: text(&key), deleted: existed })),
+            Outcome::ConditionFailed { current } => Ok(condition_failed(&key, current.as_ref())),
+            Outcome::Set { .. } => unreachable!("a delete sets nothing"),
+        }
+    }
+
+    async fn get(&self, request: &Request<Incoming>, key: &str) -> Result<Reply, Refusal> {
+        let parameters = Parameters::parse(request.uri().query(), &["consistency", "timeout"])?;
+        let key = key_in_path(key)?;
+        match self.read(Query::Get { key: key.clone() }, &parameters).await? {
+            Answer::Value(Some(Versioned { value, version })) => Ok(json(StatusCode::OK, &Item::new(&key, &value, version))),
+            Answer::Value(None) => {
+                Ok(json(StatusCode::NOT_FOUND, &KeyError { error: "key not found", key: text(&key) }))
+            }
+            other => Err(Refusal::of(&other)),
+        }
+    }
+
+    async fn list(&self, request: &Request<Incoming>) -> Result<Reply, Refusal> {
+        let names = ["prefix", "after", "limit", "consistency", "timeout"];
+        let parameters = Parameters::parse(request.uri().query(), &names)?;
+        let bytes = |name| parameters.get(name).map(|value| Bytes::from(value.to_owned()));
+        let limit = match parameters.get("limit").map(str::parse::<usize>) {
+            None => LIST_LIMIT,
+            Some(Ok(limit @ 1..=MAX_LIST_LIMIT)) => limit,
+            Some(_) => {
+                let message = format!("limit must be a number from 1 to {MAX_LIST_LIMIT}");
+                return Err(Refusal::new(StatusCode::BAD_REQUEST, &message));
+            }
+        };
+        let query = Query::List { prefix: bytes("prefix").unwrap_or_default(), after: bytes("after"), limit };
+        match self.read(query, &parameters).await? {
+            Answer::Page(Page { items, more }) => {
+                let next = if more { items.last().map(|(key, _)| text(key)) } else { None };
+                let items = items.iter().map(|(key, versioned)| Item::new(key, &versioned.value, versioned.version));
+                Ok(json(StatusCode::OK, &Listing { items: items.collect(), more, next }))
+            }
+            other => Err(Refusal::of(&other)),
+        }
+    }
+
+    async fn write(&self, command: &Command, parameters: &Parameters<'_>) -> Result<Outcome, Refusal> {
+        match self.ask(Ask::Write(command.encode()), parameters).await? {
+            Answer::Written(outcome) => Ok(outcome),
+            other => Err(Refusal::of(&other)),
+        }
+    }
+
+    async fn read(&self, query: Query, parameters: &Parameters<'_>) -> Result<Answer, Refusal> {
+        let ask = match parameters.get("consistency") {
+            None | Some("linearizable") => Ask::Read(query),
+            Some("stale") => Ask::ReadStale(query),
+            Some(_) => return Err(Refusal::new(StatusCode::BAD_REQUEST, "consistency is linearizable or stale")),
+        };
+        self.ask(ask, parameters).await
+    }
+
+    async fn ask(&self, ask: Ask, parameters: &Parameters<'_>) -> Result<Answer, Refusal> {
+        let timeout = parameters.timeout()?;
+        if let Some(why) = self.halted.get() {
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).retry_after(5));
+        }
+        let is_write = matches!(ask, Ask::Write(_));
+        let id = RequestId(self.next_request.fetch_add(1, Ordering::Relaxed));
+        let (answer, answered) = oneshot::channel();
+        self.waiters.lock().insert(id, answer);
+        let _forget = Forget { waiters: &self.waiters, id };
+        self.node.request(raft_kv::Command { id, ask, timeout }).await?;
+        answered.await.map_err(|_| match (self.halted.get(), is_write) {
+            (Some(why), true) => Refusal::new(StatusCode::GATEWAY_TIMEOUT, &format!("outcome unknown: {why}")),
+            (Some(why), false) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why),
+            (None, true) => Refusal::of(&Answer::OutcomeUnknown),
+            (None, false) => Refusal::from(Stopped),
+        })
+    }
+
+    /// The whole body, within its limits of size and time, and the memory it is allowed to take.
+    async fn body(&self, body: Incoming) -> Result<(Bytes, SemaphorePermit<'_>), Refusal> {
+        let too_large = || {
+            let message = format!("the body is larger than {MAX_BODY_BYTES} bytes");
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, &message)
+        };
+        let expected = body.size_hint().exact().unwrap_or(MAX_BODY_BYTES as u64);
+        if expected > MAX_BODY_BYTES as u64 {
+            return Err(too_large());
+        }
+        let memory = self.body_memory.try_acquire_many(expected as u32).map_err(|_| Refusal::of(&Answer::Overloaded))?;
+        let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect());
+        match collected.await {
+            Ok(Ok(body)) => Ok((body.to_bytes(), memory)),
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+            Ok(Err(error)) => Err(Refusal::new(StatusCode::BAD_REQUEST, &format!("cannot read the body: {error}"))),
+            Err(_) => {
+                let message = format!("the body did not arrive within {BODY_TIMEOUT:?}");
+                Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, &message))
+            }
+        }
+    }
+
+    async fn status(&self, with_store: bool) -> Result<Reply, Refusal> {
+        let info = self.info.clone();
+        let halted = self.halted.get().cloned();
+        let status = self.inspect(move |machine| info.status(machine, halted.as_deref(), with_store)).await?;
+        Ok(json(StatusCode::OK, &status))
+    }
+
+    async fn health(&self) -> Result<Reply, Refusal> {
+        let halted = self.halted.get().cloned();
+        let health = self.inspect(move |machine| status::health(machine, halted.as_deref())).await?;
+        let code = if health == status::HEALTHY { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        Ok(json(code, &serde_json::json!({ "status": health })))
+    }
+
+    async fn metrics(&self) -> Result<Reply, Refusal> {
+        let info = self.info.clone();
+        let text = self.inspect(move |machine| info.metrics(machine)).await?;
+        let mut reply = Response::new(Full::new(Bytes::from(text)));
+        let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+        reply.headers_mut().insert(CONTENT_TYPE, kind);
+        Ok(reply)
+    }
+
+    /// Looks at the machine, with patience: reports must not hang when the machine does.
+    async fn inspect<T: Send + 'static>(&self, look: impl FnOnce(&RaftKv) -> T + Send + 'static) -> Result<T, Refusal> {
+        let looked = tokio::time::timeout(REQUEST_TIMEOUT, self.node.inspect(look)).await;
+        Ok(looked.map_err(|_| Refusal::from(Stopped))??)
+    }
+
+    fn accept_peer(self: &Arc<Self>, request: Request<Incoming>) -> Reply {
+        let api = Arc::clone(self);
+        upgrade::accept(request, self.info.id, |from| self.info.is_peer(from), async move |from, stream| {
+            tracing::debug!("{from} is connected");
+            match link::receive(from, stream, &api.node).await {
+                Ok(()) => tracing::debug!("{from} has hung up"),
+                Err(error) => tracing::info!("hung up on {from}: {error}"),
+            }
+        })
+    }
+}
+
+/// Takes a request out of the waiters when its connection does not wait for it any more.
+struct Forget<'a> {
+    waiters: &'a Waiters,
+    id: RequestId,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.waiters.lock().remove(&self.id);
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetBody<'a> {
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    #[serde(borrow)]
+    value: Cow<'a, str>,
+    /// Absent: no condition. Null: the key must be absent.
+    #[serde(borrow, default, deserialize_with = "present")]
+    if_value: Option<Option<Cow<'a, str>>>,
+}
+
+/// Tells a null from a field that is not there.
+fn present<'de: 'a, 'a, D>(deserializer: D) -> Result<Option<Option<Cow<'a, str>>>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
+#[derive(Serialize)]
+struct Item<'a> {
+    key: Cow<'a, str>,
+    value: Cow<'a, str>,
+    version: u64,
+}
+
+impl<'a> Item<'a> {
+    fn new(key: &'a Bytes, value: &'a Bytes, version: u64) -> Self {
+        Self { key: text(key), value: text(value), version }
+    }
+}
+
+#[derive(Serialize)]
+struct Deleted<'a> {
+    key: Cow<'a, str>,
+    deleted: bool,
+}
+
+#[derive(Serialize)]
+struct Listing<'a> {
+    items: Vec<Item<'a>>,
+    more: bool,
+    /// What to give as `after` for the next page.
+    next: Option<Cow<'a, str>>,
+}
+
+#[derive(Serialize)]
+struct KeyError<'a> {
+    error: &'a str,
+    key: Cow<'a, str>,
+}
+
+#[derive(Serialize)]
+struct ConditionFailed<'a> {
+    error: &'a str,
+    key: Cow<'a, str>,
+    value: Option<Cow<'a, str>>,
+    version: Option<u64>,
+}
+
+fn condition_failed(key: &Bytes, current: Option<&Versioned>) -> Reply {
+    let body = ConditionFailed {
+        error: "condition failed",
+        key: text(key),
+        value: current.map(|current| text(&current.value)),
+        version: current.map(|current| current.version),
+    };
+    json(StatusCode::PRECONDITION_FAILED, &body)
+}
+
+/// Keys and values come as JSON strings, so they are UTF-8.
+fn text(bytes: &Bytes) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+fn checked_key(key: &str) -> Result<Bytes, Refusal> {
+    match key.len() {
+        1..=MAX_KEY_BYTES => Ok(Bytes::from(key.to_owned())),
+        len => {
+            let message = format!("a key has 1 to {MAX_KEY_BYTES} bytes, this one has {len}");
+            Err(Refusal::new(StatusCode::BAD_REQUEST, &message))
+        }
+    }
+}
+
+fn checked_value(value: &str) -> Result<Bytes, Refusal> {
+    if value.len() > MAX_VALUE_BYTES {
+        let message = format!("a value has at most {MAX_VALUE_BYTES} bytes, this one has {}", value.len());
+        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, &message));
+    }
+    Ok(Bytes::from(value.to_owned()))
+}
+
+fn key_in_path(encoded: &str) -> Result<Bytes, Refusal> {
+    let key = percent_decode_str(encoded).decode_utf8();
+    checked_key(&key.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the key is not UTF-8"))?)
+}
+
+/// The condition that headers state (RFC 9110 §13.1). Versions are strong entity tags.
+fn condition_of(headers: &HeaderMap) -> Result<Option<Condition>, Refusal> {
+    let refuse = |message| Err(Refusal::new(StatusCode::BAD_REQUEST, message));
+    match (headers.get(IF_MATCH), headers.get(IF_NONE_MATCH)) {
+        (None, None) => Ok(None),
+        (None, Some(value)) if value == "*" => Ok(Some(Condition::Absent)),
+        (None, Some(_)) => refuse("If-None-Match takes only *"),
+        (Some(value), None) => {
+            let version = value.to_str().ok().and_then(|text| text.trim().trim_matches('"').parse().ok());
+            match version {
+                Some(version) => Ok(Some(Condition::Version(version))),
+                None => refuse("If-Match takes one version, such as \"7\""),
+            }
+        }
+        (Some(_), Some(_)) => refuse("give one condition: if_value, If-Match or If-None-Match"),
+    }
+}
+
+/// The parameters behind the `?`, decoded.
+struct Parameters<'a>(Vec<(&'a str, Cow<'a, str>)>);
+
+impl<'a> Parameters<'a> {
+    fn parse(query: Option<&'a str>, known: &[&'a str]) -> Result<Self, Refusal> {
+        let mut parameters = Vec::new();
+        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let Some(name) = known.iter().find(|known| **known == name) else {
+                let message = format!("unknown parameter {name:?}: this request takes {}", known.join(", "));
+                return Err(Refusal::new(StatusCode::BAD_REQUEST, &message));
+            };
+            let value = value.replace('+', " ");
+            let value = percent_decode_str(&value).decode_utf8().map(|value| Cow::Owned(value.into_owned()));
+            let value = value.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, &format!("{name} is not UTF-8")))?;
+            parameters.push((*name, value));
+        }
+        Ok(Self(parameters))
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_ref())
+    }
+
+    fn timeout(&self) -> Result<Duration, Refusal> {
+        let Some(text) = self.get("timeout") else { return Ok(REQUEST_TIMEOUT) };
+        match humantime::parse_duration(text) {
+            Ok(timeout) if timeout <= MAX_REQUEST_TIMEOUT && !timeout.is_zero() => Ok(timeout),
+            Ok(_) | Err(_) => {
+                let message = format!("timeout must be a duration such as 500ms, at most {MAX_REQUEST_TIMEOUT:?}");
+                Err(Refusal::new(StatusCode::BAD_REQUEST, &message))
+            }
+        }
+    }
+}
+
+/// An answer that is an error.
+struct Refusal(Box<Reply>);
+
+impl Refusal {
+    fn new(code: StatusCode, message: &str) -> Self {
+        Self(Box::new(error(code, message)))
+    }
+
+    fn method(allowed: &'static str) -> Self {
+        let mut refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
+        refusal.0.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        refusal
+    }
+
+    fn of(answer: &Answer) -> Self {
+        match answer {
+            Answer::NoLeader => Self::new(StatusCode::SERVICE_UNAVAILABLE, "no leader").retry_after(1),
+            Answer::Overloaded => Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded").retry_after(1),
+            Answer::OutcomeUnknown => Self::new(StatusCode::GATEWAY_TIMEOUT, "outcome unknown"),
+            Answer::Written(_) | Answer::Value(_) | Answer::Page(_) => {
+                unreachable!("each kind of request has its kind of answer")
+            }
+        }
+    }
+
+    fn retry_after(mut self, seconds: u16) -> Self {
+        self.0.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        self
+    }
+
+    fn into_reply(self) -> Reply {
+        *self.0
+    }
+}
+
+impl From<Stopped> for Refusal {
+    fn from(_: Stopped) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the node is stopping").retry_after(1)
+    }
+}
+
+/// `{"error": message}` with this status.
+pub(super) fn error(code: StatusCode, message: &str) -> Reply {
+    json(code, &serde_json::json!({ "error": message }))
+}
+
+fn json(code: StatusCode, body: &impl Serialize) -> Reply {
+    let mut bytes = serde_json::to_vec(body).expect("answers have string keys");
+    bytes.push(b'\n');
+    let mut reply = Response::new(Full::new(Bytes::from(bytes)));
+    *reply.status_mut() = code;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+}

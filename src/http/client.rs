@@ -1,0 +1,133 @@
+//! The other side: one connection, one request at a time.
+
+use std::io;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::SendRequest;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use thiserror::Error;
+use tokio::net::TcpStream;
+
+use super::server::prepare;
+use crate::defaults::{CONNECT_TIMEOUT, MAX_ANSWER_BYTES};
+
+/// A connection to a node.
+#[derive(Debug)]
+pub struct Client {
+    addr: String,
+    host: HeaderValue,
+    sender: SendRequest<Full<Bytes>>,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// No connection: nothing was asked.
+    #[error("cannot connect to {addr}: {source}")]
+    Connect {
+        /// Where to.
+        addr: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The connection failed after the request was sent: it may have been carried out.
+    #[error("lost the connection to {addr}: {source}")]
+    Lost {
+        /// To whom.
+        addr: String,
+        /// What went wrong.
+        source: hyper::Error,
+    },
+    /// No answer in time: the request may have been carried out.
+    #[error("{addr} did not answer within {after:?}")]
+    TimedOut {
+        /// Who.
+        addr: String,
+        /// The time it had.
+        after: Duration,
+    },
+    /// The answer is not what this protocol has.
+    #[error("{addr} did not answer as a raft-node: {why}")]
+    Protocol {
+        /// Who.
+        addr: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl Client {
+    /// Connects to `addr`, a `host:port`.
+    ///
+    /// # Errors
+    /// [`ClientError::Connect`], also when it takes too long.
+    pub async fn connect(addr: &str) -> Result<Self, ClientError> {
+        let failed = |source| ClientError::Connect { addr: addr.to_owned(), source };
+        let host = HeaderValue::from_str(addr).map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?;
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(addr)).await;
+        let stream = stream.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(failed)?;
+        prepare(&stream);
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.map_err(|error| failed(io::Error::other(error)))?;
+        tokio::spawn(connection);
+        Ok(Self { addr: addr.to_owned(), host, sender })
+    }
+
+    /// Asks, and waits up to `timeout` for the whole answer.
+    ///
+    /// # Errors
+    /// When there is no whole answer in time. The connection cannot be used after that.
+    pub async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: impl Into<Bytes>,
+        timeout: Duration,
+    ) -> Result<Answer, ClientError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, self.host.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body.into()));
+        let request = request.map_err(|error| self.protocol(&error))?;
+        match tokio::time::timeout(timeout, self.exchange(request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ClientError::TimedOut { addr: self.addr.clone(), after: timeout }),
+        }
+    }
+
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
+        let failed = |addr: &str, source: hyper::Error| {
+            let addr = addr.to_owned();
+            if source.is_parse() {
+                ClientError::Protocol { addr, why: source.to_string() }
+            } else {
+                ClientError::Lost { addr, source }
+            }
+        };
+        let ready = self.sender.ready().await;
+        ready.map_err(|source| failed(&self.addr, source))?;
+        let response = self.sender.send_request(request).await.map_err(|source| failed(&self.addr, source))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+        Ok(Answer { status, body: body.map_err(|error| self.protocol(&error))?.to_bytes() })
+    }
+
+    fn protocol(&self, why: &dyn std::fmt::Display) -> ClientError {
+        ClientError::Protocol { addr: self.addr.clone(), why: why.to_string() }
+    }
+}

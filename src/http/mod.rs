@@ -1,0 +1,13 @@
+//! The only room that knows HTTP and JSON bodies: a request becomes a command, an answer becomes a response.
+//!
+//! - [`server`]: connections: how many, how long, how large;
+//! - [`api`]: the requests of a Raft key-value node;
+//! - [`status`]: what a node reports of itself, as JSON and for Prometheus;
+//! - [`upgrade`]: the way from an HTTP connection to a peer's link, on the same port;
+//! - [`client`]: the other side: one connection, one request at a time.
+
+pub mod api;
+pub mod client;
+pub mod server;
+pub mod status;
+pub mod upgrade;

@@ -1,0 +1,126 @@
+//! Connections: how many, how long, how large.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::defaults::{ACCEPT_PAUSE, HEADER_TIMEOUT, MAX_CONNECTIONS, MAX_HEADER_BYTES};
+use crate::net::link::KEEP_ALIVE;
+
+/// What a handler answers.
+pub type Reply = Response<Full<Bytes>>;
+
+/// Serves connections with `handle` until `stop`; then takes no more and returns once those in hand have got their
+/// answer.
+pub async fn serve<H>(listener: TcpListener, handle: H, stop: CancellationToken)
+where
+    H: AsyncHandler,
+{
+    let connections = TaskTracker::new();
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut said_exhausted = false;
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) if is_of_the_connection(&error) => continue,
+            Err(error) => {
+                // Out of file descriptors or memory: what is open goes on, and closing makes room.
+                if !std::mem::replace(&mut said_exhausted, true) {
+                    tracing::error!("cannot accept connections: {error}; waiting for others to close");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(slot) = slots.clone().try_acquire_owned() else {
+            connections.spawn(refuse(stream));
+            continue;
+        };
+        let handle = handle.clone();
+        let stop = stop.clone();
+        connections.spawn(async move {
+            serve_connection(stream, handle, stop).await;
+            drop(slot);
+        });
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+/// Answers requests. Cloned for each connection.
+pub trait AsyncHandler: Clone + Send + 'static {
+    /// Answers one request.
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Reply> + Send;
+}
+
+async fn serve_connection<H: AsyncHandler>(stream: TcpStream, handle: H, stop: CancellationToken) {
+    prepare(&stream);
+    let service = service_fn(move |request| {
+        let handle = handle.clone();
+        async move { Ok::<_, Infallible>(handle.answer(request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .pipeline_flush(true)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!("a connection ended: {error}");
+    }
+}
+
+/// Small answers leave at once, and a peer that vanished is noticed.
+pub(super) fn prepare(stream: &TcpStream) {
+    let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 5).with_retries(3);
+    let socket = SockRef::from(stream);
+    let prepared = stream.set_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keep_alive));
+    if let Err(error) = prepared {
+        tracing::debug!("cannot set the options of a connection: {error}");
+    }
+}
+
+/// All slots are taken: says so and hangs up.
+async fn refuse(mut stream: TcpStream) {
+    const BODY: &str = r#"{"error":"too many connections"}"#;
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n{BODY}",
+        BODY.len()
+    );
+    let _ = tokio::time::timeout(ACCEPT_PAUSE, stream.write_all(answer.as_bytes())).await;
+}
+
+/// The connection failed before it was accepted; the listener is well.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}

@@ -1,0 +1,216 @@
+//! What a node reports of itself: `/status`, `/debug`, `/health`, `/metrics`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, encoding::EncodeMetric};
+use serde::Serialize;
+
+use crate::defaults::{MAX_DEBUG_BYTES, MAX_LIST_LIMIT};
+use crate::kv::RaftKv;
+use crate::net::link::Outbox;
+use crate::net::writer::DiskMetrics;
+use crate::raft::NodeId;
+
+/// The health of a node that can serve.
+pub const HEALTHY: &str = "ok";
+
+/// What a node knows about itself beside its machine.
+#[derive(Clone)]
+pub struct NodeInfo {
+    /// Its name.
+    pub id: NodeId,
+    /// Every member's address.
+    pub members: BTreeMap<NodeId, String>,
+    /// The links to its peers.
+    pub links: BTreeMap<NodeId, Arc<Outbox>>,
+    /// How its disk does.
+    pub disk: DiskMetrics,
+}
+
+/// The body of `/status` and `/debug`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    node_id: String,
+    state: &'static str,
+    term: u64,
+    leader_id: Option<String>,
+    voted_for: Option<String>,
+    log_length: usize,
+    first_index: u64,
+    last_index: u64,
+    commit_index: u64,
+    last_applied: u64,
+    snapshot_index: u64,
+    members: Vec<Member>,
+    health: String,
+    keys: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_machine: Option<BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_machine_truncated: Option<bool>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Member {
+    id: String,
+    addr: String,
+    /// Of peers: whether this node is connected to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connected: Option<bool>,
+    /// Of a leader's followers: how far their log is known to match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    match_index: Option<u64>,
+}
+
+impl NodeInfo {
+    /// Whether `id` is another member.
+    pub fn is_peer(&self, id: NodeId) -> bool {
+        id != self.id && self.members.contains_key(&id)
+    }
+
+    /// The status; with the beginning of the store, if asked for.
+    pub fn status(&self, machine: &RaftKv, halted: Option<&str>, with_store: bool) -> Status {
+        let raft = machine.raft();
+        let log = raft.log();
+        let name = |id: NodeId| id.as_str().to_owned();
+        let members = self.members.iter().map(|(id, addr)| Member {
+            id: name(*id),
+            addr: addr.clone(),
+            connected: self.links.get(id).map(|link| link.is_up()),
+            match_index: raft.progress().and_then(|progress| progress.get(id)).map(|progress| progress.match_index.0),
+        });
+        let (state_machine, state_machine_truncated) = with_store.then(|| store_of(machine)).unzip();
+        // A halted machine stands still: whatever role it had, it plays it no more.
+        let (state, leader) = if halted.is_some() { ("halted", None) } else { (raft.role().as_str(), raft.leader()) };
+        Status {
+            node_id: name(self.id),
+            state,
+            term: raft.hard_state().current_term.0,
+            leader_id: leader.map(name),
+            voted_for: raft.hard_state().voted_for.map(name),
+            log_length: log.len(),
+            first_index: log.first_index().0,
+            last_index: log.last().index.0,
+            commit_index: raft.commit_index().0,
+            last_applied: raft.commit_index().0, // a commit is applied in the same step
+            snapshot_index: log.first_index().prev().0,
+            members: members.collect(),
+            health: health(machine, halted),
+            keys: machine.store().len(),
+            state_machine,
+            state_machine_truncated,
+        }
+    }
+
+    /// The metrics, as text in the OpenMetrics format.
+    pub fn metrics(&self, machine: &RaftKv) -> String {
+        let mut registry = Registry::with_prefix("netbelt_raft");
+        let disk = self.disk.clone();
+        registry.register("fsync_seconds", "Time to make a batch durable", disk.fsync_seconds);
+        registry.register("batch_records", "Records made durable by one fdatasync", disk.batch_records);
+        registry.register_collector(Box::new(Numbers::of(self, machine)));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes everything");
+        text
+    }
+}
+
+/// What keeps the node from serving, or [`HEALTHY`].
+pub fn health(machine: &RaftKv, halted: Option<&str>) -> String {
+    match (halted, machine.raft().leader()) {
+        (Some(why), _) => why.to_owned(),
+        (None, None) => "no leader".to_owned(),
+        (None, Some(_)) => HEALTHY.to_owned(),
+    }
+}
+
+/// The first keys and values of the store, and whether more follow.
+fn store_of(machine: &RaftKv) -> (BTreeMap<String, String>, bool) {
+    let page = machine.store().list(b"", None, MAX_LIST_LIMIT);
+    let mut bytes = 0;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut map = BTreeMap::new();
+    for (key, versioned) in &page.items {
+        bytes += key.len() + versioned.value.len();
+        if bytes > MAX_DEBUG_BYTES {
+            return (map, true);
+        }
+        map.insert(text(key), text(&versioned.value));
+    }
+    (map, page.more)
+}
+
+/// Numbers read off the machine at the moment of a scrape.
+#[derive(Debug)]
+struct Numbers {
+    gauges: Vec<(&'static str, &'static str, i64)>,
+    counters: Vec<(&'static str, &'static str, u64)>,
+    match_index: Vec<(NodeId, i64)>,
+}
+
+impl Numbers {
+    fn of(info: &NodeInfo, machine: &RaftKv) -> Self {
+        let raft = machine.raft();
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let is_leader = raft.role() == crate::raft::RoleName::Leader;
+        let links_up = info.links.values().filter(|link| link.is_up()).count();
+        let followers = raft.progress().into_iter().flatten();
+        Self {
+            gauges: vec![
+                ("term", "Current term", gauge(raft.hard_state().current_term.0)),
+                ("is_leader", "1 on the leader, else 0", i64::from(is_leader)),
+                ("has_leader", "1 when a leader is known, else 0", i64::from(raft.leader().is_some())),
+                ("last_index", "Last entry of the log", gauge(raft.log().last().index.0)),
+                ("commit_index", "Last entry known to be committed", gauge(raft.commit_index().0)),
+                ("applied_index", "Last entry applied to the store", gauge(raft.commit_index().0)),
+                ("keys", "Keys in the store", gauge(machine.store().len() as u64)),
+                ("requests_in_hand", "Requests being worked on", gauge(machine.requests_in_hand() as u64)),
+                ("links_up", "Peers this node is connected to", gauge(links_up as u64)),
+            ],
+            counters: vec![
+                ("elections", "Elections started by this node", raft.counters().elections),
+                ("proposals", "Writes proposed on this node", machine.counters().proposals),
+                ("reads", "Reads asked of this node", machine.counters().reads),
+                ("forwarded", "Writes forwarded to the leader", machine.counters().forwarded),
+                ("bad_messages", "Messages of peers that broke a rule", raft.counters().bad_messages),
+                ("messages_dropped", "Messages not sent, to peers that are down or slow", info.links.values().map(|l| l.dropped()).sum()),
+            ],
+            match_index: followers.map(|(id, progress)| (*id, gauge(progress.match_index.0))).collect(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PeerLabel {
+    peer: String,
+}
+
+impl Collector for Numbers {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        for (name, help, value) in &self.gauges {
+            let gauge = ConstGauge::new(*value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        for (name, help, value) in &self.counters {
+            let counter = ConstCounter::new(*value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        if !self.match_index.is_empty() {
+            let help = "How far a follower's log is known to match, on the leader";
+            let kind = prometheus_client::metrics::MetricType::Gauge;
+            let mut family = encoder.encode_descriptor("match_index", help, None, kind)?;
+            for (peer, index) in &self.match_index {
+                let label = PeerLabel { peer: peer.as_str().to_owned() };
+                ConstGauge::new(*index).encode(family.encode_family(&label)?)?;
+            }
+        }
+        Ok(())
+    }
+}

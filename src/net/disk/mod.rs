@@ -1,0 +1,374 @@
+//! The durable log: batches of records go in, and what [`Log::append`] has acknowledged survives a power cut.
+//!
+//! Reading order:
+//!
+//! - this file: the public API, and the life of a batch on its way to the disk;
+//! - `frame`: the bytes of one durable write, and how a reader tells a torn write from damage (pure);
+//! - `segment`: the files that hold frames, filled with zeros before they are used;
+//! - `recovery`: reading a directory back, and the decision to boot, to cut or to refuse.
+//!
+//! # The idea
+//!
+//! One frame is what one write and one fdatasync made durable, and the next frame is written only after that
+//! fdatasync returned. A power cut can therefore tear the last frame and no other. So a damaged frame with nothing
+//! after it is the torn tail of a write that nobody was told about: it is cut, and the cut is reported. A damaged
+//! frame with another one after it had been acknowledged: that is corruption, and the log refuses to open.
+//!
+//! What this cannot see: rot within the very last frame looks like a torn write, and a log that lost whole frames
+//! from its end (a segment file deleted, a tail zeroed) looks like a shorter log.
+//!
+//! # On disk
+//!
+//! A directory of segments `00000000000000000001.log`, `…2.log`, consecutive from 1, each of a fixed size. All numbers
+//! are little-endian. The directory belongs to one [`Log`] at a time; keeping a second process out is the caller's part.
+//!
+//! ```text
+//! segment  magic 8 · format u8 · 0 · number u64 · salt u64 · size u64 · chain u32 · 0 · crc u32     (64 bytes)
+//!          frame, frame, … each at a multiple of 8, then zeros to the end
+//! frame    len u32 · prev u32 · crc u32 · check u32 · body (len bytes) · zeros to a multiple of 8
+//! body     one or more records, each len u32 · bytes
+//! ```
+
+mod frame;
+mod recovery;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use frame::padded;
+use segment::{Filling, Segment};
+
+/// What the driver decides about a log.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Size in bytes of the segments created from now on: a multiple of 8 between [`Options::MIN_SEGMENT_BYTES`] and
+    /// [`Options::MAX_SEGMENT_BYTES`]. Existing segments keep theirs.
+    pub segment_bytes: u64,
+    /// A number that whoever chooses the stored values cannot guess; drawn afresh at each start. It enters every
+    /// checksum, so that no stored value can pass for a frame.
+    pub salt: u64,
+}
+
+impl Options {
+    /// 16 MiB: filled in a fraction of a second even by a slow disk, and few files for a large log.
+    pub const DEFAULT_SEGMENT_BYTES: u64 = 16 << 20;
+    /// Room for the segment's header and a frame of a few small records.
+    pub const MIN_SEGMENT_BYTES: u64 = 256;
+    /// 1 GiB: recovery holds one segment in memory, and a damaged header must not make it ask for more.
+    pub const MAX_SEGMENT_BYTES: u64 = 1 << 30;
+
+    /// Segments of the default size.
+    pub fn new(salt: u64) -> Options {
+        Options { segment_bytes: Options::DEFAULT_SEGMENT_BYTES, salt }
+    }
+
+    fn is_possible(segment_bytes: u64) -> bool {
+        (Options::MIN_SEGMENT_BYTES..=Options::MAX_SEGMENT_BYTES).contains(&segment_bytes)
+            && segment_bytes.is_multiple_of(8)
+    }
+}
+
+/// What [`Log::open`] found.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Every record of every whole batch, oldest first. The records of a batch share one allocation, so a record that
+    /// is kept keeps its batch in memory, and no more than that.
+    pub records: Vec<Bytes>,
+    /// The torn tail that was cut off, if there was one.
+    pub cut: Option<Cut>,
+}
+
+/// The end of the last segment, which held no whole batch and was zeroed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The segment's file.
+    pub file: PathBuf,
+    /// Where the cut begins, in bytes from the start of the file; the next batch will be written here.
+    pub offset: u64,
+    /// How many bytes the cut covers: from `offset` up to and including the last byte that was not zero.
+    pub bytes: u64,
+}
+
+/// Records that become durable together: all of them or none.
+///
+/// Make one and reuse it: [`Log::append`] empties it and keeps its memory.
+#[derive(Debug)]
+pub struct Batch {
+    /// A frame in the making: room for the header, then the body.
+    frame: BytesMut,
+}
+
+impl Batch {
+    /// What a record costs in a batch beside its own bytes.
+    pub const RECORD_OVERHEAD: usize = 4;
+
+    /// An empty batch.
+    pub fn new() -> Batch {
+        Batch { frame: BytesMut::zeroed(frame::HEADER_BYTES) }
+    }
+
+    /// Adds a record, which may be empty.
+    pub fn push(&mut self, record: &[u8]) {
+        self.push_with(|buffer| buffer.put_slice(record));
+    }
+
+    /// Adds the record that `encode` writes at the end of the buffer, sparing a copy.
+    ///
+    /// # Panics
+    ///
+    /// If `encode` takes away bytes that it did not write.
+    pub fn push_with(&mut self, encode: impl FnOnce(&mut BytesMut)) {
+        let at = self.frame.len();
+        self.frame.put_u32_le(0);
+        encode(&mut self.frame);
+        let start = at + Batch::RECORD_OVERHEAD;
+        assert!(self.frame.len() >= start, "an encoder may only add bytes to the batch");
+        // A length past u32 saturates: such a batch is larger than any segment, and append refuses it.
+        let len = u32::try_from(self.frame.len() - start).unwrap_or(u32::MAX);
+        self.frame[at..start].copy_from_slice(&len.to_le_bytes());
+    }
+
+    /// Size in bytes, [`Batch::RECORD_OVERHEAD`] included: what [`Log::max_batch_bytes`] limits.
+    pub fn bytes(&self) -> usize {
+        self.frame.len() - frame::HEADER_BYTES
+    }
+
+    /// Whether the batch holds no record.
+    pub fn is_empty(&self) -> bool {
+        self.bytes() == 0
+    }
+
+    /// Drops the records and keeps the memory.
+    pub fn clear(&mut self) {
+        self.frame.truncate(frame::HEADER_BYTES);
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Batch {
+        Batch::new()
+    }
+}
+
+/// An open log, ready for the next batch. Every call blocks on the disk, so it belongs on a thread of its own.
+#[derive(Debug)]
+pub struct Log {
+    dir: PathBuf,
+    options: Options,
+    segment: Segment,
+    /// Where the next frame goes in `segment`.
+    offset: u64,
+    /// The checksum of the last frame, which the next one repeats.
+    chain: u32,
+    /// The next segment's file, filled in the background while this one still has room.
+    filling: Option<Filling>,
+    bytes_written: u64,
+    failed: bool,
+}
+
+impl Log {
+    /// Opens the log in `dir`, creating the directory (not its parents) and the first segment where there are none.
+    ///
+    /// Returns once all that is in [`Recovered`] is durable, so that the caller may act on it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] and [`Error::NewerFormat`] leave the segments untouched; so do [`Error::UnknownFile`] and
+    /// [`Error::SegmentBytes`]. A full disk ([`Error::NoSpace`]) does not keep an existing log from opening, unless
+    /// somebody shortened its last segment.
+    pub fn open(dir: &Path, options: Options) -> Result<(Log, Recovered), Error> {
+        if !Options::is_possible(options.segment_bytes) {
+            return Err(Error::SegmentBytes { given: options.segment_bytes });
+        }
+        segment::prepare_dir(dir)?;
+        let (recovered, end) = recovery::recover(dir)?;
+        let (segment, offset, chain) = match end {
+            Some(end) => (end.segment, end.offset, end.chain),
+            None => {
+                let filled = segment::fill(dir, options.segment_bytes)?;
+                (Segment::create(dir, filled, 1, options, 0)?, segment::HEADER_BYTES as u64, 0)
+            }
+        };
+        let dir = dir.to_path_buf();
+        let log = Log { dir, options, segment, offset, chain, filling: None, bytes_written: 0, failed: false };
+        Ok((log, recovered))
+    }
+
+    /// Makes `batch` durable with one write and one fdatasync, then empties it. An empty batch costs nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BatchTooLarge`] comes before anything is written, and the log goes on. After any other error it is
+    /// unknown how much of the batch reached the disk, the batch is spent, and every later call answers
+    /// [`Error::Failed`]: a second fsync could succeed without having written the pages that the first one lost.
+    pub fn append(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        if self.failed {
+            return Err(Error::Failed { dir: self.dir.clone() });
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if batch.bytes() > self.max_batch_bytes() {
+            return Err(Error::BatchTooLarge { bytes: batch.bytes(), max: self.max_batch_bytes() });
+        }
+        self.failed = true;
+        self.write(&mut batch.frame)?;
+        self.failed = false;
+        batch.clear();
+        Ok(())
+    }
+
+    /// The largest [`Batch::bytes`] that [`Log::append`] takes: one that fills a segment. Split what is larger.
+    pub fn max_batch_bytes(&self) -> usize {
+        self.options.segment_bytes as usize - segment::HEADER_BYTES - frame::HEADER_BYTES
+    }
+
+    /// Bytes made durable by [`Log::append`] since the log was opened, with what framing adds.
+    pub fn bytes_written(&self) -> u64 {
+        self.bytes_written
+    }
+
+    /// The number of the segment being written, which is how many there are.
+    pub fn segments(&self) -> u64 {
+        self.segment.number
+    }
+
+    fn write(&mut self, frame: &mut BytesMut) -> Result<(), Error> {
+        let body_len = frame.len() - frame::HEADER_BYTES;
+        frame.resize(padded(frame.len()), 0);
+        let size = frame.len() as u64;
+        if size > self.segment.size - self.offset {
+            self.rotate()?;
+        }
+        let crc = frame::seal(frame, body_len, self.segment.seal, self.offset, self.chain);
+        self.segment.write_durably(frame, self.offset)?;
+        self.chain = crc;
+        self.offset += size;
+        self.bytes_written += size;
+        // Filling takes a while, so it begins long before this segment is full. Without a thread, rotation does it.
+        if self.filling.is_none() && self.offset > self.segment.size / 2 {
+            self.filling = Filling::start(&self.dir, self.options.segment_bytes).ok();
+        }
+        Ok(())
+    }
+
+    /// Moves to the next segment. A full disk shows here, and nowhere else.
+    fn rotate(&mut self) -> Result<(), Error> {
+        let filled = match self.filling.take() {
+            Some(filling) => filling.finish()?,
+            None => segment::fill(&self.dir, self.options.segment_bytes)?,
+        };
+        self.segment = Segment::create(&self.dir, filled, self.segment.number + 1, self.options, self.chain)?;
+        self.offset = segment::HEADER_BYTES as u64;
+        Ok(())
+    }
+}
+
+/// Why the log could not be opened or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The disk or the quota is full. What was acknowledged before is safe.
+    #[error(
+        "no space left to {doing} {}: {source}; free some space and restart this node, acknowledged records are safe",
+        path.display()
+    )]
+    NoSpace {
+        /// The step that failed, as a verb.
+        doing: &'static str,
+        /// The file or directory concerned.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system refused a step for another reason than space. The process should exit.
+    #[error(
+        "cannot {doing} {}: {source}; check the disk and the permissions, then restart this node",
+        path.display()
+    )]
+    Io {
+        /// The step that failed, as a verb.
+        doing: &'static str,
+        /// The file or directory concerned.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Bytes that had been made durable are damaged or missing.
+    #[error(
+        "{} is damaged at offset {offset}: {why}; this is not a torn write and nothing was changed: \
+         restore the file from a copy, or remove this node and let a new one take its place",
+        file.display()
+    )]
+    Corrupt {
+        /// The segment's file.
+        file: PathBuf,
+        /// Where the damage was found, in bytes from the start of the file.
+        offset: u64,
+        /// What is wrong there.
+        why: &'static str,
+    },
+    /// The segment was written by a newer version of this program.
+    #[error(
+        "{} has format version {version}, and this program reads no newer one than {supported}: \
+         start the version that wrote it, or a later one",
+        file.display()
+    )]
+    NewerFormat {
+        /// The segment's file.
+        file: PathBuf,
+        /// The version in its header.
+        version: u8,
+        /// The newest version that this program reads.
+        supported: u8,
+    },
+    /// A `.log` file whose name is not a segment's: perhaps a renamed segment, so it is not passed over.
+    #[error("{} is not named like a segment of the log: move it elsewhere, or give it its name back", file.display())]
+    UnknownFile {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The batch does not fit into a segment. Nothing was written.
+    #[error(
+        "a batch of {bytes} bytes does not fit into a segment, which takes {max}: split it, or use larger segments"
+    )]
+    BatchTooLarge {
+        /// [`Batch::bytes`] of the batch.
+        bytes: usize,
+        /// [`Log::max_batch_bytes`] of the log.
+        max: usize,
+    },
+    /// [`Options::segment_bytes`] is out of range.
+    #[error(
+        "segments of {given} bytes are not possible: choose a multiple of 8 from {} to {}",
+        Options::MIN_SEGMENT_BYTES,
+        Options::MAX_SEGMENT_BYTES
+    )]
+    SegmentBytes {
+        /// The size asked for.
+        given: u64,
+    },
+    /// An earlier append failed, and the log takes no more.
+    #[error("the log in {} takes no more records since a write failed: restart this node", dir.display())]
+    Failed {
+        /// The log's directory.
+        dir: PathBuf,
+    },
+}
+
+impl Error {
+    /// Turns the system's answer to `doing` something with `path` into an error; for use with `map_err`.
+    fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+        move |source| {
+            let path = path.to_path_buf();
+            match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace { doing, path, source },
+                _ => Error::Io { doing, path, source },
+            }
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Segment files: named, filled, headed, and never visible under their name before they are whole.
+//!
+//! A file grows into a segment as `next.tmp`: zeros up to its size, fsync; header, fsync; rename, fsync of the
+//! directory. A crash leaves a `next.tmp`, which the next start removes, or a whole segment. The zeros are real ones, so
+//! that an fdatasync later on has neither a size nor an extent to write, only data.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+
+use crc32c::crc32c;
+
+use super::frame::{Seal, ZEROS};
+use super::{Error, Options};
+
+/// Size of a segment's header; the first frame follows it.
+pub(super) const HEADER_BYTES: usize = 64;
+
+/// The format this program writes, and the newest that it reads.
+pub(super) const FORMAT: u8 = 1;
+
+// Where the fields of the header are. The bytes between them are zero.
+const MAGIC_AT: usize = 0;
+const FORMAT_AT: usize = 8;
+const NUMBER_AT: usize = 16;
+const SALT_AT: usize = 24;
+const SIZE_AT: usize = 32;
+pub(super) const CHAIN_AT: usize = 40;
+const CRC_AT: usize = 60;
+
+const MAGIC: [u8; 8] = *b"nbeltlog";
+const NEXT: &str = "next.tmp";
+
+/// A segment's file, open for reading and writing.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    pub(super) number: u64,
+    /// Size in bytes that the file has, or had when it was made.
+    pub(super) size: u64,
+    /// The `crc` of the last frame of the segment before; 0 in the first segment.
+    pub(super) chain: u32,
+    pub(super) seal: Seal,
+}
+
+impl Segment {
+    /// Turns `next.tmp`, which is `filled`, into segment `number`; `chain` is the `crc` of the frame before it.
+    pub(super) fn create(
+        dir: &Path,
+        filled: File,
+        number: u64,
+        options: Options,
+        chain: u32,
+    ) -> Result<Segment, Error> {
+        let (file, path, next) = (filled, path(dir, number), dir.join(NEXT));
+        let (size, salt) = (options.segment_bytes, options.salt);
+        file.write_all_at(&header(number, salt, size, chain), 0).map_err(Error::io("write to", &next))?;
+        file.sync_data().map_err(Error::io("make durable", &next))?;
+        fs::rename(&next, &path).map_err(Error::io("rename the next segment to", &path))?;
+        sync_dir(dir)?;
+        Ok(Segment { file, path, number, size, chain, seal: Seal::new(salt, number) })
+    }
+
+    /// Opens segment `number` and reads its header.
+    pub(super) fn open(dir: &Path, number: u64) -> Result<Segment, Error> {
+        let path = path(dir, number);
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(Error::io("open", &path))?;
+        let mut header = [0; HEADER_BYTES];
+        let corrupt = |offset, why| Error::Corrupt { file: path.clone(), offset: offset as u64, why };
+        file.read_exact_at(&mut header, 0).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => corrupt(0, "the file is shorter than a segment's header"),
+            _ => Error::io("read", &path)(error),
+        })?;
+        if header[..FORMAT_AT] != MAGIC {
+            return Err(corrupt(MAGIC_AT, "the file does not begin like a segment"));
+        }
+        // Before the checksum: a newer format may well keep it elsewhere.
+        if header[FORMAT_AT] > FORMAT {
+            return Err(Error::NewerFormat { file: path, version: header[FORMAT_AT], supported: FORMAT });
+        }
+        if crc32c(&header[..CRC_AT]) != u32_at(&header, CRC_AT) {
+            return Err(corrupt(MAGIC_AT, "the segment's header fails its checksum"));
+        }
+        if u64_at(&header, NUMBER_AT) != number {
+            return Err(corrupt(NUMBER_AT, "the number in the segment's header is not the one in its name"));
+        }
+        let size = u64_at(&header, SIZE_AT);
+        if header[FORMAT_AT] != FORMAT || !Options::is_possible(size) {
+            return Err(corrupt(FORMAT_AT, "the segment's header holds values that were never written"));
+        }
+        let (chain, seal) = (u32_at(&header, CHAIN_AT), Seal::new(u64_at(&header, SALT_AT), number));
+        Ok(Segment { file, path, number, size, chain, seal })
+    }
+
+    /// Reads the whole segment into `buffer`, with zeros for what the file lacks; returns the length of the file.
+    pub(super) fn read(&self, buffer: &mut Vec<u8>) -> Result<u64, Error> {
+        let file_len = self.file.metadata().map_err(Error::io("examine", &self.path))?.len();
+        buffer.clear();
+        buffer.resize(self.size as usize, 0);
+        let present = file_len.min(self.size) as usize;
+        self.file.read_exact_at(&mut buffer[..present], 0).map_err(Error::io("read", &self.path))?;
+        Ok(file_len)
+    }
+
+    /// One write, one fdatasync.
+    pub(super) fn write_durably(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {
+        self.file.write_all_at(bytes, offset).map_err(Error::io("write to", &self.path))?;
+        self.file.sync_data().map_err(Error::io("make durable", &self.path))
+    }
+
+    /// Gives the file its size back, with nothing but zeros from `offset` on. Not durable by itself.
+    pub(super) fn zero_from(&self, offset: u64) -> Result<(), Error> {
+        self.file.set_len(self.size).map_err(Error::io("resize", &self.path))?;
+        write_zeros(&self.file, offset, self.size).map_err(Error::io("write zeros to", &self.path))
+    }
+}
+
+/// The next segment's file while a thread of its own fills it.
+#[derive(Debug)]
+pub(super) struct Filling {
+    /// `None` once the outcome was taken.
+    thread: Option<JoinHandle<Result<File, Error>>>,
+}
+
+impl Filling {
+    /// Starts the thread; fails only if the system has none to give.
+    pub(super) fn start(dir: &Path, size: u64) -> io::Result<Filling> {
+        let dir = dir.to_path_buf();
+        let thread = thread::Builder::new().name("log-fill".into()).spawn(move || fill(&dir, size))?;
+        Ok(Filling { thread: Some(thread) })
+    }
+
+    /// Waits for the file, for use with [`Segment::create`]. A full disk is reported here, when the file is needed.
+    pub(super) fn finish(mut self) -> Result<File, Error> {
+        let thread = self.thread.take().expect("taken here and in drop only");
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl Drop for Filling {
+    /// Waits, lest the thread go on writing in a directory that the log has let go of.
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Makes `next.tmp`: `size` zeros, durable.
+pub(super) fn fill(dir: &Path, size: u64) -> Result<File, Error> {
+    let path = dir.join(NEXT);
+    let filled = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path).and_then(|file| {
+        write_zeros(&file, 0, size)?;
+        file.sync_all()?;
+        Ok(file)
+    });
+    filled.map_err(|error| {
+        // On a full disk these zeros are what somebody else lacks. If this fails too, the next start does it.
+        let _ = fs::remove_file(&path);
+        Error::io("fill", &path)(error)
+    })
+}
+
+/// Creates `dir` if there is none, and removes what an unfinished rotation left.
+pub(super) fn prepare_dir(dir: &Path) -> Result<(), Error> {
+    match fs::create_dir(dir) {
+        Ok(()) => {
+            // `log` has the parent ``, which stands for the current directory.
+            let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+            sync_dir(parent.unwrap_or(Path::new(".")))?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(Error::io("create", dir)(error)),
+    }
+    let next = dir.join(NEXT);
+    match fs::remove_file(&next) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &next)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// The numbers of the segments in `dir`, ascending. Files that do not end in `.log` are not the log's business.
+pub(super) fn list(dir: &Path) -> Result<Vec<u64>, Error> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        let file = entry.map_err(Error::io("list", dir))?.path();
+        if file.extension().is_none_or(|extension| extension != "log") {
+            continue;
+        }
+        let number = file.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+        match number {
+            Some(number) if path(dir, number) == file => numbers.push(number),
+            _ => return Err(Error::UnknownFile { file }),
+        }
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// The file of segment `number`.
+pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:020}.log"))
+}
+
+/// Makes the names in `dir` durable.
+pub(super) fn sync_dir(dir: &Path) -> Result<(), Error> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io("make durable", dir))
+}
+
+fn header(number: u64, salt: u64, size: u64, chain: u32) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    let mut put = |at: usize, field: &[u8]| header[at..at + field.len()].copy_from_slice(field);
+    put(MAGIC_AT, &MAGIC);
+    put(FORMAT_AT, &[FORMAT]);
+    put(NUMBER_AT, &number.to_le_bytes());
+    put(SALT_AT, &salt.to_le_bytes());
+    put(SIZE_AT, &size.to_le_bytes());
+    put(CHAIN_AT, &chain.to_le_bytes());
+    let crc = crc32c(&header[..CRC_AT]);
+    header[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+    header
+}
+
+fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let mut at = from;
+    while at < to {
+        let len = (to - at).min(ZEROS.len() as u64);
+        file.write_all_at(&ZEROS[..len as usize], at)?;
+        at += len;
+    }
+    Ok(())
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}

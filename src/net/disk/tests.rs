@@ -1,0 +1,642 @@
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::frame::{self, Rest, Seal};
+use super::*;
+
+const SALT: u64 = 0x5eed_0f5a_1700_0001;
+const HEADER: usize = segment::HEADER_BYTES;
+
+type Records = Vec<Vec<u8>>;
+/// The content of a directory.
+type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+/// Where a batch went.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    segment: u64,
+    start: usize,
+    end: usize,
+}
+
+fn options(segment_bytes: u64) -> Options {
+    Options { segment_bytes, salt: SALT }
+}
+
+fn append(log: &mut Log, records: &[Vec<u8>]) -> Place {
+    let mut batch = Batch::new();
+    records.iter().for_each(|record| batch.push(record));
+    let size = padded(frame::HEADER_BYTES + batch.bytes());
+    log.append(&mut batch).expect("append");
+    let end = log.offset as usize;
+    Place { segment: log.segment.number, start: end - size, end }
+}
+
+fn write_log(dir: &Path, options: Options, batches: &[Records]) -> Vec<Place> {
+    let (mut log, _) = Log::open(dir, options).expect("open");
+    batches.iter().map(|records| append(&mut log, records)).collect()
+}
+
+fn snapshot(dir: &Path) -> Files {
+    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    paths.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+/// Gives `dir` the content `files` and no other.
+fn restore(dir: &Path, files: &Files) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if !files.contains_key(&path) {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    files.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+}
+
+fn flat(batches: &[Records]) -> Records {
+    batches.concat()
+}
+
+fn reopened(dir: &Path, options: Options) -> (Records, Option<Cut>) {
+    let (_, recovered) = Log::open(dir, options).expect("reopen");
+    (recovered.records.iter().map(|record| record.to_vec()).collect(), recovered.cut)
+}
+
+/// What a refusal names: the segment's number and the offset. `None` if the log opened or failed otherwise.
+fn refusal(dir: &Path, options: Options) -> Option<(u64, u64)> {
+    let number = |file: &Path| file.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    match Log::open(dir, options) {
+        Err(Error::Corrupt { file, offset, .. }) => Some((number(&file), offset)),
+        Err(Error::NewerFormat { file, .. }) => Some((number(&file), 8)),
+        _ => None,
+    }
+}
+
+/// Records of distinct bytes, none of them zero, so that any lost byte shows.
+fn sample(batches: usize, records: usize, bytes: usize) -> Vec<Records> {
+    let byte = |b: usize, r: usize, i: usize| (1 + (b * 31 + r * 7 + i) % 255) as u8;
+    let record = |b: usize, r: usize| (0..bytes + b % 5).map(|i| byte(b, r, i)).collect();
+    (0..batches).map(|b| (0..records).map(|r| record(b, r)).collect()).collect()
+}
+
+/// A directory with three segments, two or more batches in each, and room after the last.
+struct Small {
+    _root: TempDir,
+    dir: PathBuf,
+    options: Options,
+    batches: Vec<Records>,
+    places: Vec<Place>,
+    files: Files,
+}
+
+impl Small {
+    fn new() -> Small {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("log");
+        let options = options(384);
+        let batches = sample(9, 2, 30);
+        let places = write_log(&dir, options, &batches);
+        assert_eq!(places.iter().map(|place| place.segment).collect::<Vec<_>>(), [1, 1, 1, 2, 2, 2, 3, 3, 3]);
+        let mut files = snapshot(&dir);
+        files.remove(&dir.join("next.tmp"));
+        let small = Small { _root: root, dir, options, batches, places, files };
+        assert!(small.last().end < 384, "there is room after the last batch");
+        small
+    }
+
+    fn last(&self) -> Place {
+        self.places[self.places.len() - 1]
+    }
+
+    fn file(&self, segment: u64) -> PathBuf {
+        segment::path(&self.dir, segment)
+    }
+
+    /// The directory with one file changed.
+    fn damage(&self, segment: u64, change: impl FnOnce(&mut Vec<u8>)) -> Files {
+        let mut files = self.files.clone();
+        change(files.get_mut(&self.file(segment)).unwrap());
+        restore(&self.dir, &files);
+        files
+    }
+
+    /// How many batches of the last segment are untouched in `bytes`, a shortened or zeroed image of its file.
+    fn whole(&self, bytes: &[u8]) -> usize {
+        let original = &self.files[&self.file(3)];
+        let intact = |i: usize| (0..self.places[i].end).all(|at| bytes.get(at).unwrap_or(&0) == &original[at]);
+        6 + (6..9).take_while(|i| intact(*i)).count()
+    }
+
+    /// What to expect of a last segment that kept only its first `kept` bytes.
+    fn expect_what_remains(&self, kept: usize, files: &Files, context: &str) {
+        if kept < HEADER {
+            assert_eq!(refusal(&self.dir, self.options), Some((3, 0)), "{context}");
+            return;
+        }
+        let bytes = &files[&self.file(3)];
+        let whole = self.whole(bytes);
+        let end = if whole == 6 { HEADER } else { self.places[whole - 1].end };
+        let torn = bytes.iter().skip(end).any(|byte| *byte != 0);
+        self.expect_prefix(whole, torn, context);
+    }
+
+    /// Opens the damaged directory, expects the first `whole` batches, appends, and expects that to last.
+    fn expect_prefix(&self, whole: usize, cut: bool, context: &str) {
+        let (mut log, recovered) = Log::open(&self.dir, self.options).expect(context);
+        assert_eq!(recovered.records, flat(&self.batches[..whole]), "{context}");
+        assert_eq!(recovered.cut.is_some(), cut, "{context}");
+        let end = if whole == 6 { HEADER } else { self.places[whole - 1].end };
+        if let Some(found) = recovered.cut {
+            assert_eq!((found.file, found.offset as usize), (self.file(3), end), "{context}");
+        }
+        let new = vec![b"after".to_vec()];
+        let place = append(&mut log, &new);
+        assert_eq!(place.start, end, "{context}");
+        drop(log);
+        let file = fs::read(self.file(3)).unwrap();
+        assert_eq!(file.len(), 384, "{context}");
+        assert!(file[place.end..].iter().all(|byte| *byte == 0), "nothing old is left: {context}");
+        let (records, cut) = reopened(&self.dir, self.options);
+        assert_eq!(records, [flat(&self.batches[..whole]), new].concat(), "{context}");
+        assert_eq!(cut, None, "{context}");
+    }
+}
+
+#[test]
+fn every_acknowledged_batch_is_read_back_in_order_across_segments() {
+    let root = tempfile::tempdir().unwrap();
+    let mut batches = sample(40, 17, 40);
+    batches[3] = vec![vec![]];
+    batches[4] = vec![vec![], b"x".to_vec(), vec![], vec![]];
+    let places = write_log(root.path(), options(4096), &batches);
+    assert!(places[39].segment > 5);
+    assert_eq!(reopened(root.path(), options(4096)), (flat(&batches), None));
+}
+
+#[test]
+fn an_empty_log_opens_and_an_empty_batch_writes_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("log");
+    let (mut log, recovered) = Log::open(&dir, options(1024)).unwrap();
+    assert!(recovered.records.is_empty() && recovered.cut.is_none());
+    log.append(&mut Batch::new()).unwrap();
+    assert_eq!((log.bytes_written(), log.segments()), (0, 1));
+    drop(log);
+    assert_eq!(reopened(&dir, options(1024)), (vec![], None));
+}
+
+#[test]
+fn a_batch_of_the_largest_size_fits_and_one_byte_more_is_refused_without_harm() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut log, _) = Log::open(root.path(), options(1024)).unwrap();
+    let largest = vec![7; log.max_batch_bytes() - Batch::RECORD_OVERHEAD];
+    let mut batch = Batch::new();
+    batch.push(&[largest.clone(), vec![7]].concat());
+    let error = log.append(&mut batch).unwrap_err();
+    assert!(matches!(error, Error::BatchTooLarge { bytes: 945, max: 944 }), "{error}");
+    assert_eq!(batch.bytes(), 945, "the caller still has the batch, to split it");
+    append(&mut log, std::slice::from_ref(&largest));
+    let place = append(&mut log, std::slice::from_ref(&largest));
+    assert_eq!((place.segment, place.end), (2, 1024));
+    drop(log);
+    assert_eq!(reopened(root.path(), options(1024)), (vec![largest.clone(), largest], None));
+}
+
+#[test]
+fn a_record_encoded_in_place_equals_one_pushed_and_the_batch_is_reusable() {
+    let (mut pushed, mut encoded) = (Batch::new(), Batch::new());
+    pushed.push(b"abc");
+    encoded.push_with(|buffer| buffer.put_slice(b"abc"));
+    assert_eq!(pushed.frame, encoded.frame);
+    let root = tempfile::tempdir().unwrap();
+    let (mut log, _) = Log::open(root.path(), options(1024)).unwrap();
+    log.append(&mut pushed).unwrap();
+    assert!(pushed.is_empty());
+    pushed.push(b"de");
+    log.append(&mut pushed).unwrap();
+    drop(log);
+    assert_eq!(reopened(root.path(), options(1024)).0, [b"abc".to_vec(), b"de".to_vec()]);
+}
+
+#[test]
+fn a_log_goes_on_with_another_salt_and_another_segment_size() {
+    let root = tempfile::tempdir().unwrap();
+    let batches = sample(30, 3, 50);
+    for (i, chunk) in batches.chunks(5).enumerate() {
+        let options = Options { segment_bytes: [512, 4096, 1024][i % 3], salt: i as u64 };
+        write_log(root.path(), options, chunk);
+    }
+    assert_eq!(reopened(root.path(), options(512)), (flat(&batches), None));
+}
+
+#[test]
+fn the_log_cut_at_every_byte_gives_the_whole_batches_before_the_cut() {
+    let small = Small::new();
+    for len in 0..384 {
+        let files = small.damage(3, |file| file.truncate(len));
+        small.expect_what_remains(len, &files, &format!("last segment cut to {len} bytes"));
+    }
+}
+
+#[test]
+fn the_log_zeroed_from_every_byte_gives_the_whole_batches_before_the_zeros() {
+    let small = Small::new();
+    for from in 0..384 {
+        let files = small.damage(3, |file| file[from..].fill(0));
+        small.expect_what_remains(from, &files, &format!("last segment zero from byte {from}"));
+    }
+}
+
+#[test]
+fn an_earlier_segment_cut_or_zeroed_from_any_byte_is_refused() {
+    let small = Small::new();
+    for segment in [1, 2] {
+        let written = small.places[segment as usize * 3 - 1].end;
+        for at in 0..384 {
+            small.damage(segment, |file| file.truncate(at));
+            let (named, _) = refusal(&small.dir, small.options).expect("a segment cut short");
+            assert_eq!(named, segment, "cut to {at}");
+            if small.files[&small.file(segment)][at.min(written)..written].iter().any(|byte| *byte != 0) {
+                small.damage(segment, |file| file[at..].fill(0));
+                let (named, _) = refusal(&small.dir, small.options).expect("a segment zeroed");
+                assert!(named == segment || named == segment + 1, "zero from {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_single_flipped_bit_is_refused_or_costs_no_more_than_the_last_batch() {
+    let small = Small::new();
+    let last = small.last();
+    let all = flat(&small.batches);
+    let but_last = flat(&small.batches[..8]);
+    for (segment, bit) in (1..=3).flat_map(|segment| (0..384 * 8).map(move |bit| (segment, bit))) {
+        let at = bit / 8;
+        let damaged = small.damage(segment, |file| file[at] ^= 1 << (bit % 8));
+        let context = format!("bit {} of byte {at} in segment {segment}", bit % 8);
+        if segment == 3 && at >= last.start {
+            let (records, cut) = reopened(&small.dir, small.options);
+            let (expected, offset) = if at < last.end { (&but_last, last.start) } else { (&all, last.end) };
+            assert_eq!(&records, expected, "{context}");
+            assert_eq!(cut.expect(&context).offset, offset as u64, "{context}");
+            continue;
+        }
+        // Blame falls on the frame that was hit, on the zeros' beginning, or on a field of the header.
+        let (named, offset) = refusal(&small.dir, small.options).expect(&context);
+        let in_segment = |place: &&Place| place.segment == segment;
+        let blamed = match small.places.iter().filter(in_segment).find(|place| (place.start..place.end).contains(&at)) {
+            Some(place) => place.start,
+            None if at < HEADER => offset as usize,
+            None => small.places.iter().rfind(in_segment).unwrap().end,
+        };
+        assert_eq!((named, offset as usize), (segment, blamed), "{context}");
+        assert!(offset as usize <= at, "{context}");
+        assert_eq!(snapshot(&small.dir), damaged, "a refused log is left as it was: {context}");
+    }
+}
+
+#[test]
+fn a_damaged_batch_before_a_damaged_batch_is_refused_although_no_whole_one_follows() {
+    let small = Small::new();
+    let [.., before, last] = small.places[..] else { panic!() };
+    small.damage(3, |file| {
+        file[before.end - 9] ^= 1;
+        file[last.end - 9] ^= 1;
+    });
+    assert_eq!(refusal(&small.dir, small.options), Some((3, before.start as u64)));
+}
+
+#[test]
+fn whichever_sectors_of_the_last_write_were_lost_only_that_batch_is_cut() {
+    let root = tempfile::tempdir().unwrap();
+    let batches = [sample(2, 2, 100), sample(1, 6, 400)].concat();
+    let places = write_log(root.path(), options(4096), &batches);
+    let Place { start, end, .. } = places[2];
+    let file = segment::path(root.path(), 1);
+    let whole = fs::read(&file).unwrap();
+    let sectors: Vec<_> = (start / 512..end.div_ceil(512)).collect();
+    assert!(sectors.len() >= 5);
+    for lost in 1..1 << sectors.len() {
+        let mut torn = whole.clone();
+        for (i, sector) in sectors.iter().enumerate().filter(|(i, _)| lost & 1 << i != 0) {
+            let from = if i == 0 { start } else { sector * 512 };
+            torn[from..((sector + 1) * 512).min(end)].fill(0);
+        }
+        fs::write(&file, torn).unwrap();
+        let (records, cut) = reopened(root.path(), options(4096));
+        assert_eq!(records, flat(&batches[..2]), "sectors {lost:b}");
+        assert_eq!(cut.is_some(), lost + 1 != 1 << sectors.len(), "sectors {lost:b}");
+        let file = fs::read(&file).unwrap();
+        assert!(file[..start] == whole[..start] && file[start..].iter().all(|byte| *byte == 0), "sectors {lost:b}");
+    }
+}
+
+#[test]
+fn garbage_after_the_last_batch_is_cut_within_the_segment_and_beyond_it() {
+    let small = Small::new();
+    let end = small.last().end;
+    for at in [end, end + 1, end + 8, 383] {
+        small.damage(3, |file| file[at..].fill(0xa5));
+        small.expect_prefix(9, true, "garbage within");
+    }
+    small.damage(3, |file| file.extend([0xa5; 100]));
+    small.expect_prefix(9, true, "garbage beyond");
+    small.damage(3, |file| file.extend([0; 100]));
+    small.expect_prefix(9, true, "zeros beyond");
+    small.damage(2, |file| file.push(0));
+    assert_eq!(refusal(&small.dir, small.options), Some((2, 384)));
+}
+
+#[test]
+fn a_cut_reports_the_bytes_from_the_torn_batch_to_the_last_one_that_was_not_zero() {
+    let small = Small::new();
+    let last = small.last();
+    small.damage(3, |file| file[last.start + 40..].fill(0));
+    let (_, cut) = reopened(&small.dir, small.options);
+    assert_eq!(cut, Some(Cut { file: small.file(3), offset: last.start as u64, bytes: 40 }));
+}
+
+#[test]
+fn values_that_contain_frames_of_this_log_do_not_pass_for_frames() {
+    let root = tempfile::tempdir().unwrap();
+    for shift in 0..8 {
+        let dir = root.path().join(shift.to_string());
+        let first = sample(3, 2, 30);
+        let places = write_log(&dir, options(4096), &first);
+        let image = fs::read(segment::path(&dir, 1)).unwrap();
+        let value = [vec![1; shift], image[HEADER..places[2].end].to_vec()].concat();
+        let last = write_log(&dir, options(4096), &[vec![value]])[0];
+        let mut torn = fs::read(segment::path(&dir, 1)).unwrap();
+        torn[last.start..last.start + frame::HEADER_BYTES].fill(0);
+        fs::write(segment::path(&dir, 1), torn).unwrap();
+        let (records, cut) = reopened(&dir, options(4096));
+        assert_eq!((records, cut.is_some()), (flat(&first), true), "shifted by {shift}");
+    }
+}
+
+#[test]
+fn a_frame_in_a_value_at_its_very_offset_passes_only_with_the_right_salt() {
+    for (salt, forged) in [(SALT, true), (SALT + 1, false)] {
+        let root = tempfile::tempdir().unwrap();
+        let (dir, model) = (root.path().join("log"), root.path().join("model"));
+        // In the model, a second frame starts 24 bytes after where the log's does: where a value's fifth byte will be.
+        let places = write_log(&model, Options { salt, ..options(1024) }, &sample(2, 1, 48));
+        let image = fs::read(segment::path(&model, 1)).unwrap()[places[1].start..places[1].end].to_vec();
+        let first = sample(1, 1, 24);
+        let value = [vec![1; 4], image].concat();
+        let last = write_log(&dir, options(1024), &[first[0].clone(), vec![value]])[1];
+        assert_eq!(last.start + 24, places[1].start);
+        let mut torn = fs::read(segment::path(&dir, 1)).unwrap();
+        torn[last.start..last.start + frame::HEADER_BYTES].fill(0);
+        fs::write(segment::path(&dir, 1), torn).unwrap();
+        match forged {
+            true => assert_eq!(refusal(&dir, options(1024)), Some((1, last.start as u64))),
+            false => assert_eq!(reopened(&dir, options(1024)).0, flat(&first)),
+        }
+    }
+}
+
+#[test]
+fn a_frame_of_this_place_that_does_not_continue_the_chain_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (root.path().join("ours"), root.path().join("theirs"));
+    let batches = sample(2, 2, 30);
+    let places = write_log(&ours, options(1024), &batches);
+    let mut other = batches.clone();
+    other[0][0][0] ^= 1;
+    write_log(&theirs, options(1024), &other);
+    let file = segment::path(&ours, 1);
+    let mut spliced = fs::read(&file).unwrap();
+    let from = places[1].start;
+    spliced[from..].copy_from_slice(&fs::read(segment::path(&theirs, 1)).unwrap()[from..]);
+    fs::write(&file, spliced).unwrap();
+    assert_eq!(refusal(&ours, options(1024)), Some((1, from as u64)));
+}
+
+#[test]
+fn a_crash_at_any_point_of_a_rotation_leaves_a_log_that_opens() {
+    let small = Small::new();
+    let header = small.files[&small.file(3)][..HEADER].to_vec();
+    let blank = [header.clone(), vec![0; 384 - HEADER]].concat();
+    let six = |mut files: Files| {
+        files.remove(&small.file(3));
+        files
+    };
+    let next = small.dir.join("next.tmp");
+    for unfinished in [vec![], vec![0; 100], vec![0; 384], header[..30].to_vec(), vec![0xff; 384], blank.clone()] {
+        let mut files = six(small.files.clone());
+        files.insert(next.clone(), unfinished);
+        restore(&small.dir, &files);
+        assert_eq!(reopened(&small.dir, small.options), (flat(&small.batches[..6]), None));
+        assert!(!next.exists());
+    }
+    restore(&small.dir, &six(small.files.clone()));
+    assert_eq!(reopened(&small.dir, small.options), (flat(&small.batches[..6]), None));
+    small.damage(3, |file| file.clone_from(&blank));
+    small.expect_prefix(6, false, "renamed, no frame yet");
+    small.damage(3, |file| *file = [&blank[..HEADER], &[0xa5; 100], &[0; 384 - HEADER - 100]].concat());
+    small.expect_prefix(6, true, "renamed, first frame torn");
+}
+
+#[test]
+fn a_crash_while_the_very_first_segment_is_made_leaves_an_empty_log() {
+    for unfinished in [vec![], vec![0; 1024], vec![0xff; 70]] {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("next.tmp"), unfinished).unwrap();
+        assert_eq!(reopened(root.path(), options(1024)), (vec![], None));
+        assert_eq!(snapshot(root.path()).len(), 1);
+    }
+}
+
+#[test]
+fn a_newer_format_is_refused_with_both_versions() {
+    let small = Small::new();
+    for segment in [1, 3] {
+        small.damage(segment, |file| file[8] = 2);
+        let error = Log::open(&small.dir, small.options).unwrap_err();
+        assert!(
+            matches!(&error, Error::NewerFormat { file, version: 2, supported: 1 } if *file == small.file(segment)),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_missing_segment_is_refused_by_name() {
+    let small = Small::new();
+    for segment in [1, 2] {
+        let mut files = small.files.clone();
+        files.remove(&small.file(segment));
+        restore(&small.dir, &files);
+        assert_eq!(refusal(&small.dir, small.options), Some((segment, 0)));
+    }
+}
+
+#[test]
+fn segments_of_two_logs_do_not_mix() {
+    let (ours, theirs) = (Small::new(), Small::new());
+    let mut batches = theirs.batches.clone();
+    batches[5][0][0] ^= 1;
+    fs::remove_dir_all(&theirs.dir).unwrap();
+    write_log(&theirs.dir, theirs.options, &batches);
+    ours.damage(3, |file| *file = fs::read(theirs.file(3)).unwrap());
+    assert_eq!(refusal(&ours.dir, ours.options), Some((3, segment::CHAIN_AT as u64)));
+    ours.damage(3, |file| file.clone_from(&ours.files[&ours.file(2)]));
+    assert_eq!(refusal(&ours.dir, ours.options), Some((3, 16)));
+}
+
+#[test]
+fn a_log_file_with_a_strange_name_is_refused_and_other_files_are_left_alone() {
+    for name in ["1.log", "00000000000000000001x.log", "+0000000000000000001.log", "old.log"] {
+        let small = Small::new();
+        fs::write(small.dir.join("notes.txt"), "kept").unwrap();
+        assert_eq!(reopened(&small.dir, small.options).0, flat(&small.batches));
+        assert!(small.dir.join("notes.txt").exists());
+        fs::write(small.dir.join(name), "").unwrap();
+        let error = Log::open(&small.dir, small.options).unwrap_err();
+        assert!(matches!(&error, Error::UnknownFile { file } if file.ends_with(name)), "{error}");
+    }
+}
+
+#[test]
+fn a_segment_size_out_of_range_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    for size in [0, 248, 1001, (1 << 30) + 8, u64::MAX] {
+        let error = Log::open(root.path(), options(size)).unwrap_err();
+        assert!(matches!(error, Error::SegmentBytes { given } if given == size), "{error}");
+    }
+}
+
+#[test]
+fn after_a_failed_write_the_log_takes_nothing_more_until_it_is_opened_again() {
+    let small = Small::new();
+    let (mut log, _) = Log::open(&small.dir, small.options).unwrap();
+    log.segment.file = File::open(&log.segment.path).unwrap(); // Read-only: the next write fails.
+    let mut batch = Batch::new();
+    batch.push(b"lost");
+    assert!(matches!(log.append(&mut batch), Err(Error::Io { doing: "write to", path, .. }) if path == small.file(3)));
+    let (mut other, _) = Log::open(&small.dir, small.options).unwrap();
+    std::mem::swap(&mut log.segment, &mut other.segment); // The cause is gone, the log stays closed all the same.
+    assert!(matches!(log.append(&mut batch), Err(Error::Failed { dir }) if dir == small.dir));
+    assert_eq!(reopened(&small.dir, small.options), (flat(&small.batches), None));
+}
+
+#[test]
+fn a_background_fill_that_fails_is_reported_when_the_segment_is_needed_and_no_sooner() {
+    let small = Small::new();
+    let (mut log, _) = Log::open(&small.dir, small.options).unwrap();
+    fs::create_dir(small.dir.join("next.tmp")).unwrap(); // Cannot be opened for writing.
+    append(&mut log, &[vec![1; 8]]);
+    assert!(log.filling.is_some());
+    let mut batch = Batch::new();
+    batch.push(&[2; 200]);
+    assert!(matches!(log.append(&mut batch), Err(Error::Io { doing: "fill", .. })));
+    assert!(matches!(log.append(&mut batch), Err(Error::Failed { .. })));
+    drop(log);
+    fs::remove_dir(small.dir.join("next.tmp")).unwrap();
+    assert_eq!(reopened(&small.dir, small.options), ([flat(&small.batches), vec![vec![1; 8]]].concat(), None));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_and_a_full_quota_are_told_apart_from_other_failures() {
+    let error = |code| Error::io("fill", Path::new("a"))(io::Error::from_raw_os_error(code));
+    assert!(matches!(error(28), Error::NoSpace { .. }));
+    assert!(matches!(error(122), Error::NoSpace { .. }));
+    assert!(matches!(error(5), Error::Io { .. }));
+    let root = tempfile::tempdir().unwrap();
+    let (mut log, _) = Log::open(root.path(), options(1024)).unwrap();
+    log.segment.file = File::options().write(true).open("/dev/full").unwrap();
+    let mut batch = Batch::new();
+    batch.push(b"x");
+    assert!(matches!(log.append(&mut batch), Err(Error::NoSpace { .. })));
+    assert!(matches!(log.append(&mut batch), Err(Error::Failed { .. })));
+}
+
+#[test]
+fn errors_name_the_file_and_say_what_to_do() {
+    let small = Small::new();
+    small.damage(1, |file| file[70] ^= 1);
+    let text = Log::open(&small.dir, small.options).unwrap_err().to_string();
+    assert!(text.contains(small.file(1).to_str().unwrap()), "{text}");
+    assert!(text.contains("offset 64") && text.contains("restore the file from a copy"), "{text}");
+}
+
+#[test]
+fn a_whole_frame_whose_records_do_not_add_up_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut log, _) = Log::open(root.path(), options(1024)).unwrap();
+    let mut batch = Batch::new();
+    batch.push(b"abc");
+    batch.frame[frame::HEADER_BYTES] = 4;
+    log.append(&mut batch).unwrap();
+    drop(log);
+    assert_eq!(refusal(root.path(), options(1024)), Some((1, 64)));
+}
+
+fn any_batches(record_bytes: usize) -> impl Strategy<Value = Vec<(bool, Records)>> {
+    let record = prop::collection::vec(any::<u8>(), 0..record_bytes);
+    prop::collection::vec((any::<bool>(), prop::collection::vec(record, 1..6)), 0..30)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn any_batches_with_any_reopens_between_them_are_read_back(batches in any_batches(150), size in 120u64..300) {
+        let root = tempfile::tempdir().unwrap();
+        let options = options(size * 8);
+        let (mut log, _) = Log::open(root.path(), options).unwrap();
+        let mut expected = Records::new();
+        for (reopen, records) in &batches {
+            if *reopen {
+                drop(log);
+                let recovered;
+                (log, recovered) = Log::open(root.path(), options).unwrap();
+                prop_assert_eq!(&recovered.records, &expected);
+                prop_assert_eq!(recovered.cut, None);
+            }
+            append(&mut log, records);
+            expected.extend_from_slice(records);
+        }
+        drop(log);
+        prop_assert_eq!(reopened(root.path(), options), (expected, None));
+    }
+
+    #[test]
+    fn any_damage_is_refused_or_leaves_whole_batches_up_to_the_last_but_one(
+        segment in 1u64..4, at in 0usize..384, bytes in prop::collection::vec(any::<u8>(), 1..200),
+    ) {
+        let small = Small::new();
+        let end = (at + bytes.len()).min(384);
+        let files = small.damage(segment, |file| file[at..end].copy_from_slice(&bytes[..end - at]));
+        if files == small.files {
+            return Ok(());
+        }
+        match Log::open(&small.dir, small.options) {
+            Ok((_, recovered)) => {
+                // Damage that reaches from an earlier batch over the last one's header leaves no trace of the latter.
+                let whole = small.whole(&files[&small.file(3)]);
+                prop_assert_eq!(segment, 3);
+                prop_assert_eq!(recovered.records, flat(&small.batches[..whole]));
+                prop_assert!(whole >= 8 || (at < small.last().start && end > small.last().start));
+            }
+            Err(Error::Corrupt { file, offset, .. }) => prop_assert!(file == small.file(segment) && offset < 384),
+            Err(Error::NewerFormat { file, .. }) => prop_assert_eq!(file, small.file(segment)),
+            Err(other) => prop_assert!(false, "{}", other),
+        }
+    }
+
+    #[test]
+    fn scanning_any_bytes_ends_without_a_frame(words in prop::collection::vec(any::<u32>(), 0..300), small in any::<bool>()) {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| if small { word % 600 } else { *word }.to_le_bytes()).collect();
+        let segment = &bytes[..bytes.len() / 8 * 8];
+        let scan = frame::scan(segment, 0, Seal::new(SALT, 1), 0);
+        prop_assert!(scan.bodies.is_empty() && scan.end == 0);
+        prop_assert_eq!(scan.rest == Rest::Zeros, segment.iter().all(|byte| *byte == 0));
+    }
+}

@@ -1,0 +1,17 @@
+//! The driver for the real world: sockets, a disk, and time that passes.
+//!
+//! One task, [`driver::Driver`], owns the machine. It drains its queue, steps every input, hands the records to the
+//! disk thread ([`writer`]) and messages to one [`link`] a peer, and lets go what waited for the disk. Everything else
+//! runs on the same single-threaded runtime, so that a request crosses no thread but the disk's.
+//!
+//! - [`driver`]: the task, and the [`driver::Handle`] with which others reach it;
+//! - [`link`]: messages to and from one peer over a byte stream;
+//! - [`disk`]: the durable log;
+//! - [`writer`]: the thread that writes it;
+//! - [`data_dir`]: whose data a directory holds.
+
+pub mod data_dir;
+pub mod disk;
+pub mod driver;
+pub mod link;
+pub mod writer;

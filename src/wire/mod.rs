@@ -1,0 +1,69 @@
+//! Bytes and messages: pure, and prepared for anything.
+//!
+//! - [`frame`]: length-delimited frames in a stream;
+//! - [`raft`]: the messages and records of a Raft key-value node.
+//!
+//! Decoders borrow nothing from the outside world and trust nothing: every length is checked against what is there
+//! before it is used. Numbers are big-endian. Encoders and decoders of a type stand side by side.
+
+use bytes::{Buf, Bytes, BytesMut};
+use thiserror::Error;
+
+pub mod frame;
+pub mod raft;
+
+/// A type with a form in bytes.
+pub trait Wire: Sized {
+    /// Appends its bytes.
+    fn encode(&self, out: &mut BytesMut);
+
+    /// Reads it from exactly these bytes, sharing their memory.
+    ///
+    /// # Errors
+    /// When the bytes are anything else.
+    fn decode(bytes: Bytes) -> Result<Self, WireError>;
+}
+
+/// Bytes that are not what they should be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum WireError {
+    /// They end in the middle.
+    #[error("ends too early")]
+    Truncated,
+    /// Something follows the end.
+    #[error("{0} bytes too many")]
+    TooLong(usize),
+    /// A tag with no meaning.
+    #[error("unknown {what} {value}")]
+    Unknown {
+        /// What the tag is of.
+        what: &'static str,
+        /// Its value.
+        value: u8,
+    },
+    /// A field outside its limits.
+    #[error("bad {0}")]
+    Bad(&'static str),
+}
+
+impl From<bytes::TryGetError> for WireError {
+    fn from(_: bytes::TryGetError) -> Self {
+        Self::Truncated
+    }
+}
+
+/// The next `len` bytes.
+fn take(from: &mut Bytes, len: usize) -> Result<Bytes, WireError> {
+    if from.len() < len { Err(WireError::Truncated) } else { Ok(from.split_to(len)) }
+}
+
+/// Bytes that are preceded by their length.
+fn take_sized(from: &mut Bytes) -> Result<Bytes, WireError> {
+    let len = from.try_get_u32()?;
+    take(from, len as usize)
+}
+
+/// Nothing is left.
+fn at_end(rest: &Bytes) -> Result<(), WireError> {
+    if rest.is_empty() { Ok(()) } else { Err(WireError::TooLong(rest.len())) }
+}
