@@ -6,7 +6,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::SendRequest;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, IF_MATCH};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
@@ -86,7 +86,8 @@ impl Client {
         Ok(Self { addr: addr.to_owned(), host, sender })
     }
 
-    /// Asks, and waits up to `timeout` for the whole answer.
+    /// Asks, on condition that the key has version `if_match` if there is one, and waits up to `timeout` for the whole
+    /// answer.
     ///
     /// # Errors
     /// When there is no whole answer in time. The connection cannot be used after that.
@@ -94,16 +95,18 @@ impl Client {
         &mut self,
         method: Method,
         path: &str,
-        body: impl Into<Bytes>,
+        body: Bytes,
+        if_match: Option<u64>,
         timeout: Duration,
     ) -> Result<Answer, ClientError> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(HOST, self.host.clone())
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body.into()));
-        let request = request.map_err(|error| self.protocol(&error))?;
+        let mut request = Request::builder().method(method).uri(path).header(HOST, self.host.clone());
+        if !body.is_empty() {
+            request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        if let Some(version) = if_match {
+            request = request.header(IF_MATCH, format!("\"{version}\""));
+        }
+        let request = request.body(Full::new(body)).map_err(|error| self.protocol(&error))?;
         match tokio::time::timeout(timeout, self.exchange(request)).await {
             Ok(answer) => answer,
             Err(_) => Err(ClientError::TimedOut { addr: self.addr.clone(), after: timeout }),

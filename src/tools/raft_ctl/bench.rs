@@ -1,0 +1,275 @@
+//! `raft-ctl bench`: how many writes and reads a second, and how long they take.
+//!
+//! Each client has one connection and one request at a time: a closed loop. A latency therefore tells what one such
+//! client waits, and throughput what so many of them get; a stall shows as the maximum, once a client.
+
+use std::io::{IsTerminal, Write};
+use std::rc::Rc;
+use std::cell::RefCell;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use hyper::body::Bytes;
+use hyper::{Method, StatusCode};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Cluster, failure, status};
+use crate::cli::{Failure, Kind, Output, args};
+use crate::defaults::MAX_VALUE_BYTES;
+use crate::http::client::{Client, ClientError};
+
+/// The load.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Options {
+    /// Clients, each with one request at a time
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    clients: u32,
+    /// The share of requests that are reads, from 0 to 1
+    #[arg(long, default_value_t = 0.5, value_parser = share)]
+    reads: f64,
+    /// Bytes of a value
+    #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = value_size)]
+    value: usize,
+    /// Different keys, bench/0 and on
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    keys: u32,
+    /// How long to measure
+    #[arg(long, short, default_value = "10s", value_parser = args::duration)]
+    duration: Duration,
+    /// How long to run before measuring
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    warm_up: Duration,
+    /// Which nodes to load: the leader, as a client that knows it would, or all in turn
+    #[arg(long, value_enum, default_value_t = Target::Leader)]
+    target: Target,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Target {
+    Leader,
+    All,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "a number from 0 to 1".to_owned())
+}
+
+fn value_size(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|size| *size <= MAX_VALUE_BYTES).ok_or_else(|| format!("a number up to {MAX_VALUE_BYTES}"))
+}
+
+/// What all clients have measured.
+struct Tally {
+    writes: Histogram<u64>,
+    reads: Histogram<u64>,
+    errors: u64,
+    first_error: Option<String>,
+    measuring: bool,
+}
+
+impl Tally {
+    fn new() -> Self {
+        // Microseconds up to two minutes, three digits.
+        let histogram = || Histogram::new_with_bounds(1, 120_000_000, 3).expect("the bounds are valid");
+        Self { writes: histogram(), reads: histogram(), errors: 0, first_error: None, measuring: false }
+    }
+
+    fn operations(&self) -> u64 {
+        self.writes.len() + self.reads.len()
+    }
+
+    fn error(&mut self, error: String) {
+        self.errors += u64::from(self.measuring);
+        self.first_error.get_or_insert(error);
+    }
+}
+
+/// Loads the cluster and prints what it took.
+pub(super) async fn run(cluster: &Cluster, options: &Options, output: &Output) -> Result<(), Failure> {
+    let targets = match options.target {
+        Target::Leader => vec![status::leader(cluster).await?.addr],
+        Target::All => cluster.nodes.clone(),
+    };
+    let tally = Rc::new(RefCell::new(Tally::new()));
+    let stop = CancellationToken::new();
+    let clients = LocalSet::new();
+    for number in 0..options.clients {
+        let mut client = Load {
+            nodes: targets.clone(),
+            next_node: number as usize,
+            options: options.clone(),
+            value: "x".repeat(options.value),
+            rng: ChaCha8Rng::seed_from_u64(u64::from(number)),
+            timeout: cluster.timeout,
+            tally: Rc::clone(&tally),
+        };
+        let stop = stop.clone();
+        clients.spawn_local(async move { stop.run_until_cancelled(client.run()).await });
+    }
+    // Whoever cannot be reached at all is reported as such, not as a benchmark of nothing.
+    for node in &targets {
+        Client::connect(node).await.map_err(|error| failure(&error, false))?;
+    }
+    let interrupted = clients.run_until(measure(options, &tally, output)).await?;
+    let (seconds, signal) = interrupted;
+    stop.cancel();
+    clients.await;
+    report(options, &tally.borrow(), seconds, signal, output)
+}
+
+/// Waits for the warm-up and the measured time, with a live line on a terminal; gives the measured seconds, and the
+/// signal that ended it early.
+async fn measure(options: &Options, tally: &RefCell<Tally>, output: &Output) -> Result<(f64, Option<u8>), Failure> {
+    let handler = |kind| signal(kind).map_err(|error| Failure::local(format!("cannot handle signals: {error}")));
+    let mut interrupt = handler(SignalKind::interrupt())?;
+    let mut terminate = handler(SignalKind::terminate())?;
+    let mut interval_asked = handler(SignalKind::user_defined1())?;
+    let live = std::io::stderr().is_terminal() && !output.is_json();
+
+    let warm = Instant::now() + options.warm_up;
+    tokio::select! {
+        () = tokio::time::sleep_until(warm) => {}
+        _ = interrupt.recv() => return Ok((0.0, Some(2))),
+        _ = terminate.recv() => return Ok((0.0, Some(15))),
+    }
+    tally.borrow_mut().measuring = true;
+    let started = Instant::now();
+    let end = started + options.duration;
+    let mut tick = tokio::time::interval_at(started + Duration::from_secs(1), Duration::from_secs(1));
+    let (mut before, mut since) = (0, started);
+    let signal = loop {
+        let asked = tokio::select! {
+            () = tokio::time::sleep_until(end) => break None,
+            _ = interrupt.recv() => break Some(2),
+            _ = terminate.recv() => break Some(15),
+            _ = tick.tick(), if live => false,
+            _ = interval_asked.recv() => true,
+        };
+        let operations = tally.borrow().operations();
+        let rate = (operations - before) as f64 / since.elapsed().as_secs_f64();
+        (before, since) = (operations, Instant::now());
+        let seconds = started.elapsed().as_secs_f64();
+        if asked {
+            let interval = json!({ "event": "interval", "seconds": seconds, "ops": operations, "ops_per_s": rate.round() });
+            output.result(&interval, || format!("{seconds:.1} s: {operations} operations, {rate:.0}/s"))?;
+        } else {
+            eprint_live(&format!("{seconds:>5.0} s  {rate:>9.0}/s"));
+        }
+    };
+    tally.borrow_mut().measuring = false;
+    if live {
+        eprint_live("");
+    }
+    Ok((started.elapsed().as_secs_f64(), signal))
+}
+
+/// Replaces the live line.
+fn eprint_live(text: &str) {
+    let _ = write!(std::io::stderr(), "\r\x1b[K{text}"); // a terminal that went away is no failure
+}
+
+/// One client.
+struct Load {
+    nodes: Vec<String>,
+    next_node: usize,
+    options: Options,
+    value: String,
+    rng: ChaCha8Rng,
+    timeout: Duration,
+    tally: Rc<RefCell<Tally>>,
+}
+
+impl Load {
+    /// Asks for ever; after an error, on a new connection to the next node.
+    async fn run(&mut self) {
+        loop {
+            let node = self.nodes[self.next_node % self.nodes.len()].clone();
+            self.next_node += 1;
+            let asked = match Client::connect(&node).await {
+                Ok(mut client) => self.ask_on(&mut client).await,
+                Err(error) => error,
+            };
+            self.tally.borrow_mut().error(asked.to_string());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Asks on one connection until it fails.
+    async fn ask_on(&mut self, client: &mut Client) -> ClientError {
+        loop {
+            let key = self.rng.next_u64() % u64::from(self.options.keys);
+            let is_read = (self.rng.next_u32() as f64) < self.options.reads * f64::from(u32::MAX);
+            let (method, path, body) = if is_read {
+                (Method::GET, format!("/kv/bench%2F{key}"), Bytes::new())
+            } else {
+                let body = format!(r#"{{"key":"bench/{key}","value":"{}"}}"#, self.value);
+                (Method::POST, "/kv".to_owned(), Bytes::from(body))
+            };
+            let started = Instant::now();
+            let answer = match client.ask(method, &path, body, None, self.timeout).await {
+                Ok(answer) => answer,
+                Err(error) => return error,
+            };
+            let latency = started.elapsed().as_micros() as u64;
+            let mut tally = self.tally.borrow_mut();
+            let good = answer.status == StatusCode::OK || (is_read && answer.status == StatusCode::NOT_FOUND);
+            if !good {
+                let body = String::from_utf8_lossy(&answer.body).trim_end().to_owned();
+                tally.error(format!("{}: {body}", answer.status));
+            } else if tally.measuring {
+                let histogram = if is_read { &mut tally.reads } else { &mut tally.writes };
+                histogram.saturating_record(latency);
+            }
+        }
+    }
+}
+
+fn report(options: &Options, tally: &Tally, seconds: f64, signal: Option<u8>, output: &Output) -> Result<(), Failure> {
+    let rate = |count: u64| if seconds > 0.0 { (count as f64 / seconds).round() } else { 0.0 };
+    let mut summary = json!({
+        "event": "summary",
+        "clients": options.clients,
+        "value_bytes": options.value,
+        "seconds": (seconds * 1000.0).round() / 1000.0,
+        "ops": tally.operations(),
+        "ops_per_s": rate(tally.operations()),
+        "writes": tally.writes.len(),
+        "writes_per_s": rate(tally.writes.len()),
+        "reads": tally.reads.len(),
+        "reads_per_s": rate(tally.reads.len()),
+        "errors": tally.errors,
+        "interrupted": signal.is_some(),
+    });
+    let mut lines = vec![format!("{} clients, values of {} bytes, {seconds:.1} s", options.clients, options.value)];
+    for (name, histogram) in [("write", &tally.writes), ("read", &tally.reads)] {
+        if histogram.is_empty() {
+            continue;
+        }
+        let quantiles = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)];
+        let mut text = format!("{name:>6}s {:>9.0}/s", rate(histogram.len()));
+        for (quantile, share) in quantiles {
+            let micros = histogram.value_at_quantile(share);
+            summary[format!("{name}_{quantile}_us")] = Value::from(micros);
+            text += &format!("  {quantile} {:.2} ms", micros as f64 / 1000.0);
+        }
+        summary[format!("{name}_max_us")] = Value::from(histogram.max());
+        lines.push(format!("{text}  max {:.2} ms", histogram.max() as f64 / 1000.0));
+    }
+    let error = tally.first_error.as_deref().unwrap_or_default();
+    if tally.errors > 0 {
+        summary["first_error"] = Value::from(error);
+        lines.push(format!("{} errors, the first: {error}", tally.errors));
+    }
+    output.result(&summary, || lines.join("\n"))?;
+    match signal {
+        Some(signal) => Err(Failure::new(Kind::Interrupted { signal }, "interrupted")),
+        None if tally.operations() == 0 => Err(Failure::new(Kind::NoLeader, format!("no request was answered: {error}"))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,340 @@
+//! `raft-ctl`: asks a Raft key-value cluster.
+
+use std::io::Read;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use hyper::body::Bytes;
+use hyper::{Method, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use crate::cli::{Common, Failure, Kind, Output, Tool, args, signals};
+use crate::defaults::{LIST_LIMIT, MAX_LIST_LIMIT, MAX_VALUE_BYTES};
+use crate::http::client::{Answer, Client, ClientError};
+
+mod bench;
+mod status;
+
+/// Read, write and look after a Raft key-value cluster
+#[derive(Debug, Parser)]
+#[command(
+    name = "raft-ctl",
+    version,
+    after_help = "Examples:\n  \
+        raft-ctl set colour green\n  \
+        raft-ctl --nodes 127.0.0.1:7001,127.0.0.1:7002 get colour\n  \
+        raft-ctl cas colour green blue\n  \
+        raft-ctl list user/ --json | jq -r .key\n  \
+        raft-ctl status\n  \
+        raft-ctl bench --clients 64 --reads 0 --duration 10s\n\n\
+        Exit codes: 0 done, 1 the answer is no (no such key, condition failed), 2 usage, 3 no node or no leader answers,\n\
+        5 refused, 124 no answer in time or outcome unknown"
+)]
+pub struct Args {
+    /// The nodes to ask, in order, until one answers
+    #[arg(
+        long,
+        global = true,
+        env = "RAFT_NODES",
+        value_name = "HOST:PORT,...",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:7001",
+        value_parser = args::address
+    )]
+    nodes: Vec<String>,
+    /// How long to wait for an answer
+    #[arg(long, global = true, value_name = "DURATION", default_value = "5s", value_parser = request_timeout)]
+    timeout: Duration,
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Set a key to a value
+    Set {
+        /// 1 to 1024 bytes
+        key: String,
+        /// At most 1 MiB; - reads it from stdin
+        value: String,
+        /// Only if the key is not there yet
+        #[arg(long, conflicts_with = "if_version")]
+        if_absent: bool,
+        /// Only if the key was last written at this version
+        #[arg(long, value_name = "VERSION")]
+        if_version: Option<u64>,
+    },
+    /// Print a key's value; exit 1 when there is no such key
+    Get {
+        /// The key
+        key: String,
+        /// Read what the asked node has, which may be out of date
+        #[arg(long)]
+        stale: bool,
+    },
+    /// Delete a key; exit 1 when there is no such key
+    Del {
+        /// The key
+        key: String,
+        /// Only if the key was last written at this version
+        #[arg(long, value_name = "VERSION")]
+        if_version: Option<u64>,
+    },
+    /// Set a key to NEW if its value is OLD; exit 1 when it is not
+    Cas {
+        /// The key
+        key: String,
+        /// The value it must have
+        old: String,
+        /// The value it shall have; - reads it from stdin
+        new: String,
+    },
+    /// Print keys and their values, in order
+    List {
+        /// Only keys that begin with this
+        #[arg(default_value = "")]
+        prefix: String,
+        /// At most so many [default: all]
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+        /// Print the keys alone
+        #[arg(long)]
+        keys: bool,
+        /// Read what the asked node has, which may be out of date
+        #[arg(long)]
+        stale: bool,
+    },
+    /// Print a table of all nodes; exit 3 when none answers
+    Status,
+    /// Print the leader's name; exit 3 when there is none
+    Leader,
+    /// Measure writes and reads a second, and their latency
+    Bench(bench::Options),
+}
+
+impl Tool for Args {
+    const NAME: &'static str = "raft-ctl";
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    async fn run(self, output: &Output) -> Result<(), Failure> {
+        let cluster = Cluster { nodes: self.nodes, timeout: self.timeout };
+        match self.command {
+            // It has a summary to print when it is interrupted.
+            Command::Bench(options) => bench::run(&cluster, &options, output).await,
+            command => signals::interruptible(run(&cluster, command, output)).await,
+        }
+    }
+}
+
+async fn run(cluster: &Cluster, command: Command, output: &Output) -> Result<(), Failure> {
+    match command {
+        Command::Set { key, value, if_absent, if_version } => {
+            let mut body = json!({ "key": key, "value": from_argument(value)? });
+            if if_absent {
+                body["if_value"] = Value::Null;
+            }
+            written(&cluster.ask(Ask::set(&body).if_version(if_version)).await?, &key, output)
+        }
+        Command::Cas { key, old, new } => {
+            let body = json!({ "key": key, "value": from_argument(new)?, "if_value": old });
+            written(&cluster.ask(Ask::set(&body)).await?, &key, output)
+        }
+        Command::Get { key, stale } => {
+            let answer = cluster.ask(Ask::get(&format!("/kv/{}", encoded(&key)), stale)).await?;
+            let item = expect_ok(&answer, &key)?;
+            output.result(&item, || item["value"].as_str().unwrap_or_default().to_owned())
+        }
+        Command::Del { key, if_version } => {
+            let path = format!("/kv/{}", encoded(&key));
+            let ask = Ask { method: Method::DELETE, path, body: Bytes::new(), is_write: true, if_version };
+            let answer = expect_ok(&cluster.ask(ask).await?, &key)?;
+            if answer["deleted"] == json!(true) {
+                output.result(&answer, || format!("deleted {key}"))
+            } else {
+                Err(Failure::new(Kind::No, format!("key not found: {key}")))
+            }
+        }
+        Command::List { prefix, limit, keys, stale } => list(cluster, &prefix, limit, keys, stale, output).await,
+        Command::Status => status::print(cluster, output).await,
+        Command::Leader => {
+            let leader = status::leader(cluster).await?;
+            output.result(&json!({ "leader": leader.id, "addr": leader.addr }), || leader.id.clone())
+        }
+        Command::Bench(_) => unreachable!("it has been run already"),
+    }
+}
+
+/// Prints the pages of a listing as they come.
+async fn list(
+    cluster: &Cluster,
+    prefix: &str,
+    limit: Option<usize>,
+    keys: bool,
+    stale: bool,
+    output: &Output,
+) -> Result<(), Failure> {
+    let mut left = limit.unwrap_or(usize::MAX);
+    let mut after = None::<String>;
+    let page = if limit.is_some() { LIST_LIMIT } else { MAX_LIST_LIMIT };
+    while left > 0 {
+        let mut path = format!("/kv?prefix={}&limit={}", encoded(prefix), left.min(page));
+        if let Some(after) = &after {
+            path += &format!("&after={}", encoded(after));
+        }
+        let answer = expect_ok(&cluster.ask(Ask::get(&path, stale)).await?, prefix)?;
+        let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        for item in items {
+            output.result(item, || {
+                let (key, value) = (item["key"].as_str().unwrap_or_default(), item["value"].as_str().unwrap_or_default());
+                if keys { key.to_owned() } else { format!("{key}\t{value}") }
+            })?;
+        }
+        left -= items.len().min(left);
+        match answer["next"].as_str() {
+            Some(next) => after = Some(next.to_owned()),
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+fn written(answer: &Answer, key: &str, output: &Output) -> Result<(), Failure> {
+    let item = expect_ok(answer, key)?;
+    output.result(&item, || format!("ok, version {}", item["version"]))
+}
+
+/// The JSON of a good answer; what went wrong, of another.
+fn expect_ok(answer: &Answer, key: &str) -> Result<Value, Failure> {
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let error = body["error"].as_str().unwrap_or("an answer without a reason");
+    match answer.status {
+        StatusCode::OK => Ok(body),
+        StatusCode::NOT_FOUND if error == "key not found" => Err(Failure::new(Kind::No, format!("key not found: {key}"))),
+        StatusCode::PRECONDITION_FAILED => Err(Failure::new(
+            Kind::No,
+            match (body["value"].as_str(), body["version"].as_u64()) {
+                (Some(value), Some(version)) => format!("condition failed: {key} is '{value}' at version {version}"),
+                _ => format!("condition failed: {key} does not exist"),
+            },
+        )),
+        StatusCode::SERVICE_UNAVAILABLE => Err(Failure::new(
+            Kind::NoLeader,
+            format!("{error}; nothing was done (raft-ctl status shows which nodes are up)"),
+        )),
+        StatusCode::GATEWAY_TIMEOUT => {
+            Err(Failure::new(Kind::Deadline, format!("{error}: the write to {key} may or may not take effect; read it back")))
+        }
+        status => Err(Failure::new(Kind::Peer, format!("refused with {status}: {error}"))),
+    }
+}
+
+/// Nodes that are all as good as each other.
+#[derive(Clone, Debug)]
+struct Cluster {
+    nodes: Vec<String>,
+    timeout: Duration,
+}
+
+/// A request.
+#[derive(Clone, Debug)]
+struct Ask {
+    method: Method,
+    path: String,
+    body: Bytes,
+    is_write: bool,
+    if_version: Option<u64>,
+}
+
+impl Ask {
+    fn get(path: &str, stale: bool) -> Self {
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let path = if stale { format!("{path}{separator}consistency=stale") } else { path.to_owned() };
+        Self { method: Method::GET, path, body: Bytes::new(), is_write: false, if_version: None }
+    }
+
+    fn set(body: &Value) -> Self {
+        let body = Bytes::from(body.to_string());
+        Self { method: Method::POST, path: "/kv".to_owned(), body, is_write: true, if_version: None }
+    }
+
+    const fn if_version(mut self, version: Option<u64>) -> Self {
+        self.if_version = version;
+        self
+    }
+}
+
+impl Cluster {
+    /// The first answer that a node gives. The next node is asked when one cannot be reached or knows no leader; a
+    /// write that may have been carried out is not repeated.
+    async fn ask(&self, ask: Ask) -> Result<Answer, Failure> {
+        let mut last = None;
+        for node in &self.nodes {
+            match self.ask_node(node, &ask).await {
+                Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => last = Some(Ok(answer)),
+                Ok(answer) => return Ok(answer),
+                Err(error @ ClientError::Connect { .. }) => {
+                    tracing::debug!("{error}");
+                    last = last.or(Some(Err(error)));
+                }
+                Err(error) if ask.is_write => return Err(failure(&error, true)),
+                Err(error) => last = Some(Err(error)),
+            }
+        }
+        last.expect("there is a node to ask").map_err(|error| failure(&error, false))
+    }
+
+    async fn ask_node(&self, node: &str, ask: &Ask) -> Result<Answer, ClientError> {
+        let mut client = Client::connect(node).await?;
+        // The node gives up a little earlier than this client, and can then say why.
+        let separator = if ask.path.contains('?') { '&' } else { '?' };
+        let path = if ask.path.starts_with("/kv") {
+            format!("{}{separator}timeout={}ms", ask.path, self.timeout.as_millis().max(1))
+        } else {
+            ask.path.clone()
+        };
+        let patience = self.timeout + Duration::from_millis(500);
+        client.ask(ask.method.clone(), &path, ask.body.clone(), ask.if_version, patience).await
+    }
+}
+
+fn failure(error: &ClientError, is_write: bool) -> Failure {
+    match error {
+        ClientError::Connect { .. } => {
+            Failure::new(Kind::Unreachable, format!("{error} (is raft-node running there? name others with --nodes)"))
+        }
+        ClientError::Lost { .. } | ClientError::TimedOut { .. } if is_write => {
+            Failure::new(Kind::Deadline, format!("{error}; the write may or may not take effect: read it back"))
+        }
+        ClientError::TimedOut { .. } => Failure::new(Kind::Deadline, error.to_string()),
+        ClientError::Lost { .. } => Failure::new(Kind::Unreachable, error.to_string()),
+        ClientError::Protocol { .. } => Failure::new(Kind::Peer, error.to_string()),
+    }
+}
+
+/// A value from the command line, or from stdin for `-`.
+fn from_argument(value: String) -> Result<String, Failure> {
+    if value != "-" {
+        return Ok(value);
+    }
+    let mut text = String::new();
+    // One byte more than is allowed, so that the node refuses what is too large instead of storing a part of it.
+    let read = std::io::stdin().take(MAX_VALUE_BYTES as u64 + 1).read_to_string(&mut text);
+    read.map_err(|error| Failure::usage(format!("cannot read the value from stdin: {error}; values are UTF-8 text")))?;
+    Ok(text)
+}
+
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+fn request_timeout(text: &str) -> Result<Duration, String> {
+    let most = crate::defaults::MAX_REQUEST_TIMEOUT;
+    let timeout = args::duration(text)?;
+    if timeout <= most { Ok(timeout) } else { Err(format!("at most {most:?}")) }
+}
