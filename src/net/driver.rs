@@ -1,11 +1,11 @@
 //! The task that owns a machine.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::link::Outbox;
@@ -106,11 +106,12 @@ where
     /// When the disk fails. Nothing that waited for the failed write has been let go, and nothing will be.
     pub async fn run(&mut self, stop: CancellationToken) -> Result<(), disk::Error> {
         let mut posts = Vec::with_capacity(DRIVER_BATCH);
+        let mut alarm = Alarm::default();
         let now = self.now();
         self.host.step(now, Input::Started);
         loop {
-            self.carry_out();
-            let deadline = self.host.next_deadline().map(|at| self.epoch + at.since_epoch());
+            self.carry_out().await;
+            alarm.set(self.host.next_deadline().map(|at| self.epoch + at.since_epoch()));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -120,7 +121,7 @@ where
                         break; // every handle is gone
                     }
                 }
-                () = sleep_until(deadline) => {}
+                () = alarm.rings() => {}
             }
             let now = self.now();
             for post in posts.drain(..) {
@@ -134,7 +135,7 @@ where
         while self.writer.is_writing() {
             let done = self.writer.done().await;
             self.on_disk(done)?;
-            self.carry_out();
+            self.carry_out().await;
         }
         Ok(())
     }
@@ -154,23 +155,31 @@ where
         }
     }
 
-    /// Hands over the records, then lets go what waits for none of them.
-    fn carry_out(&mut self) {
-        if let Some(records) = self.host.take_batch() {
-            self.writer.write(records);
-        }
+    /// Lets go what waits for no record, then hands the records over. In this order, because the followers' disks are
+    /// further away than this one.
+    async fn carry_out(&mut self) {
+        let mut sent = false;
         while let Some(output) = self.host.next_output() {
             match output {
                 Output::Send { to, message } => {
                     if let Some(outbox) = self.links.get(&to) {
                         outbox.put(&message);
+                        sent = true;
                     }
                 }
                 Output::Emit(event) => (self.on_event)(event),
             }
         }
-        for outbox in self.links.values() {
-            outbox.ring();
+        if sent {
+            for outbox in self.links.values() {
+                outbox.ring();
+            }
+        }
+        if let Some(records) = self.host.take_batch() {
+            if sent {
+                tokio::task::yield_now().await; // the links write now
+            }
+            self.writer.write(records);
         }
     }
 
@@ -185,12 +194,30 @@ where
     }
 }
 
-/// Waits until `deadline`, for ever without one.
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        // Tokio's timers are of a millisecond; what is due at once need not wait for that.
-        Some(deadline) if deadline.saturating_duration_since(Instant::now()) < Duration::from_micros(1) => {}
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
+/// Rings at a deadline, or earlier. Deadlines mostly move away, at every message of a leader; winding the clock up each
+/// time would cost two system calls, waking up once in a while for nothing costs less.
+#[derive(Default)]
+struct Alarm {
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Alarm {
+    fn set(&mut self, deadline: Option<Instant>) {
+        match (&mut self.sleep, deadline) {
+            (_, None) => self.sleep = None,
+            (None, Some(deadline)) => self.sleep = Some(Box::pin(tokio::time::sleep_until(deadline))),
+            (Some(sleep), Some(deadline)) => {
+                if deadline < sleep.deadline() || sleep.is_elapsed() {
+                    sleep.as_mut().reset(deadline);
+                }
+            }
+        }
+    }
+
+    async fn rings(&mut self) {
+        match &mut self.sleep {
+            Some(sleep) => sleep.await,
+            None => std::future::pending().await,
+        }
     }
 }

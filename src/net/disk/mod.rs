@@ -5,6 +5,7 @@
 //! - this file: the public API, and the life of a batch on its way to the disk;
 //! - `frame`: the bytes of one durable write, and how a reader tells a torn write from damage (pure);
 //! - `segment`: the files that hold frames, filled with zeros before they are used;
+//! - `appender`: one write and one fdatasync a frame;
 //! - `recovery`: reading a directory back, and the decision to boot, to cut or to refuse.
 //!
 //! # The idea
@@ -29,6 +30,7 @@
 //! body     one or more records, each len u32 · bytes
 //! ```
 
+mod appender;
 mod frame;
 mod recovery;
 mod segment;
@@ -40,6 +42,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use appender::Appender;
 use frame::padded;
 use segment::{Filling, Segment};
 
@@ -161,6 +164,7 @@ pub struct Log {
     dir: PathBuf,
     options: Options,
     segment: Segment,
+    appender: Appender,
     /// Where the next frame goes in `segment`.
     offset: u64,
     /// The checksum of the last frame, which the next one repeats.
@@ -195,7 +199,8 @@ impl Log {
             }
         };
         let dir = dir.to_path_buf();
-        let log = Log { dir, options, segment, offset, chain, filling: None, bytes_written: 0, failed: false };
+        let appender = Appender::new(&segment, offset)?;
+        let log = Log { dir, options, segment, appender, offset, chain, filling: None, bytes_written: 0, failed: false };
         Ok((log, recovered))
     }
 
@@ -246,7 +251,7 @@ impl Log {
             self.rotate()?;
         }
         let crc = frame::seal(frame, body_len, self.segment.seal, self.offset, self.chain);
-        self.segment.write_durably(frame, self.offset)?;
+        self.appender.append(&self.segment, frame, self.offset)?;
         self.chain = crc;
         self.offset += size;
         self.bytes_written += size;
@@ -265,6 +270,7 @@ impl Log {
         };
         self.segment = Segment::create(&self.dir, filled, self.segment.number + 1, self.options, self.chain)?;
         self.offset = segment::HEADER_BYTES as u64;
+        self.appender = Appender::new(&self.segment, self.offset)?;
         Ok(())
     }
 }
