@@ -12,7 +12,11 @@ pub fn duration_range(text: &str) -> Result<RangeInclusive<Duration>, String> {
     let (from, to) = text.split_once("..").ok_or_else(explain)?;
     let parse = |text| humantime::parse_duration(text).map_err(|_| explain());
     let (from, to) = (parse(from)?, parse(to)?);
-    if from <= to { Ok(from..=to) } else { Err(format!("'{text}' ends before it begins: the shorter duration comes first")) }
+    if from <= to {
+        Ok(from..=to)
+    } else {
+        Err(format!("'{text}' ends before it begins: the shorter duration comes first"))
+    }
 }
 
 /// `500ms`, `5s`, `2m`: a duration above zero.
@@ -35,7 +39,9 @@ pub fn address(text: &str) -> Result<String, String> {
     let explain = |what| Err(format!("'{text}' {what}: write HOST:PORT, such as 127.0.0.1:7001 or [::1]:7001"));
     match text.rsplit_once(':') {
         Some(("", _)) => explain("has no host"),
-        Some((host, _)) if host.contains(':') && !host.starts_with('[') => explain("has an IPv6 address without brackets"),
+        Some((host, _)) if host.contains(':') && !host.starts_with('[') => {
+            explain("has an IPv6 address without brackets")
+        }
         Some((_, port)) if port.parse::<u16>().is_err() => explain("has no valid port"),
         Some(_) => Ok(text.to_owned()),
         None => explain("has no port"),

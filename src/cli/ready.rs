@@ -32,7 +32,8 @@ pub fn announce(
     let ready = Ready { event: "ready", tool, id, addr, pid: std::process::id() };
     if let Some(file) = ready_file {
         let json = serde_json::to_string(&ready).expect("a ready line is JSON");
-        let temporary = file.with_file_name(format!(".{}.{}", std::process::id(), file.file_name().unwrap_or_default().display()));
+        let temporary =
+            file.with_file_name(format!(".{}.{}", std::process::id(), file.file_name().unwrap_or_default().display()));
         let written = fs::write(&temporary, json + "\n").and_then(|()| fs::rename(&temporary, file));
         written.map_err(|error| Failure::local(format!("cannot write --ready-file {}: {error}", file.display())))?;
     }

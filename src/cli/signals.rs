@@ -32,7 +32,8 @@ pub fn stop_token() -> Result<CancellationToken, Failure> {
 /// # Errors
 /// The command's, or [`Kind::Interrupted`].
 pub async fn interruptible<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let handler = |kind| signal(kind).map_err(|error: io::Error| Failure::local(format!("cannot handle signals: {error}")));
+    let handler =
+        |kind| signal(kind).map_err(|error: io::Error| Failure::local(format!("cannot handle signals: {error}")));
     let (mut interrupt, mut terminate) = (handler(SignalKind::interrupt())?, handler(SignalKind::terminate())?);
     tokio::select! {
         result = command => result,

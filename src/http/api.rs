@@ -137,7 +137,10 @@ impl Inner {
             (None, Some(None)) => Some(Condition::Absent),
             (None, Some(Some(expected))) => Some(Condition::Value(checked_value(&expected)?)),
             (Some(_), Some(_)) => {
-                return Err(Refusal::new(StatusCode::BAD_REQUEST, "give one condition: if_value, If-Match or If-None-Match"));
+                return Err(Refusal::new(
+                    StatusCode::BAD_REQUEST,
+                    "give one condition: if_value, If-Match or If-None-Match",
+                ));
             }
         };
         let command = Command::Set { key: key.clone(), value: value.clone(), condition };
@@ -163,7 +166,9 @@ impl Inner {
         let parameters = Parameters::parse(request.uri().query(), &["consistency", "timeout"])?;
         let key = key_in_path(key)?;
         match self.read(Query::Get { key: key.clone() }, &parameters).await? {
-            Answer::Value(Some(Versioned { value, version })) => Ok(json(StatusCode::OK, &Item::new(&key, &value, version))),
+            Answer::Value(Some(Versioned { value, version })) => {
+                Ok(json(StatusCode::OK, &Item::new(&key, &value, version)))
+            }
             Answer::Value(None) => {
                 Ok(json(StatusCode::NOT_FOUND, &KeyError { error: "key not found", key: text(&key) }))
             }
@@ -239,7 +244,8 @@ impl Inner {
         if expected > MAX_BODY_BYTES as u64 {
             return Err(too_large());
         }
-        let memory = self.body_memory.try_acquire_many(expected as u32).map_err(|_| Refusal::of(&Answer::Overloaded))?;
+        let memory =
+            self.body_memory.try_acquire_many(expected as u32).map_err(|_| Refusal::of(&Answer::Overloaded))?;
         let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect());
         match collected.await {
             Ok(Ok(body)) => Ok((body.to_bytes(), memory)),
@@ -283,13 +289,18 @@ impl Inner {
 
     fn accept_peer(self: &Arc<Self>, request: Request<Incoming>) -> Reply {
         let api = Arc::clone(self);
-        upgrade::accept(request, self.info.id, |from| self.info.is_peer(from), async move |from, stream| {
-            tracing::debug!("{from} is connected");
-            match link::receive(from, stream, &api.node).await {
-                Ok(()) => tracing::debug!("{from} has hung up"),
-                Err(error) => tracing::info!("hung up on {from}: {error}"),
-            }
-        })
+        upgrade::accept(
+            request,
+            self.info.id,
+            |from| self.info.is_peer(from),
+            async move |from, stream| {
+                tracing::debug!("{from} is connected");
+                match link::receive(from, stream, &api.node).await {
+                    Ok(()) => tracing::debug!("{from} has hung up"),
+                    Err(error) => tracing::info!("hung up on {from}: {error}"),
+                }
+            },
+        )
     }
 }
 

@@ -180,7 +180,11 @@ impl Numbers {
                 ("reads", "Reads asked of this node", machine.counters().reads),
                 ("forwarded", "Writes forwarded to the leader", machine.counters().forwarded),
                 ("bad_messages", "Messages of peers that broke a rule", raft.counters().bad_messages),
-                ("messages_dropped", "Messages not sent, to peers that are down or slow", info.links.values().map(|l| l.dropped()).sum()),
+                (
+                    "messages_dropped",
+                    "Messages not sent, to peers that are down or slow",
+                    info.links.values().map(|l| l.dropped()).sum(),
+                ),
             ],
             match_index: followers.map(|(id, progress)| (*id, gauge(progress.match_index.0))).collect(),
         }

@@ -82,7 +82,8 @@ pub async fn dial(addr: &str, from: NodeId, to: NodeId) -> Result<TokioIo<Upgrad
 
 async fn dial_patiently(addr: &str, from: NodeId, to: NodeId) -> Result<TokioIo<Upgraded>, DialError> {
     let http = |source| DialError::Http { addr: addr.to_owned(), source };
-    let stream = TcpStream::connect(addr).await.map_err(|source| DialError::Connect { addr: addr.to_owned(), source })?;
+    let stream =
+        TcpStream::connect(addr).await.map_err(|source| DialError::Connect { addr: addr.to_owned(), source })?;
     prepare(&stream);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
     tokio::spawn(async move {
@@ -102,7 +103,7 @@ async fn dial_patiently(addr: &str, from: NodeId, to: NodeId) -> Result<TokioIo<
     let response = sender.send_request(request).await.map_err(http)?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let status = response.status();
-        let body = Limited::new(response.into_body(), 4096).collect().await.map(|body| body.to_bytes());
+        let body = Limited::new(response.into_body(), 4096).collect().await.map(http_body_util::Collected::to_bytes);
         let reason = String::from_utf8_lossy(&body.unwrap_or_default()).into_owned();
         return Err(DialError::Refused { addr: addr.to_owned(), status, reason });
     }
@@ -133,7 +134,10 @@ where
         return error(StatusCode::MISDIRECTED_REQUEST, &format!("this is {id}, not {to}: check --peer of {from}"));
     }
     if !is_peer(from) {
-        return error(StatusCode::FORBIDDEN, &format!("{from} is not a member of the cluster of {id}: check --peer of {id}"));
+        return error(
+            StatusCode::FORBIDDEN,
+            &format!("{from} is not a member of the cluster of {id}: check --peer of {id}"),
+        );
     }
     tokio::spawn(async move {
         match hyper::upgrade::on(request).await {

@@ -334,7 +334,15 @@ impl RaftKv {
     }
 
     /// A follower hands over a write. A forward is tried once in its term: a repeated message is not.
-    fn on_forward(&mut self, now: Time, node: NodeId, id: RequestId, term: Term, command: Bytes, out: &mut Effects<Self>) {
+    fn on_forward(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        id: RequestId,
+        term: Term,
+        command: Bytes,
+        out: &mut Effects<Self>,
+    ) {
         let leads = self.raft.role() == RoleName::Leader && self.raft.hard_state().current_term == term;
         let result = if !leads {
             Forwarding::NotLeader
@@ -452,7 +460,8 @@ impl RaftKv {
 
     /// Answers the requests whose time is up, tries those that wait, and sets the timer for the others.
     fn on_deadline(&mut self, now: Time, out: &mut Effects<Self>) {
-        let due: Vec<_> = self.requests.iter().filter(|(_, r)| r.deadline <= now).map(|(id, r)| (*id, r.stage)).collect();
+        let due: Vec<_> =
+            self.requests.iter().filter(|(_, r)| r.deadline <= now).map(|(id, r)| (*id, r.stage)).collect();
         for (id, stage) in due {
             let is_write = matches!(self.requests[&id].ask, Ask::Write(_));
             let answer = match stage {

@@ -67,7 +67,8 @@ impl Store {
             Some(after) if after >= prefix => Bound::Excluded(after),
             Some(_) | None => Bound::Included(prefix),
         };
-        let mut rest = self.map.range::<[u8], _>((from, Bound::Unbounded)).take_while(|(key, _)| key.starts_with(prefix));
+        let mut rest =
+            self.map.range::<[u8], _>((from, Bound::Unbounded)).take_while(|(key, _)| key.starts_with(prefix));
         let mut items = Vec::new();
         let mut bytes = 0;
         while items.len() < limit && bytes < MAX_LIST_BYTES {

@@ -173,7 +173,9 @@ mod tests {
         let first = DataDir::open(dir.path(), "raft-node", "n1").unwrap();
         assert!(matches!(DataDir::open(dir.path(), "raft-node", "n1"), Err(DataDirError::InUse(_))));
         drop(first);
-        assert!(matches!(DataDir::open(dir.path(), "raft-node", "n2"), Err(DataDirError::Other { id, .. }) if id == "n1"));
+        assert!(
+            matches!(DataDir::open(dir.path(), "raft-node", "n2"), Err(DataDirError::Other { id, .. }) if id == "n1")
+        );
         assert!(DataDir::open(dir.path(), "raft-node", "n1").is_ok());
     }
 

@@ -150,7 +150,11 @@ pub enum ReceiveError {
 ///
 /// # Errors
 /// When the stream fails or holds what is no message: whoever sent that is not understood, and is hung up on.
-pub async fn receive<P>(from: P::Peer, mut stream: impl AsyncRead + Unpin, handle: &Handle<P>) -> Result<(), ReceiveError>
+pub async fn receive<P>(
+    from: P::Peer,
+    mut stream: impl AsyncRead + Unpin,
+    handle: &Handle<P>,
+) -> Result<(), ReceiveError>
 where
     P: Protocol<Message: Wire>,
 {

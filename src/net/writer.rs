@@ -68,6 +68,11 @@ impl<R> Writer<R> {
         self.writing
     }
 
+    /// Whether [`Writer::done`] has an answer already.
+    pub fn is_done(&self) -> bool {
+        !self.done.is_empty()
+    }
+
     /// Waits for the batch on its way; for ever, when there is none.
     pub async fn done(&mut self) -> Done {
         if !self.writing {

@@ -72,7 +72,9 @@ pub fn log_matching(a: &Raft, b: &Raft) -> Result<(), String> {
 pub fn committed_agree(a: &Raft, b: &Raft) -> Result<(), String> {
     let shared = a.commit_index.min(b.commit_index);
     match (1..=shared.0).find(|&i| a.log.get(Index(i)) != b.log.get(Index(i))) {
-        Some(i) => Err(format!("state-machine safety: {} and {} committed other entries at {i}", a.config.id, b.config.id)),
+        Some(i) => {
+            Err(format!("state-machine safety: {} and {} committed other entries at {i}", a.config.id, b.config.id))
+        }
         None => Ok(()),
     }
 }

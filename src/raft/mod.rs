@@ -22,6 +22,8 @@
 //! log will begin), membership change ([`Config::members`] is read nowhere else than through the machine),
 //! leadership transfer (a vote that overrides stickiness).
 
+#![warn(clippy::wildcard_enum_match_arm)] // inputs, messages and effects are matched exhaustively
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -90,7 +92,9 @@ pub enum ConfigError {
         election: Duration,
     },
     /// Without spread, candidates collide for ever.
-    #[error("the election timeout must be a range, such as 150ms..300ms, so that candidates do not collide: {0:?} is none")]
+    #[error(
+        "the election timeout must be a range, such as 150ms..300ms, so that candidates do not collide: {0:?} is none"
+    )]
     NoSpread(RangeInclusive<Duration>),
 }
 

@@ -93,7 +93,8 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&peer) else { return };
         while progress.next_index <= self.log.last().index && progress.may_send(self.config.append_window) {
-            let prev = self.log.position(progress.next_index.prev()).expect("a leader has what comes before next_index");
+            let prev =
+                self.log.position(progress.next_index.prev()).expect("a leader has what comes before next_index");
             let entries = self.log.from(progress.next_index, self.config.max_append_bytes);
             let last = entries.last().expect("there is an entry at next_index").position.index;
             progress.sent(last);

@@ -89,7 +89,10 @@ pub fn run(seed: u64, plan: &Plan) -> Result<Report, String> {
     cluster.probe_every_node();
     let recovered = cluster.run_until(healed + RECOVERY, |cluster| cluster.probes.is_empty())?;
     if !recovered {
-        return Err(format!("liveness: {RECOVERY:?} after healing, {:?} have not served a write", cluster.probes.values()));
+        return Err(format!(
+            "liveness: {RECOVERY:?} after healing, {:?} have not served a write",
+            cluster.probes.values()
+        ));
     }
     cluster.check_agreement()?;
     cluster.check_history()?;
@@ -288,7 +291,8 @@ impl Cluster {
     fn probe(&mut self, node: NodeId) {
         let id = RequestId(self.next_request);
         self.next_request += 1;
-        let command = Command::Set { key: Bytes::from("probe"), value: Bytes::from(format!("{node}")), condition: None };
+        let command =
+            Command::Set { key: Bytes::from("probe"), value: Bytes::from(format!("{node}")), condition: None };
         self.probes.insert(id, node);
         self.world.request(node, raft_kv::Command { id, ask: Ask::Write(command.encode()), timeout: CLIENT_TIMEOUT });
     }
@@ -371,8 +375,12 @@ impl Operation<Option<Bytes>> for KvOperation {
             Self::Get(seen) => (seen.as_ref().is_none_or(|seen| seen == state)).then(|| state.clone()),
             Self::Write(command, seen) => {
                 let (after, fits) = match (command, state) {
-                    (Command::Set { condition: Some(_), .. }, Some(_)) => (state.clone(), observed(seen).is_none_or(|v| v == *state)),
-                    (Command::Set { value, .. }, _) => (Some(value.clone()), matches!(seen, None | Some(Outcome::Set { .. }))),
+                    (Command::Set { condition: Some(_), .. }, Some(_)) => {
+                        (state.clone(), observed(seen).is_none_or(|v| v == *state))
+                    }
+                    (Command::Set { value, .. }, _) => {
+                        (Some(value.clone()), matches!(seen, None | Some(Outcome::Set { .. })))
+                    }
                     // Whether it existed is left out: see `without_unseen_writes`.
                     (Command::Delete { .. }, _) => (None, matches!(seen, None | Some(Outcome::Deleted { .. }))),
                 };
@@ -420,7 +428,9 @@ impl Checker {
                 log.push(entry.position);
                 let (known, known_before) = self.entries.entry(entry.position).or_insert((entry.clone(), before));
                 if known != entry || *known_before != before {
-                    return Err(format!("log matching: {node} has {entry:?} after {before:?}, not {known:?} after {known_before:?}"));
+                    return Err(format!(
+                        "log matching: {node} has {entry:?} after {before:?}, not {known:?} after {known_before:?}"
+                    ));
                 }
             }
         }

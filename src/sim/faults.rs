@@ -53,7 +53,8 @@ impl Faults {
 
     /// Draws rates: each kind is absent in some runs and rare or frequent in others.
     pub fn draw(rng: &mut ChaCha8Rng) -> Self {
-        let mut up_to = |most: u64| if rng.next_u64() % 4 == 0 { 0 } else { (rng.next_u64() % (most + 1)) as u32 };
+        let mut up_to =
+            |most: u64| if rng.next_u64().is_multiple_of(4) { 0 } else { (rng.next_u64() % (most + 1)) as u32 };
         Self {
             loss: up_to(300_000),
             duplication: up_to(500_000),

@@ -319,7 +319,8 @@ impl<P: Protocol> World<P> {
         let life = state.life;
         let batch = host.take_batch();
         let outputs: Vec<_> = std::iter::from_fn(|| host.next_output()).collect();
-        let wake_at = host.next_deadline().map(|deadline| deadline.max(self.now) + draw_within(&mut self.rng, &LATENESS));
+        let wake_at =
+            host.next_deadline().map(|deadline| deadline.max(self.now) + draw_within(&mut self.rng, &LATENESS));
         if let Some(at) = wake_at
             && state.wake_at.is_none_or(|earlier| at < earlier)
         {

@@ -69,6 +69,9 @@ pub struct Args {
     /// How long a node waits for a leader before it seeks election, drawn from this range
     #[arg(long, value_name = "MIN..MAX", default_value = "150ms..300ms", value_parser = args::duration_range)]
     election_timeout: RangeInclusive<Duration>,
+    /// While requests come thick and fast, look for the next one this long before sleeping; 0s never does
+    #[arg(long, value_name = "DURATION", default_value = "200us", value_parser = humantime::parse_duration)]
+    busy_poll: Duration,
     /// Serve addresses other than loopback although nothing is encrypted and nobody has to prove who they are
     #[arg(long)]
     insecure: bool,
@@ -105,7 +108,8 @@ impl Tool for Args {
         let addr = listener.local_addr().map_err(|error| Failure::local(format!("cannot serve: {error}")))?;
 
         let data_dir = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.raft", self.id)));
-        let data_dir = DataDir::open(&data_dir, Self::NAME, self.id.as_str()).map_err(|e| Failure::local(e.to_string()))?;
+        let data_dir =
+            DataDir::open(&data_dir, Self::NAME, self.id.as_str()).map_err(|e| Failure::local(e.to_string()))?;
         let (log, records) = open_log(&data_dir)?;
         let raft = Raft::recover(config, records).map_err(|error| Failure::usage(error.to_string()))?;
 
@@ -121,7 +125,8 @@ impl Tool for Args {
                 waiters.on_event(event);
             }
         };
-        let (mut driver, handle) = Driver::new(RaftKv::new(raft), entropy()?, writer, links.clone(), on_event);
+        let machine = RaftKv::new(raft);
+        let (mut driver, handle) = Driver::new(machine, entropy()?, self.busy_poll, writer, links.clone(), on_event);
 
         let members = self.others().cloned().chain([(self.id, addr.to_string())]).collect();
         let info = NodeInfo { id: self.id, members, links: links.clone(), disk: disk_metrics };
@@ -169,7 +174,9 @@ impl Args {
         let mut members = BTreeMap::from([(self.id, "")]);
         for (id, addr) in self.others() {
             if let Some(other) = members.insert(*id, addr) {
-                return Err(Failure::usage(format!("--peer names {id} twice, at {other} and {addr}: each node needs its own name")));
+                return Err(Failure::usage(format!(
+                    "--peer names {id} twice, at {other} and {addr}: each node needs its own name"
+                )));
             }
         }
         let config = Config {
@@ -211,7 +218,8 @@ fn remedy(error: &std::io::Error) -> &'static str {
 
 /// The log and the records it holds.
 fn open_log(data_dir: &DataDir) -> Result<(Log, Vec<Record>), Failure> {
-    let (log, recovered) = Log::open(&data_dir.log(), Options::new(entropy()?)).map_err(|e| Failure::local(e.to_string()))?;
+    let (log, recovered) =
+        Log::open(&data_dir.log(), Options::new(entropy()?)).map_err(|e| Failure::local(e.to_string()))?;
     let records = recovered.records.into_iter().enumerate().map(|(number, bytes)| {
         Record::decode(bytes).map_err(|error| {
             let dir = data_dir.log();

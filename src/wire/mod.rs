@@ -6,6 +6,8 @@
 //! Decoders borrow nothing from the outside world and trust nothing: every length is checked against what is there
 //! before it is used. Numbers are big-endian. Encoders and decoders of a type stand side by side.
 
+#![warn(clippy::wildcard_enum_match_arm)] // inputs, messages and effects are matched exhaustively
+
 use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 

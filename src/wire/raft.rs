@@ -138,9 +138,7 @@ fn decode_raft(tag: u8, mut bytes: Bytes) -> Result<raft::Message, WireError> {
             Body::Appended { round, outcome }
         }
         tag::READ_INDEX => Body::ReadIndex { question: from.try_get_u64()? },
-        tag::READ_INDEX_IS => {
-            Body::ReadIndexIs { question: from.try_get_u64()?, index: Index(from.try_get_u64()?) }
-        }
+        tag::READ_INDEX_IS => Body::ReadIndexIs { question: from.try_get_u64()?, index: Index(from.try_get_u64()?) },
         value => return Err(WireError::Unknown { what: "message", value }),
     };
     at_end(from)?;
@@ -320,7 +318,10 @@ mod tests {
         proptest::collection::vec((any::<u64>(), payload), 0..5).prop_map(move |entries| {
             let numbered = entries.into_iter().zip(before.0 + 1..);
             numbered
-                .map(|((term, payload), index)| Entry { position: Position { term: Term(term), index: Index(index) }, payload })
+                .map(|((term, payload), index)| Entry {
+                    position: Position { term: Term(term), index: Index(index) },
+                    payload,
+                })
                 .collect()
         })
     }
@@ -337,10 +338,8 @@ mod tests {
         let ballot = prop_oneof![Just(Ballot::PreVote), Just(Ballot::Vote)].boxed();
         let outcome = prop_oneof![
             any::<u64>().prop_map(|index| AppendOutcome::Matched(Index(index))),
-            (position(), any::<u64>(), any::<Option<u64>>()).prop_map(|(prev, first, term)| AppendOutcome::Conflict {
-                prev,
-                first: Index(first),
-                term: term.map(Term)
+            (position(), any::<u64>(), any::<Option<u64>>()).prop_map(|(prev, first, term)| {
+                AppendOutcome::Conflict { prev, first: Index(first), term: term.map(Term) }
             }),
         ];
         prop_oneof![
@@ -369,10 +368,16 @@ mod tests {
     fn message() -> impl Strategy<Value = Message> {
         prop_oneof![
             (any::<u64>(), body()).prop_map(|(term, body)| Message::Raft(raft::Message { term: Term(term), body })),
-            (any::<(u64, u64)>(), bytes())
-                .prop_map(|((id, term), command)| Message::Forward { id: RequestId(id), term: Term(term), command }),
-            (any::<(u64, u64)>(), forwarding())
-                .prop_map(|((id, term), result)| Message::Forwarded { id: RequestId(id), term: Term(term), result }),
+            (any::<(u64, u64)>(), bytes()).prop_map(|((id, term), command)| Message::Forward {
+                id: RequestId(id),
+                term: Term(term),
+                command
+            }),
+            (any::<(u64, u64)>(), forwarding()).prop_map(|((id, term), result)| Message::Forwarded {
+                id: RequestId(id),
+                term: Term(term),
+                result
+            }),
         ]
     }
 

@@ -1,5 +1,7 @@
 //! Simulated clusters over many seeds, with every fault there is.
 
+#![expect(clippy::print_stdout, reason = "figures for whoever runs it with --nocapture")]
+
 use std::time::{Duration, Instant};
 
 use netbelt::sim::cluster::{Plan, run};
@@ -20,7 +22,9 @@ fn two_hundred_seeds_of_faults_keep_every_property_and_heal() {
         committed += report.committed;
     }
     let speed = virtual_time.as_secs_f64() / started.elapsed().as_secs_f64();
-    println!("{virtual_time:?} virtual, {speed:.0}x real time; {answered} answered, {open} open, {leaders} leaders, {committed} committed");
+    println!(
+        "{virtual_time:?} virtual, {speed:.0}x real time; {answered} answered, {open} open, {leaders} leaders, {committed} committed"
+    );
     assert!(answered > 10_000 && leaders > 200, "the runs must do something: {answered} answers, {leaders} leaders");
 }
 

@@ -200,7 +200,8 @@ impl Log {
         };
         let dir = dir.to_path_buf();
         let appender = Appender::new(&segment, offset)?;
-        let log = Log { dir, options, segment, appender, offset, chain, filling: None, bytes_written: 0, failed: false };
+        let log =
+            Log { dir, options, segment, appender, offset, chain, filling: None, bytes_written: 0, failed: false };
         Ok((log, recovered))
     }
 

@@ -3,9 +3,9 @@
 //! Each client has one connection and one request at a time: a closed loop. A latency therefore tells what one such
 //! client waits, and throughput what so many of them get; a stall shows as the maximum, once a client.
 
+use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
 use std::rc::Rc;
-use std::cell::RefCell;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -156,7 +156,8 @@ async fn measure(options: &Options, tally: &RefCell<Tally>, output: &Output) -> 
         (before, since) = (operations, Instant::now());
         let seconds = started.elapsed().as_secs_f64();
         if asked {
-            let interval = json!({ "event": "interval", "seconds": seconds, "ops": operations, "ops_per_s": rate.round() });
+            let interval =
+                json!({ "event": "interval", "seconds": seconds, "ops": operations, "ops_per_s": rate.round() });
             output.result(&interval, || format!("{seconds:.1} s: {operations} operations, {rate:.0}/s"))?;
         } else {
             eprint_live(&format!("{seconds:>5.0} s  {rate:>9.0}/s"));
@@ -269,7 +270,9 @@ fn report(options: &Options, tally: &Tally, seconds: f64, signal: Option<u8>, ou
     output.result(&summary, || lines.join("\n"))?;
     match signal {
         Some(signal) => Err(Failure::new(Kind::Interrupted { signal }, "interrupted")),
-        None if tally.operations() == 0 => Err(Failure::new(Kind::NoLeader, format!("no request was answered: {error}"))),
+        None if tally.operations() == 0 => {
+            Err(Failure::new(Kind::NoLeader, format!("no request was answered: {error}")))
+        }
         None => Ok(()),
     }
 }

@@ -191,7 +191,8 @@ async fn list(
         let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
         for item in items {
             output.result(item, || {
-                let (key, value) = (item["key"].as_str().unwrap_or_default(), item["value"].as_str().unwrap_or_default());
+                let (key, value) =
+                    (item["key"].as_str().unwrap_or_default(), item["value"].as_str().unwrap_or_default());
                 if keys { key.to_owned() } else { format!("{key}\t{value}") }
             })?;
         }
@@ -215,7 +216,9 @@ fn expect_ok(answer: &Answer, key: &str) -> Result<Value, Failure> {
     let error = body["error"].as_str().unwrap_or("an answer without a reason");
     match answer.status {
         StatusCode::OK => Ok(body),
-        StatusCode::NOT_FOUND if error == "key not found" => Err(Failure::new(Kind::No, format!("key not found: {key}"))),
+        StatusCode::NOT_FOUND if error == "key not found" => {
+            Err(Failure::new(Kind::No, format!("key not found: {key}")))
+        }
         StatusCode::PRECONDITION_FAILED => Err(Failure::new(
             Kind::No,
             match (body["value"].as_str(), body["version"].as_u64()) {
@@ -227,9 +230,10 @@ fn expect_ok(answer: &Answer, key: &str) -> Result<Value, Failure> {
             Kind::NoLeader,
             format!("{error}; nothing was done (raft-ctl status shows which nodes are up)"),
         )),
-        StatusCode::GATEWAY_TIMEOUT => {
-            Err(Failure::new(Kind::Deadline, format!("{error}: the write to {key} may or may not take effect; read it back")))
-        }
+        StatusCode::GATEWAY_TIMEOUT => Err(Failure::new(
+            Kind::Deadline,
+            format!("{error}: the write to {key} may or may not take effect; read it back"),
+        )),
         status => Err(Failure::new(Kind::Peer, format!("refused with {status}: {error}"))),
     }
 }

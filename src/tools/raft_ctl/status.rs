@@ -68,7 +68,9 @@ pub(super) async fn leader(cluster: &Cluster) -> Result<Leader, Failure> {
     }
     let known = statuses.values().flatten().filter(|status| !status["leaderId"].is_null());
     let newest = known.max_by_key(|status| status["term"].as_u64());
-    newest.and_then(leader_in).ok_or_else(|| Failure::new(Kind::NoLeader, "there is no leader (raft-ctl status shows why)"))
+    newest
+        .and_then(leader_in)
+        .ok_or_else(|| Failure::new(Kind::NoLeader, "there is no leader (raft-ctl status shows why)"))
 }
 
 fn leader_in(status: &Value) -> Option<Leader> {
