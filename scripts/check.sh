@@ -1,0 +1,23 @@
+#!/bin/sh
+# What CI runs: format, lints, docs, scripts, then the README's two commands.
+set -eu
+cd "$(dirname "$0")/.."
+
+step() { printf '\n== %s\n' "$*"; }
+
+step "format"
+cargo fmt --check
+step "clippy"
+cargo clippy --locked --all-targets -- -D warnings
+step "docs"
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
+step "scripts"
+if command -v shellcheck >/dev/null; then
+    shellcheck scripts/*.sh .ci/run
+else
+    echo "shellcheck is not installed: skipped"
+fi
+step "demo"
+scripts/demo.sh
+step "tests"
+scripts/test.sh

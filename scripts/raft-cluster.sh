@@ -1,0 +1,178 @@
+#!/bin/sh
+# A Raft cluster of real processes on this machine: up N | down | kill ID | restart ID | status
+set -eu
+
+usage() {
+    cat <<'EOF'
+usage: scripts/raft-cluster.sh up [N] | down | kill ID | stop ID | restart ID | pause ID | resume ID | status | nodes
+
+  up N         start n1 .. nN (default 3), on their old data if there is any, and wait until one of them leads
+  down         stop all nodes and keep their data
+  kill ID      kill -9 one node
+  stop ID      stop one node gracefully
+  restart ID   start a node again on its old data and port
+  pause ID     freeze a node (SIGSTOP); resume ID lets it go on
+  status       print a table of all nodes
+  nodes        print the addresses, for raft-ctl --nodes
+
+Environment:
+  RAFT_DIR     where data, logs and ports are kept      (default: .raft-cluster)
+  RAFT_PORT    the first node's port, others follow it  (default: 7001)
+  NETBELT_BIN  where the binaries are                   (default: target/release, built when missing)
+EOF
+}
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+dir=${RAFT_DIR:-.raft-cluster}
+first_port=${RAFT_PORT:-7001}
+bin=${NETBELT_BIN:-$root/target/release}
+
+die() {
+    echo "raft-cluster: $*" >&2
+    exit 1
+}
+
+# The cluster's size and first port stay as they were when it was created.
+load() {
+    [ -f "$dir/cluster" ] || die "no cluster in $dir: start one with scripts/raft-cluster.sh up 3"
+    read -r size first_port <"$dir/cluster"
+}
+
+port_of() { echo $((first_port + ${1#n} - 1)); }
+
+ids() { seq -f 'n%.0f' 1 "$size"; }
+
+check_id() {
+    for known in $(ids); do
+        [ "$known" = "$1" ] && return
+    done
+    die "no node '$1' in this cluster: there are $(ids | tr '\n' ' ')"
+}
+
+addresses() {
+    for id in $(ids); do echo "127.0.0.1:$(port_of "$id")"; done | paste -s -d , -
+}
+
+# True when the node's process runs; a process that has taken over its number is not taken for it.
+running() {
+    [ -f "$dir/$1.pid" ] && grep -aqs -e "--id.$1" "/proc/$(cat "$dir/$1.pid")/cmdline"
+}
+
+start_node() {
+    if running "$1"; then die "$1 is running already"; fi
+    peers=
+    for peer in $(ids); do
+        [ "$peer" = "$1" ] || peers="$peers --peer $peer=127.0.0.1:$(port_of "$peer")"
+    done
+    rm -f "$dir/$1.ready"
+    # shellcheck disable=SC2086  # one word a peer
+    nohup "$bin/raft-node" --id "$1" --listen "127.0.0.1:$(port_of "$1")" $peers --data-dir "$dir/$1" \
+        --ready-file "$dir/$1.ready" >>"$dir/$1.log" 2>&1 </dev/null &
+    echo $! >"$dir/$1.pid"
+}
+
+# Waits up to $1 tenths of a second until the rest of the line succeeds.
+within() {
+    tenths=$1
+    shift
+    while ! "$@" >/dev/null 2>&1; do
+        tenths=$((tenths - 1))
+        [ "$tenths" -gt 0 ] || return 1
+        sleep 0.1
+    done
+}
+
+ready_or_gone() { [ -f "$dir/$1.ready" ] || gone "$1"; }
+
+wait_ready() {
+    within 300 ready_or_gone "$1" || die "$1 is not ready after 30 s; its log is $dir/$1.log"
+    if [ ! -f "$dir/$1.ready" ]; then
+        tail -n 3 "$dir/$1.log" >&2
+        die "$1 did not start; its log is $dir/$1.log"
+    fi
+}
+
+signal() {
+    running "$2" || die "$2 is not running"
+    kill "-$1" "$(cat "$dir/$2.pid")"
+}
+
+gone() { ! running "$1"; }
+
+up() {
+    if [ ! -x "$bin/raft-node" ] || [ ! -x "$bin/raft-ctl" ]; then
+        echo "building raft-node and raft-ctl" >&2
+        (cd "$root" && cargo build --release --locked --quiet --bin raft-node --bin raft-ctl)
+    fi
+    mkdir -p "$dir"
+    if [ -f "$dir/cluster" ]; then
+        wanted=$1
+        load
+        if [ -n "$wanted" ] && [ "$wanted" != "$size" ]; then
+            die "$dir holds a cluster of $size: remove it, or set RAFT_DIR to another directory"
+        fi
+    else
+        size=${1:-3}
+        case $size in
+        [1-9]) ;;
+        *) die "'$size' is no number of nodes from 1 to 9" ;;
+        esac
+        echo "$size $first_port" >"$dir/cluster"
+    fi
+    for id in $(ids); do
+        running "$id" || start_node "$id"
+    done
+    for id in $(ids); do wait_ready "$id"; done
+    within 100 "$bin/raft-ctl" --nodes "$(addresses)" leader ||
+        die "no leader within 10 s; the logs are $dir/*.log"
+    echo "$size nodes in $dir, leader $("$bin/raft-ctl" --nodes "$(addresses)" leader)"
+}
+
+down() {
+    for id in $(ids); do
+        if running "$id"; then
+            kill -CONT "$(cat "$dir/$id.pid")"
+            kill -TERM "$(cat "$dir/$id.pid")"
+        fi
+    done
+    for id in $(ids); do
+        within 80 gone "$id" || signal KILL "$id"
+        rm -f "$dir/$id.pid" "$dir/$id.ready"
+    done
+}
+
+case ${1:-} in
+up) up "${2:-}" ;;
+down)
+    load
+    down
+    ;;
+status)
+    load
+    "$bin/raft-ctl" --nodes "$(addresses)" status
+    ;;
+nodes)
+    load
+    addresses
+    ;;
+kill | stop | restart | pause | resume)
+    [ $# -eq 2 ] || die "$1 which node? (scripts/raft-cluster.sh $1 n1)"
+    load
+    check_id "$2"
+    case $1 in
+    kill) signal KILL "$2" && within 50 gone "$2" ;;
+    stop) signal TERM "$2" && within 80 gone "$2" ;;
+    pause) signal STOP "$2" ;;
+    resume) signal CONT "$2" ;;
+    restart)
+        start_node "$2"
+        wait_ready "$2"
+        ;;
+    esac
+    ;;
+-h | --help | help) usage ;;
+*)
+    usage >&2
+    exit 2
+    ;;
+esac
