@@ -114,7 +114,7 @@ impl NodeInfo {
         let mut registry = Registry::with_prefix("netbelt_raft");
         let disk = self.disk.clone();
         registry.register("fsync_seconds", "Time to make a batch durable", disk.fsync_seconds);
-        registry.register("batch_records", "Records made durable by one fdatasync", disk.batch_records);
+        registry.register("fsync_entries", "Log entries made durable by one fdatasync", disk.batch_entries);
         registry.register_collector(Box::new(Numbers::of(self, machine)));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes everything");

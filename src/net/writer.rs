@@ -29,28 +29,28 @@ pub struct Done {
 pub struct DiskMetrics {
     /// Seconds a batch took to become durable.
     pub fsync_seconds: Histogram,
-    /// Records a batch had.
-    pub batch_records: Histogram,
+    /// Log entries a batch had.
+    pub batch_entries: Histogram,
 }
 
 impl Default for DiskMetrics {
     fn default() -> Self {
         Self {
             fsync_seconds: Histogram::new(exponential_buckets(25e-6, 2.0, 16)),
-            batch_records: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
+            batch_entries: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
         }
     }
 }
 
 impl<R: Wire + Send + 'static> Writer<R> {
-    /// Starts the thread that writes `log`. It ends when the writer is dropped.
+    /// Starts the thread that writes `log`. It ends when the writer is dropped. `entries` counts a record's log entries.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(log: Log, metrics: DiskMetrics) -> std::io::Result<Self> {
+    pub fn start(log: Log, metrics: DiskMetrics, entries: fn(&R) -> usize) -> std::io::Result<Self> {
         let (batches, queue) = blocking::channel();
         let (report, done) = mpsc::unbounded_channel();
-        std::thread::Builder::new().name("disk".into()).spawn(move || run(log, &queue, &report, &metrics))?;
+        std::thread::Builder::new().name("disk".into()).spawn(move || run(log, &queue, &report, &metrics, entries))?;
         Ok(Self { batches, done, writing: false })
     }
 }
@@ -89,6 +89,7 @@ fn run<R: Wire>(
     queue: &blocking::Receiver<Vec<R>>,
     report: &mpsc::UnboundedSender<Done>,
     metrics: &DiskMetrics,
+    entries: fn(&R) -> usize,
 ) {
     let mut batch = Batch::new();
     while let Ok(records) = queue.recv() {
@@ -96,7 +97,7 @@ fn run<R: Wire>(
         let started = Instant::now();
         let result = write(&mut log, &mut batch, &records);
         metrics.fsync_seconds.observe(started.elapsed().as_secs_f64());
-        metrics.batch_records.observe(records.len() as f64);
+        metrics.batch_entries.observe(records.iter().map(entries).sum::<usize>() as f64);
         if report.send(Done { result }).is_err() {
             return;
         }

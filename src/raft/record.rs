@@ -12,6 +12,16 @@ pub enum Record {
     Append(Vec<Entry>),
 }
 
+impl Record {
+    /// How many log entries it holds.
+    pub const fn entries(&self) -> usize {
+        match self {
+            Self::HardState(_) => 0,
+            Self::Append(entries) => entries.len(),
+        }
+    }
+}
+
 /// The term and the vote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct HardState {

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 
 /// How often faults that come by chance are drawn.
-pub const TICK: Duration = Duration::from_millis(50);
+pub const TICK: Duration = Duration::from_millis(10);
 
 /// Rates of faults. Probabilities are in millionths.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -114,7 +114,7 @@ impl Tool for Args {
         let raft = Raft::recover(config, records).map_err(|error| Failure::usage(error.to_string()))?;
 
         let disk_metrics = DiskMetrics::default();
-        let writer = Writer::start(log, disk_metrics.clone());
+        let writer = Writer::start(log, disk_metrics.clone(), Record::entries);
         let writer = writer.map_err(|error| Failure::local(format!("cannot start the disk thread: {error}")))?;
         let links: BTreeMap<_, _> = self.others().map(|(id, _)| (*id, Arc::new(Outbox::default()))).collect();
         let waiters = Waiters::default();

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use netbelt::sim::cluster::{Plan, run};
 
+/// NETBELT_SEEDS runs more of them.
 #[test]
-fn two_hundred_seeds_of_faults_keep_every_property_and_heal() {
+fn every_seed_of_faults_keeps_every_property_and_heals() {
+    let seeds = std::env::var("NETBELT_SEEDS").map_or(400, |text| text.parse().expect("NETBELT_SEEDS is a number"));
     let plan = Plan::default();
     #[expect(clippy::disallowed_methods, reason = "reports how fast the simulator is; nothing depends on it")]
     let started = Instant::now();
     let (mut virtual_time, mut answered, mut open, mut leaders, mut committed) = (Duration::ZERO, 0, 0, 0, 0);
-    for seed in 0..200 {
+    for seed in 0..seeds {
         let nodes = if seed % 3 == 0 { 3 } else { 5 };
         let report = run(seed, &Plan { nodes, ..plan.clone() }).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         virtual_time += report.virtual_time;
@@ -23,7 +25,7 @@ fn two_hundred_seeds_of_faults_keep_every_property_and_heal() {
     }
     let speed = virtual_time.as_secs_f64() / started.elapsed().as_secs_f64();
     println!(
-        "{virtual_time:?} virtual, {speed:.0}x real time; {answered} answered, {open} open, {leaders} leaders, {committed} committed"
+        "{seeds} seeds: {virtual_time:?} virtual, {speed:.0}x real time; {answered} answered, {open} open, {leaders} leaders, {committed} committed"
     );
     assert!(answered > 10_000 && leaders > 200, "the runs must do something: {answered} answers, {leaders} leaders");
 }

@@ -37,6 +37,12 @@ impl Appender {
         Ok(Appender { direct, blocks, kept })
     }
 
+    /// Whether it writes past the page cache.
+    #[cfg(test)]
+    pub(super) const fn is_direct(&self) -> bool {
+        self.direct.is_some()
+    }
+
     /// Makes `bytes` durable at `offset`, where the last call ended.
     pub(super) fn append(&mut self, segment: &Segment, bytes: &[u8], offset: u64) -> Result<(), Error> {
         let Some(file) = &self.direct else { return segment.write_durably(bytes, offset) };

@@ -578,6 +578,45 @@ fn a_whole_frame_whose_records_do_not_add_up_is_refused() {
     assert_eq!(refusal(root.path(), options(1024)), Some((1, 64)));
 }
 
+/// Direct I/O writes whole blocks, so frames share blocks with what was durable before.
+#[test]
+fn frames_that_share_a_block_with_earlier_ones_leave_them_whole_under_direct_writes() {
+    let root = tempfile::tempdir().unwrap();
+    let (dir, options) = (root.path().join("log"), options(16 << 10));
+    let mut expected = Records::new();
+    for round in 0..12 {
+        let (mut log, recovered) = Log::open(&dir, options).expect("open");
+        assert_eq!(recovered.records, expected, "round {round}");
+        if !log.appender.is_direct() {
+            println!("skipped: no direct I/O in {}", dir.display());
+            return;
+        }
+        for (number, bytes) in [1, 30, 700, 4000, 4096, 9000, 13].into_iter().enumerate() {
+            let record = vec![(1 + round * 7 + number) as u8; bytes];
+            append(&mut log, std::slice::from_ref(&record));
+            expected.push(record);
+        }
+    }
+}
+
+#[test]
+fn a_torn_direct_write_costs_no_more_than_the_last_batch() {
+    let root = tempfile::tempdir().unwrap();
+    let (dir, options) = (root.path().join("log"), options(16 << 10));
+    let batches = sample(7, 3, 300);
+    let places = write_log(&dir, options, &batches);
+    let (file, last) = (segment::path(&dir, 1), places[6]);
+    assert_eq!(last.segment, 1);
+    let whole = fs::read(&file).unwrap();
+    for cut in (last.start..last.end).step_by(7) {
+        let mut torn = whole.clone();
+        torn[cut..].fill(0);
+        fs::write(&file, torn).unwrap();
+        let (records, found) = reopened(&dir, options);
+        assert_eq!((records, found.is_some()), (flat(&batches[..6]), cut > last.start), "cut at {cut}");
+    }
+}
+
 fn any_batches(record_bytes: usize) -> impl Strategy<Value = Vec<(bool, Records)>> {
     let record = prop::collection::vec(any::<u8>(), 0..record_bytes);
     prop::collection::vec((any::<bool>(), prop::collection::vec(record, 1..6)), 0..30)
