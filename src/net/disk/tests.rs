@@ -611,9 +611,11 @@ fn a_torn_direct_write_costs_no_more_than_the_last_batch() {
     for cut in (last.start..last.end).step_by(7) {
         let mut torn = whole.clone();
         torn[cut..].fill(0);
+        let kept = if torn == whole { 7 } else { 6 }; // the last bytes of a frame may be padding
         fs::write(&file, torn).unwrap();
         let (records, found) = reopened(&dir, options);
-        assert_eq!((records, found.is_some()), (flat(&batches[..6]), cut > last.start), "cut at {cut}");
+        assert!(records == flat(&batches[..kept]), "cut at {cut}: {} records", records.len());
+        assert_eq!(found.is_some(), kept == 6 && cut > last.start, "cut at {cut}");
     }
 }
 
