@@ -203,13 +203,13 @@ impl RaftKv {
     /// A node with the log that `raft` recovered; its store fills as entries are committed.
     pub fn new(raft: Raft) -> Self {
         Self {
+            forwards: ForwardsSeen::since(raft.hard_state().current_term),
             raft,
             store: Store::default(),
             requests: BTreeMap::new(),
             tickets: BTreeMap::new(),
             next_ticket: 0,
             proposed: BTreeMap::new(),
-            forwards: ForwardsSeen::default(),
             deadline_timer: false,
             raft_effects: Effects::new(),
             counters: Counters::default(),
@@ -333,7 +333,8 @@ impl RaftKv {
         ticket
     }
 
-    /// A follower hands over a write. A forward is tried once in its term: a repeated message is not.
+    /// A follower hands over a write. Messages may be repeated, and the follower takes a refusal as final: what may have
+    /// been taken before is neither taken nor refused again.
     fn on_forward(
         &mut self,
         now: Time,
@@ -343,18 +344,17 @@ impl RaftKv {
         command: Bytes,
         out: &mut Effects<Self>,
     ) {
+        if self.forwards.may_have_taken(term, node, id) || command::Command::decode(command.clone()).is_err() {
+            return; // the latter no correct node forwards, and it must not reach the log
+        }
         let leads = self.raft.role() == RoleName::Leader && self.raft.hard_state().current_term == term;
         let result = if !leads {
             Forwarding::NotLeader
-        } else if command::Command::decode(command.clone()).is_err() {
-            return; // no correct node forwards it, and it must not reach the log
         } else if self.tickets.len() + self.proposed.len() >= MAX_REQUESTS {
             Forwarding::Overloaded
         } else {
-            if self.forwards.is_new(term, node, id) {
-                self.propose(now, Origin::Peer { node, id, term }, command, out);
-            }
-            return;
+            self.forwards.take(term, node, id);
+            return self.propose(now, Origin::Peer { node, id, term }, command, out);
         };
         out.send(node, Message::Forwarded { id, term, result });
     }
@@ -522,27 +522,128 @@ impl Protocol for RaftKv {
     }
 }
 
-/// The forwarded writes that the leader of one term has taken, so that a message which the network repeats is
-/// not proposed twice. It remembers the latest [`MAX_REQUESTS`] of each follower, and takes anything older for a
-/// repetition.
-#[derive(Debug, Default)]
+/// The forwarded writes that this node has taken as the leader of its latest term, so that a message which the network
+/// repeats is not proposed twice. It remembers the latest [`MAX_REQUESTS`] of each follower.
+#[derive(Debug)]
 struct ForwardsSeen {
+    /// What was taken in this term or before is not known any more: an earlier life may have led it.
+    forgotten: Term,
     term: Term,
     by_node: BTreeMap<NodeId, (Option<RequestId>, BTreeSet<RequestId>)>,
 }
 
 impl ForwardsSeen {
-    fn is_new(&mut self, term: Term, node: NodeId, id: RequestId) -> bool {
-        if term != self.term {
-            *self = Self { term, by_node: BTreeMap::new() };
+    /// A node that starts in `term`.
+    const fn since(term: Term) -> Self {
+        Self { forgotten: term, term, by_node: BTreeMap::new() }
+    }
+
+    /// False only when it is certain that this was never taken.
+    fn may_have_taken(&self, term: Term, node: NodeId, id: RequestId) -> bool {
+        let seen = || self.by_node.get(&node).is_some_and(|(oldest, seen)| *oldest >= Some(id) || seen.contains(&id));
+        term <= self.forgotten || (term == self.term && seen())
+    }
+
+    fn take(&mut self, term: Term, node: NodeId, id: RequestId) {
+        if term > self.term {
+            *self = Self { forgotten: self.term, term, by_node: BTreeMap::new() };
         }
-        let (forgotten, seen) = self.by_node.entry(node).or_default();
-        if forgotten.is_some_and(|forgotten| id <= forgotten) || !seen.insert(id) {
-            return false;
-        }
+        let (oldest, seen) = self.by_node.entry(node).or_default();
+        seen.insert(id);
         if seen.len() > MAX_REQUESTS {
-            *forgotten = seen.pop_first();
+            *oldest = seen.pop_first();
         }
-        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::command::Command as Write;
+    use crate::raft::{Ballot, Body, Config, HardState, Record};
+
+    /// Node n1 of three, elected by n2 in term 2; term 1 was in an earlier life.
+    fn leader() -> RaftKv {
+        let hard_state = HardState { current_term: Term(1), voted_for: None };
+        let config = Config::new(NodeId::numbered(1), 0, (1..=3).map(NodeId::numbered));
+        let mut node = RaftKv::new(Raft::recover(config, [Record::HardState(hard_state)]).unwrap());
+        step(&mut node, Input::Started);
+        step(&mut node, Input::Elapsed(Timer::Raft(raft::Timer::Election)));
+        for ballot in [Ballot::PreVote, Ballot::Vote] {
+            hear(&mut node, Message::Raft(raft::Message { term: Term(2), body: Body::Vote { ballot, granted: true } }));
+        }
+        assert_eq!(node.raft().role(), RoleName::Leader);
+        node
+    }
+
+    fn step(node: &mut RaftKv, input: Input<RaftKv>) -> Vec<Message> {
+        let mut effects = Effects::new();
+        node.step(Time::ZERO, input, &mut effects);
+        let sent = effects
+            .drain()
+            .filter_map(|effect| if let Effect::Send { message, .. } = effect { Some(message) } else { None });
+        sent.collect()
+    }
+
+    fn hear(node: &mut RaftKv, message: Message) -> Vec<Message> {
+        step(node, Input::Received { from: NodeId::numbered(2), message })
+    }
+
+    fn forward(id: u64, term: u64) -> Message {
+        let command =
+            Write::Set { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"v"), condition: None }.encode();
+        Message::Forward { id: RequestId(id), term: Term(term), command }
+    }
+
+    fn refusal(id: u64, term: u64) -> Vec<Message> {
+        vec![Message::Forwarded { id: RequestId(id), term: Term(term), result: Forwarding::NotLeader }]
+    }
+
+    fn entries(node: &mut RaftKv) -> usize {
+        step(node, Input::Elapsed(Timer::Raft(raft::Timer::Flush)));
+        node.raft().log().len()
+    }
+
+    /// Seed 974 of the simulation: the first copy was taken; the second came after the leader had stepped down, was
+    /// refused, and the client was told that nothing had been done. The write took effect later.
+    #[test]
+    fn a_repeated_forward_is_not_refused_when_the_first_copy_was_taken() {
+        let mut node = leader();
+        hear(&mut node, forward(7, 2));
+        assert_eq!(entries(&mut node), 2, "the leader's own and the forwarded one");
+        assert!(hear(&mut node, forward(7, 2)).is_empty());
+        assert_eq!(entries(&mut node), 2, "it is not taken twice");
+        let vote = Body::Vote { ballot: Ballot::Vote, granted: false };
+        hear(&mut node, Message::Raft(raft::Message { term: Term(3), body: vote }));
+        assert_eq!(node.raft().role(), RoleName::Follower);
+        assert!(hear(&mut node, forward(7, 2)).is_empty(), "nor refused");
+        assert_eq!(hear(&mut node, forward(8, 2)), refusal(8, 2), "what never came before is refused for certain");
+    }
+
+    #[test]
+    fn a_forward_of_an_earlier_life_is_not_refused_because_nobody_knows() {
+        let mut node = leader();
+        assert!(hear(&mut node, forward(7, 1)).is_empty());
+        assert_eq!(hear(&mut node, forward(7, 9)), refusal(7, 9));
+    }
+
+    #[test]
+    fn a_forwarded_command_that_cannot_be_decoded_reaches_no_log() {
+        let mut node = leader();
+        let rubbish = Message::Forward { id: RequestId(1), term: Term(2), command: Bytes::from_static(b"rubbish") };
+        assert!(hear(&mut node, rubbish).is_empty());
+        assert_eq!(entries(&mut node), 1);
+    }
+
+    #[test]
+    fn forwards_that_are_forgotten_count_as_taken() {
+        let mut seen = ForwardsSeen::since(Term(0));
+        let node = NodeId::numbered(2);
+        for id in 0..=MAX_REQUESTS as u64 {
+            assert!(!seen.may_have_taken(Term(1), node, RequestId(id + 5)));
+            seen.take(Term(1), node, RequestId(id + 5));
+        }
+        assert!(seen.may_have_taken(Term(1), node, RequestId(5)) && seen.may_have_taken(Term(1), node, RequestId(3)));
+        assert!(!seen.may_have_taken(Term(2), node, RequestId(5)), "a new term begins anew");
     }
 }

@@ -57,6 +57,9 @@ use read_index::{FollowerReads, LeaderReads};
 pub struct Config {
     /// This node.
     pub id: NodeId,
+    /// A number that no earlier start of this node had, drawn at random by the driver: an answer to a question of an
+    /// earlier life must not be taken for one to this life's.
+    pub life: u64,
     /// All voters, this node included.
     pub members: BTreeSet<NodeId>,
     /// A follower that hears of no leader for a time drawn from here seeks election (Raft §5.2).
@@ -100,9 +103,10 @@ pub enum ConfigError {
 
 impl Config {
     /// The usual configuration of a member of a cluster.
-    pub fn new(id: NodeId, members: impl IntoIterator<Item = NodeId>) -> Self {
+    pub fn new(id: NodeId, life: u64, members: impl IntoIterator<Item = NodeId>) -> Self {
         Self {
             id,
+            life,
             members: members.into_iter().collect(),
             election_timeout: crate::defaults::ELECTION_TIMEOUT,
             heartbeat: crate::defaults::HEARTBEAT,
@@ -144,6 +148,8 @@ pub struct Raft {
     log: Log,
     commit_index: Index,
     role: Role,
+    /// Names the next question for a read index. It never starts again, not with a new leader either.
+    next_question: u64,
     counters: Counters,
 }
 
@@ -203,7 +209,8 @@ impl Raft {
             }
         }
         let role = Role::Follower(Follower::default());
-        Ok(Self { config, hard_state, log, commit_index: Index(0), role, counters: Counters::default() })
+        let (next_question, counters) = (config.life, Counters::default());
+        Ok(Self { config, hard_state, log, commit_index: Index(0), role, next_question, counters })
     }
 
     /// What it was configured with.

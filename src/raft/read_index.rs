@@ -49,7 +49,6 @@ impl LeaderReads {
 /// Reads at a follower.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FollowerReads {
-    next_question: u64,
     /// Not yet asked for.
     gathered: Vec<Ticket>,
     /// Asked for, oldest first.
@@ -143,8 +142,8 @@ impl Raft {
         if reads.gathered.is_empty() {
             return;
         }
-        let question = reads.next_question;
-        reads.next_question += 1;
+        let question = self.next_question;
+        self.next_question = question.wrapping_add(1);
         reads.asked.push_back(Asked { question, at: now, tickets: std::mem::take(&mut reads.gathered) });
         self.send(leader, Body::ReadIndex { question }, out);
     }

@@ -31,7 +31,7 @@ struct Did {
 impl Node {
     /// One of `members` nodes, started with `records`.
     fn with(members: usize, records: Vec<Record>) -> Self {
-        let config = Config::new(n(ME), (1..=members).map(n));
+        let config = Config::new(n(ME), 0, (1..=members).map(n));
         let mut node = Self { raft: Raft::recover(config, records).unwrap(), now: Time::ZERO };
         node.step(Input::Started);
         node
@@ -328,7 +328,7 @@ mod elections {
     /// A cluster of one elects itself at once.
     #[test]
     fn alone_a_node_leads_at_once_and_commits_behind_its_own_disk() {
-        let config = Config::new(n(1), [n(1)]);
+        let config = Config::new(n(1), 0, [n(1)]);
         let mut node = Node { raft: Raft::recover(config, []).unwrap(), now: Time::ZERO };
         let did = node.step(Input::Started);
         assert_eq!(node.raft.role(), RoleName::Leader);
@@ -588,6 +588,22 @@ mod reads {
         assert_eq!(leader.append(3, 3, (1, 1), &[], 0).dropped(), 1);
     }
 
+    /// Seed 11924 of the simulation: questions were counted anew after a candidacy that came to nothing, and a late answer
+    /// to an old question served a new read with an index from before a write.
+    #[test]
+    fn a_late_answer_is_not_taken_for_one_to_a_new_question() {
+        let mut node = Node::with_log(2, &[1]);
+        node.append(3, 2, (1, 1), &[], 1);
+        read(&mut node, 1);
+        node.fire(Timer::Flush);
+        node.fire(Timer::Election); // asks for pre-votes, hears the same leader, follows it again
+        node.append(3, 2, (1, 1), &[], 1);
+        read(&mut node, 2);
+        node.fire(Timer::Flush);
+        assert!(ready(&node.hear(3, 2, Body::ReadIndexIs { question: 0, index: Index(1) })).is_empty());
+        assert_eq!(ready(&node.hear(3, 2, Body::ReadIndexIs { question: 1, index: Index(1) })), [2]);
+    }
+
     #[test]
     fn a_question_that_was_lost_is_asked_again() {
         let mut node = Node::with_log(2, &[1]);
@@ -607,7 +623,7 @@ mod configuration {
     #[test]
     fn settings_that_cannot_work_are_refused_with_the_remedy() {
         let ms = Duration::from_millis;
-        let good = Config::new(n(1), [n(1), n(2)]);
+        let good = Config::new(n(1), 0, [n(1), n(2)]);
         assert!(good.validate().is_ok());
         let slow = Config { heartbeat: ms(100), ..good.clone() };
         assert!(slow.validate().unwrap_err().to_string().contains("lower --heartbeat"));

@@ -73,39 +73,24 @@ pub struct Report {
     pub virtual_time: Duration,
 }
 
+/// A property that did not hold.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct Violation {
+    /// Which one, and where.
+    pub what: String,
+    /// The trace up to there, if it was kept.
+    pub trace: Vec<String>,
+}
+
 /// Runs one seed.
 ///
 /// # Errors
-/// The first property that did not hold, and where.
-pub fn run(seed: u64, plan: &Plan) -> Result<Report, String> {
+/// The first property that did not hold.
+pub fn run(seed: u64, plan: &Plan) -> Result<Report, Violation> {
     let mut cluster = Cluster::new(seed, plan);
-    let faults = Faults::draw(cluster.world.rng());
-    cluster.world.set_faults(faults.clone());
-    cluster.run_until(Time::ZERO + plan.faults_for, |_| false)?;
-
-    cluster.world.heal();
-    let healed = cluster.world.now();
-    cluster.abandon_clients();
-    cluster.probe_every_node();
-    let recovered = cluster.run_until(healed + RECOVERY, |cluster| cluster.probes.is_empty())?;
-    if !recovered {
-        return Err(format!(
-            "liveness: {RECOVERY:?} after healing, {:?} have not served a write",
-            cluster.probes.values()
-        ));
-    }
-    cluster.check_agreement()?;
-    cluster.check_history()?;
-    Ok(Report {
-        faults,
-        trace_hash: cluster.world.trace().hash(),
-        trace: cluster.world.trace().lines().to_vec(),
-        answered: cluster.history.values().flatten().filter(|span| span.returned.is_some()).count(),
-        open: cluster.history.values().flatten().filter(|span| span.returned.is_none()).count(),
-        leaders: cluster.checker.leaders.len(),
-        committed: cluster.checker.committed.len() as u64,
-        virtual_time: cluster.world.now().since_epoch(),
-    })
+    let run = cluster.run(plan);
+    run.map_err(|what| Violation { what, trace: cluster.world.trace().lines().to_vec() })
 }
 
 struct Cluster {
@@ -146,6 +131,36 @@ impl Cluster {
             probes: BTreeMap::new(),
             history: BTreeMap::new(),
         }
+    }
+
+    fn run(&mut self, plan: &Plan) -> Result<Report, String> {
+        let faults = Faults::draw(self.world.rng());
+        self.world.set_faults(faults.clone());
+        self.run_until(Time::ZERO + plan.faults_for, |_| false)?;
+
+        self.world.heal();
+        let healed = self.world.now();
+        self.abandon_clients();
+        self.probe_every_node();
+        let recovered = self.run_until(healed + RECOVERY, |cluster| cluster.probes.is_empty())?;
+        if !recovered {
+            return Err(format!(
+                "liveness: {RECOVERY:?} after healing, {:?} have not served a write",
+                self.probes.values()
+            ));
+        }
+        self.check_agreement()?;
+        self.check_history()?;
+        Ok(Report {
+            faults,
+            trace_hash: self.world.trace().hash(),
+            trace: self.world.trace().lines().to_vec(),
+            answered: self.history.values().flatten().filter(|span| span.returned.is_some()).count(),
+            open: self.history.values().flatten().filter(|span| span.returned.is_none()).count(),
+            leaders: self.checker.leaders.len(),
+            committed: self.checker.committed.len() as u64,
+            virtual_time: self.world.now().since_epoch(),
+        })
     }
 
     /// Lets time pass until `end`, or until `enough`; checks after everything that happens. True when `enough`.
@@ -329,8 +344,8 @@ impl Cluster {
     }
 }
 
-fn boot(peers: &[NodeId], node: NodeId, records: Vec<Record>) -> RaftKv {
-    let config = raft::Config::new(node, peers.iter().copied());
+fn boot(peers: &[NodeId], node: NodeId, life: u64, records: Vec<Record>) -> RaftKv {
+    let config = raft::Config::new(node, life, peers.iter().copied());
     RaftKv::new(Raft::recover(config, records).expect("the usual configuration is valid"))
 }
 
@@ -399,6 +414,8 @@ struct Checker {
     /// Each node's durable log, as positions.
     logs: BTreeMap<NodeId, Vec<Position>>,
     committed: Vec<Entry>,
+    /// For each committed entry, a term in which it was committed at the latest.
+    committed_by: Vec<Term>,
     /// How far each node's commit index has been compared with `committed` in its present life.
     compared: BTreeMap<NodeId, Index>,
 }
@@ -410,7 +427,8 @@ impl Checker {
             return Err(format!("election safety: {first} and {node} were both elected in {term:?}"));
         }
         let Some(raft) = raft.filter(|raft| raft.hard_state().current_term == term) else { return Ok(()) };
-        match self.committed.last() {
+        // What was committed in an earlier term; a leader that hears of its election late may have been overtaken.
+        match self.committed_by.iter().rposition(|by| *by < term).map(|place| &self.committed[place]) {
             Some(entry) if !raft.log().contains(entry.position) => {
                 Err(format!("leader completeness: {node} leads {term:?} without {:?}", entry.position))
             }
@@ -446,7 +464,10 @@ impl Checker {
                     return Err(format!("state-machine safety: {node} committed {entry:?}, another node {known:?}"));
                 }
                 Some(_) => {}
-                None => self.committed.push(entry),
+                None => {
+                    self.committed.push(entry);
+                    self.committed_by.push(raft.hard_state().current_term);
+                }
             }
         }
         *from = raft.commit_index();

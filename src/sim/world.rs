@@ -16,8 +16,8 @@ const LATENESS: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::
 const DISK: std::ops::RangeInclusive<Duration> = Duration::from_micros(50)..=Duration::from_micros(500);
 const SLOW_DISK: std::ops::RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_millis(200);
 
-/// Makes the machine of a node from what its disk kept.
-pub type Boot<P> = fn(&[<P as Protocol>::Peer], <P as Protocol>::Peer, Vec<<P as Protocol>::Record>) -> P;
+/// Makes the machine of a node, one of these, from a random number and what its disk kept.
+pub type Boot<P> = fn(&[<P as Protocol>::Peer], <P as Protocol>::Peer, u64, Vec<<P as Protocol>::Record>) -> P;
 
 /// A deterministic world.
 pub struct World<P: Protocol> {
@@ -196,7 +196,7 @@ impl<P: Protocol> World<P> {
             return;
         }
         state.life += 1;
-        state.host = Some(Host::new((self.boot)(&self.peers, node, state.disk.clone()), self.rng.next_u64()));
+        state.host = Some(Host::new((self.boot)(&self.peers, node, self.rng.next_u64(), state.disk.clone()), self.rng.next_u64()));
         self.trace.line(self.now, format_args!("{node:?} starts with {} records", state.disk.len()));
         self.news.push(News::Restarted { node });
         self.input(node, Input::Started);

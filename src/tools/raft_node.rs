@@ -182,7 +182,7 @@ impl Args {
         let config = Config {
             heartbeat: self.heartbeat,
             election_timeout: self.election_timeout.clone(),
-            ..Config::new(self.id, members.into_keys())
+            ..Config::new(self.id, entropy()?, members.into_keys())
         };
         config.validate().map_err(|error| Failure::usage(error.to_string()))?;
         Ok(config)

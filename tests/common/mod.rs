@@ -7,7 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "deadlines of real processes need a real clock")]
 
 use std::fmt::Display;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -141,7 +141,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Printed(Arc<Mutex<(String, bool)>>);
 
 impl Printed {
-    fn follow(stream: impl Read + Send + 'static) -> Self {
+    fn follow(stream: impl Read + Send + 'static, reader: Reader) -> Self {
         let printed = Self::default();
         let heard = printed.clone();
         std::thread::spawn(move || {
@@ -151,7 +151,11 @@ impl Printed {
                 lock(&heard.0).0.push_str(&String::from_utf8_lossy(&line));
                 line.clear();
                 ring();
+                if reader == Reader::OneLine {
+                    break;
+                }
             }
+            drop(stream);
             lock(&heard.0).1 = true;
             ring();
         });
@@ -177,6 +181,15 @@ impl Printed {
     }
 }
 
+/// How much of its stdout a child gets rid of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// All.
+    ToTheEnd,
+    /// The first line; then the pipe is closed, as `head -1` does.
+    OneLine,
+}
+
 /// A child process, killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -187,15 +200,20 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts a command.
-    pub(crate) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(command: Command) -> Self {
+        Self::start_read_by(command, Reader::ToTheEnd)
+    }
+
+    /// Starts a command whose stdout is read in this way.
+    pub(crate) fn start_read_by(mut command: Command, reader: Reader) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        let out = Printed::follow(child.stdout.take().expect("it is piped"));
-        let err = Printed::follow(child.stderr.take().expect("it is piped"));
+        let out = Printed::follow(child.stdout.take().expect("it is piped"), reader);
+        let err = Printed::follow(child.stderr.take().expect("it is piped"), Reader::ToTheEnd);
         Self { child, out, err }
     }
 
@@ -330,9 +348,4 @@ impl Node {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says so");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
     }
-}
-
-/// The first line of a file, once the file is there.
-pub(crate) fn file_text(path: &Path) -> io::Result<String> {
-    std::fs::read_to_string(path)
 }

@@ -6,16 +6,32 @@ use std::time::{Duration, Instant};
 
 use netbelt::sim::cluster::{Plan, run};
 
+/// Prints the trace of the seed in NETBELT_SEED.
+#[test]
+fn a_seed_is_replayed_with_its_trace() {
+    let Ok(seed) = std::env::var("NETBELT_SEED") else { return };
+    let seed: u64 = seed.parse().expect("NETBELT_SEED is a number");
+    let nodes = nodes_of(seed);
+    match run(seed, &Plan { nodes, keep_trace: true, ..Plan::default() }) {
+        Ok(report) => println!("{}\nseed {seed}: all well", report.trace.join("\n")),
+        Err(violation) => panic!("{}\nseed {seed}: {violation}", violation.trace.join("\n")),
+    }
+}
+
+const fn nodes_of(seed: u64) -> usize {
+    if seed.is_multiple_of(3) { 3 } else { 5 }
+}
+
 /// NETBELT_SEEDS runs more of them.
 #[test]
 fn every_seed_of_faults_keeps_every_property_and_heals() {
-    let seeds = std::env::var("NETBELT_SEEDS").map_or(400, |text| text.parse().expect("NETBELT_SEEDS is a number"));
+    let seeds = std::env::var("NETBELT_SEEDS").map_or(1000, |text| text.parse().expect("NETBELT_SEEDS is a number"));
     let plan = Plan::default();
     #[expect(clippy::disallowed_methods, reason = "reports how fast the simulator is; nothing depends on it")]
     let started = Instant::now();
     let (mut virtual_time, mut answered, mut open, mut leaders, mut committed) = (Duration::ZERO, 0, 0, 0, 0);
     for seed in 0..seeds {
-        let nodes = if seed % 3 == 0 { 3 } else { 5 };
+        let nodes = nodes_of(seed);
         let report = run(seed, &Plan { nodes, ..plan.clone() }).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         virtual_time += report.virtual_time;
         answered += report.answered;

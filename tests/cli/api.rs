@@ -1,0 +1,408 @@
+//! The HTTP API, row by row, as its page promises it.
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::common::http::{Answer, Http, encoded, request, set_body};
+use crate::common::{Node, node_in};
+
+const MIB: usize = 1 << 20;
+
+fn alone() -> (Node, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    (Node::alone(dir.path()), dir)
+}
+
+/// A member of two whose other one does not run.
+fn without_leader() -> (Node, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = node_in(dir.path(), "n1");
+    command.args(["--peer", "n2=127.0.0.1:1"]);
+    (Node::start(command), dir)
+}
+
+/// A request with headers on a connection of its own.
+fn ask(node: &Node, method: &str, path: &str, headers: &[&str], body: &Value) -> Answer {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    Http::connect(node.addr).unwrap().ask(method, path, headers, body.as_bytes()).unwrap()
+}
+
+fn post(node: &Node, body: &Value) -> Answer {
+    ask(node, "POST", "/kv", &[], body)
+}
+
+#[test]
+fn a_key_is_written_read_and_deleted() {
+    let (node, _dir) = alone();
+    let written = post(&node, &json!({ "key": "a", "value": "1" })).expect(200);
+    assert_eq!(written.json(), json!({ "key": "a", "value": "1", "version": 1 }));
+    assert_eq!(written.header("content-type"), Some("application/json"));
+    assert!(written.body.ends_with(b"\n"), "one line, so that curl leaves the prompt alone");
+    for path in ["/kv/a", "/kv/a?consistency=linearizable", "/kv/a?consistency=stale", "/kv/%61", "/kv/a?timeout=1s"] {
+        assert_eq!(node.get(path).expect(200).json(), json!({ "key": "a", "value": "1", "version": 1 }), "{path}");
+    }
+    assert_eq!(node.ask("DELETE", "/kv/a", "").expect(200).json(), json!({ "key": "a", "deleted": true }));
+    assert_eq!(node.ask("DELETE", "/kv/a", "").expect(200).json(), json!({ "key": "a", "deleted": false }));
+    assert_eq!(node.get("/kv/a").expect(404).json(), json!({ "error": "key not found", "key": "a" }));
+}
+
+#[test]
+fn a_listing_is_in_order_and_in_pages() {
+    let (node, _dir) = alone();
+    for key in ["b/2", "a", "b/1", "c", "b/3"] {
+        node.set(key, "v");
+    }
+    let page = |path: &str| {
+        let page = node.get(path).expect(200).json();
+        let keys: Vec<_> =
+            page["items"].as_array().unwrap().iter().map(|item| item["key"].as_str().unwrap().to_owned()).collect();
+        (keys.join(" "), page["more"].as_bool().unwrap(), page["next"].clone())
+    };
+    assert_eq!(page("/kv"), ("a b/1 b/2 b/3 c".to_owned(), false, Value::Null));
+    assert_eq!(page("/kv?prefix=b%2F&limit=2"), ("b/1 b/2".to_owned(), true, json!("b/2")));
+    assert_eq!(page("/kv?prefix=b/&limit=2&after=b/2"), ("b/3".to_owned(), false, Value::Null));
+    assert_eq!(page("/kv?after=b/3&consistency=stale"), ("c".to_owned(), false, Value::Null));
+    assert_eq!(page("/kv?prefix=nothing"), (String::new(), false, Value::Null));
+    let item = node.get("/kv?limit=1").json()["items"][0].clone();
+    assert_eq!(item, json!({ "key": "a", "value": "v", "version": 2 }));
+}
+
+#[test]
+fn a_write_with_if_value_happens_only_while_the_value_is_that() {
+    let (node, _dir) = alone();
+    let absent = json!({ "key": "a", "value": "1", "if_value": null });
+    post(&node, &absent).expect(200);
+    let failed = post(&node, &absent).expect(412);
+    assert_eq!(failed.json(), json!({ "error": "condition failed", "key": "a", "value": "1", "version": 1 }));
+    post(&node, &json!({ "key": "a", "value": "2", "if_value": "1" })).expect(200);
+    post(&node, &json!({ "key": "a", "value": "3", "if_value": "1" })).expect(412);
+    let missing = post(&node, &json!({ "key": "b", "value": "3", "if_value": "1" })).expect(412);
+    assert_eq!(missing.json(), json!({ "error": "condition failed", "key": "b", "value": null, "version": null }));
+    assert_eq!(node.value("a").as_deref(), Some("2"));
+}
+
+#[test]
+fn if_match_and_if_none_match_hold_for_writes_and_deletes() {
+    let (node, _dir) = alone();
+    let body = json!({ "key": "a", "value": "v" });
+    ask(&node, "POST", "/kv", &["if-none-match: *"], &body).expect(200);
+    ask(&node, "POST", "/kv", &["if-none-match: *"], &body).expect(412);
+    let second = ask(&node, "POST", "/kv", &["if-match: \"1\""], &body).expect(200);
+    assert_eq!(second.json()["version"], 2);
+    let stale = ask(&node, "POST", "/kv", &["if-match: \"1\""], &body).expect(412);
+    assert_eq!((&stale.json()["value"], &stale.json()["version"]), (&json!("v"), &json!(2)));
+    ask(&node, "DELETE", "/kv/a", &["if-match: \"1\""], &Value::Null).expect(412);
+    ask(&node, "DELETE", "/kv/a", &["if-match: \"2\""], &Value::Null).expect(200);
+    for headers in [&["if-match: one"][..], &["if-none-match: \"1\""], &["if-match: \"1\"", "if-none-match: *"]] {
+        ask(&node, "POST", "/kv", headers, &body).expect(400);
+    }
+    let twice = json!({ "key": "a", "value": "v", "if_value": "v" });
+    assert!(ask(&node, "POST", "/kv", &["if-match: \"1\""], &twice).expect(400).error().contains("one condition"));
+    assert_eq!(node.value("a"), None);
+}
+
+#[test]
+fn an_unknown_path_is_404_and_a_wrong_method_405_with_those_allowed() {
+    let (node, _dir) = alone();
+    for path in ["/", "/kvs", "/status/", "/KV", "/favicon.ico", "/kv%2Fa"] {
+        assert_eq!(node.get(path).expect(404).error(), "not found", "{path}");
+    }
+    let rows = [
+        ("PUT", "/kv", "GET, HEAD, POST"),
+        ("DELETE", "/kv", "GET, HEAD, POST"),
+        ("PUT", "/kv/a", "DELETE, GET, HEAD"),
+        ("POST", "/kv/a", "DELETE, GET, HEAD"),
+        ("POST", "/status", "GET, HEAD"),
+        ("DELETE", "/health", "GET, HEAD"),
+        ("POST", "/metrics", "GET, HEAD"),
+        ("PUT", "/debug", "GET, HEAD"),
+        ("POST", "/peer", "GET, HEAD"),
+        ("BREW", "/status", "GET, HEAD"),
+    ];
+    for (method, path, allowed) in rows {
+        let answer = node.ask(method, path, "").expect(405);
+        assert_eq!(answer.header("allow"), Some(allowed), "{method} {path}");
+        assert_eq!(answer.error(), "method not allowed");
+    }
+}
+
+#[test]
+fn a_bad_body_is_400_and_says_what_is_wrong_with_it() {
+    let (node, _dir) = alone();
+    let rows = [
+        ("", "bad JSON"),
+        ("{", "bad JSON"),
+        ("null", "bad JSON"),
+        ("[]", "bad JSON"),
+        (r#"{"key":"a"}"#, "missing field `value`"),
+        (r#"{"value":"a"}"#, "missing field `key`"),
+        (r#"{"key":"a","value":1}"#, "expected a string"),
+        (r#"{"key":["a"],"value":"1"}"#, "expected a string"),
+        (r#"{"key":"a","value":null}"#, "expected a string"),
+        (r#"{"key":"a","value":"1","if_value":1}"#, "expected a string"),
+        (r#"{"key":"a","value":"1","ttl":5}"#, "unknown field `ttl`"),
+        (r#"{"key":"a","key":"b","value":"1"}"#, "duplicate field"),
+        (r#"{"key":"a","value":"1"} x"#, "trailing characters"),
+        (r#"{"key":"a","value":"\ud800"}"#, "bad JSON"),
+        (r#"{"key":"","value":"1"}"#, "1 to 1024 bytes"),
+    ];
+    for (body, why) in rows {
+        let error = node.ask("POST", "/kv", body).expect(400).error();
+        assert!(error.contains(why), "{body}: {error}");
+    }
+    let not_utf8 = Http::connect(node.addr).unwrap().ask("POST", "/kv", &[], b"{\"key\":\"\xff\",\"value\":\"1\"}");
+    not_utf8.unwrap().expect(400);
+    assert_eq!(node.get("/kv").json()["items"], json!([]), "nothing was written");
+}
+
+#[test]
+fn keys_are_limited_and_the_limit_is_told() {
+    let (node, _dir) = alone();
+    let (longest, too_long) = ("k".repeat(1024), "k".repeat(1025));
+    node.set(&longest, "v");
+    assert_eq!(node.value(&longest).as_deref(), Some("v"));
+    let answers = [
+        node.ask("POST", "/kv", &set_body(&too_long, "v")),
+        node.ask("POST", "/kv", &set_body(&"é".repeat(513), "v")),
+        node.get(&format!("/kv/{too_long}")),
+        node.ask("DELETE", &format!("/kv/{too_long}"), ""),
+        node.get("/kv/"),
+        node.ask("DELETE", "/kv/", ""),
+    ];
+    for answer in answers {
+        assert!(answer.clone().expect(400).error().contains("1 to 1024 bytes"), "{answer:?}");
+    }
+    assert!(node.get("/kv/%ff").expect(400).error().contains("UTF-8"));
+}
+
+#[test]
+fn values_are_limited_to_a_mebibyte_and_the_limit_is_told() {
+    let (node, _dir) = alone();
+    let largest = "v".repeat(MIB);
+    node.set("large", &largest);
+    assert!(node.value("large").as_deref() == Some(&largest));
+    // The largest body there is: every character escaped.
+    let escaped = format!(r#"{{"key":"escaped","value":"{}"}}"#, "\\u0000".repeat(MIB));
+    node.ask("POST", "/kv", &escaped).expect(200);
+    assert_eq!(node.value("escaped").map(|value| value.len()), Some(MIB));
+    let over = node.ask("POST", "/kv", &set_body("over", &"v".repeat(MIB + 1))).expect(413);
+    assert!(over.error().contains("1048576 bytes"), "{over:?}");
+    assert_eq!(node.value("over"), None);
+    let condition = json!({ "key": "a", "value": "v", "if_value": "v".repeat(MIB + 1) });
+    post(&node, &condition).expect(413);
+}
+
+#[test]
+fn a_body_that_is_announced_as_huge_is_refused_before_it_is_sent() {
+    let (node, _dir) = alone();
+    for length in ["99999999999", "18446744073709551615"] {
+        let mut connection = Http::connect(node.addr).unwrap();
+        connection.send(format!("POST /kv HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n")).unwrap();
+        let answer = connection.answer(false).unwrap().expect(413);
+        assert!(answer.error().contains("larger than"), "{answer:?}");
+    }
+    for length in ["18446744073709551616", "-1", "1x", "1, 2"] {
+        let mut connection = Http::connect(node.addr).unwrap();
+        connection.send(format!("POST /kv HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n")).unwrap();
+        assert_eq!(connection.answer(false).unwrap().status, 400, "{length}");
+    }
+    let mut endless = Http::connect(node.addr).unwrap();
+    endless.send("POST /kv HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    // The node may hang up while there is still something to send.
+    let chunk = [b"100000\r\n".as_slice(), &vec![b' '; MIB], b"\r\n"].concat();
+    let sent = (0..64).take_while(|_| endless.send(&chunk).is_ok()).count();
+    if let Ok(answer) = endless.answer(false) {
+        answer.expect(413);
+    }
+    assert!(sent < 64, "the node read on and on");
+    node.set("a", "1");
+}
+
+#[test]
+fn bad_parameters_are_400_and_name_the_good_ones() {
+    let (node, _dir) = alone();
+    let rows = [
+        ("/kv?limit=0", "from 1 to 1000"),
+        ("/kv?limit=1001", "from 1 to 1000"),
+        ("/kv?limit=ten", "from 1 to 1000"),
+        ("/kv?limit=", "from 1 to 1000"),
+        ("/kv?prefx=a", "prefix"),
+        ("/kv?prefix=%ff", "UTF-8"),
+        ("/kv/a?consistency=eventual", "linearizable or stale"),
+        ("/kv/a?consistency=", "linearizable or stale"),
+        ("/kv/a?timeout=5", "500ms"),
+        ("/kv/a?timeout=0s", "500ms"),
+        ("/kv/a?timeout=61s", "at most 60s"),
+        ("/kv/a?timeout=-1s", "500ms"),
+        ("/kv/a?limit=1", "consistency, timeout"),
+    ];
+    for (path, why) in rows {
+        let error = node.get(path).expect(400).error();
+        assert!(error.contains(why), "{path}: {error}");
+    }
+    node.ask("POST", "/kv?consistency=stale", &set_body("a", "1")).expect(400);
+    node.ask("DELETE", "/kv/a?timeout=soon", "").expect(400);
+    node.ask("POST", "/kv?timeout=soon", &set_body("a", "1")).expect(400);
+    assert_eq!(node.value("a"), None);
+}
+
+#[test]
+fn head_answers_as_get_does_without_the_body() {
+    let (node, _dir) = alone();
+    node.set("a", "1");
+    let mut connection = Http::connect(node.addr).unwrap();
+    for (path, status) in [("/kv/a", 200), ("/kv/b", 404), ("/kv", 200), ("/status", 200), ("/health", 200), ("/x", 404)] {
+        let get = connection.ask("GET", path, &[], b"").unwrap().expect(status);
+        let head = connection.ask("HEAD", path, &[], b"").unwrap().expect(status);
+        assert_eq!(head.header("content-length"), get.header("content-length"), "{path}");
+    }
+}
+
+#[test]
+fn requests_in_one_packet_are_answered_in_order() {
+    let (node, _dir) = alone();
+    let mut connection = Http::connect(node.addr).unwrap();
+    let requests = [
+        request("POST", "/kv", &[], set_body("a", "1").as_bytes()),
+        request("GET", "/kv/a", &[], b""),
+        request("POST", "/kv", &[], b"{"),
+        request("PUT", "/kv/a", &[], b"ignored"),
+        request("DELETE", "/kv/a", &[], b""),
+        request("GET", "/kv/a", &[], b""),
+    ];
+    connection.send(requests.concat()).unwrap();
+    for status in [200, 200, 400, 405, 200, 404] {
+        connection.answer(false).unwrap().expect(status);
+    }
+}
+
+#[test]
+fn a_body_in_chunks_is_as_good_as_a_whole_one() {
+    let (node, _dir) = alone();
+    let mut connection = Http::connect(node.addr).unwrap();
+    connection.send("POST /kv HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    for part in [r#"{"key":"#, r#""chunked","#, r#""value":"1"}"#] {
+        connection.send(format!("{:x}\r\n{part}\r\n", part.len())).unwrap();
+    }
+    connection.send("0\r\n\r\n").unwrap();
+    connection.answer(false).unwrap().expect(200);
+    assert_eq!(connection.ask("GET", "/kv/chunked", &[], b"").unwrap().expect(200).json()["value"], "1");
+}
+
+#[test]
+fn a_client_that_asks_whether_to_go_on_is_told_to() {
+    let (node, _dir) = alone();
+    let body = set_body("a", "1");
+    let mut connection = Http::connect(node.addr).unwrap();
+    let head = format!("POST /kv HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n", body.len());
+    connection.send(head).unwrap();
+    connection.send(body).unwrap();
+    connection.answer(false).unwrap().expect(200);
+}
+
+#[test]
+fn http_1_0_is_answered_and_hung_up_on() {
+    let (node, _dir) = alone();
+    let mut connection = Http::connect(node.addr).unwrap();
+    connection.send("GET /health HTTP/1.0\r\n\r\n").unwrap();
+    connection.answer(false).unwrap().expect(200);
+    assert_eq!(connection.until_closed().unwrap(), b"");
+}
+
+#[test]
+fn a_client_that_has_sent_all_it_had_still_gets_its_answer() {
+    let (node, _dir) = alone();
+    let mut connection = Http::connect(node.addr).unwrap();
+    connection.send(request("POST", "/kv", &[], set_body("a", "1").as_bytes())).unwrap();
+    connection.finish_sending().unwrap();
+    connection.answer(false).expect("`nc -N` shuts down its side after the request").expect(200);
+}
+
+#[test]
+fn keys_of_any_characters_have_a_path() {
+    let (node, _dir) = alone();
+    for key in ["a/b", "a b", "%", "%41", "?", "#", "ü", "日本語", "\u{0}", "..", "a+b", "\"", "\\"] {
+        node.set(key, "v");
+        assert_eq!(node.get(&format!("/kv/{}", encoded(key))).expect(200).json()["key"], key);
+        let listed = node.get(&format!("/kv?prefix={}&limit=1", encoded(key))).expect(200).json();
+        assert_eq!(listed["items"][0]["key"], key);
+        node.ask("DELETE", &format!("/kv/{}", encoded(key)), "").expect(200);
+    }
+    node.set("a/b/c", "v");
+    node.get("/kv/a/b/c").expect(200);
+    node.set("a+b", "v");
+    node.get("/kv/a+b").expect(200);
+}
+
+#[test]
+fn the_status_tells_everything_that_is_promised() {
+    let (node, _dir) = alone();
+    node.set("a", "1");
+    node.set("b", "2");
+    let mut status = node.get("/status").expect(200).json();
+    let mut debug = node.get("/debug").expect(200).json();
+    assert_eq!(debug["stateMachine"], json!({ "a": "1", "b": "2" }));
+    assert_eq!(debug["stateMachineTruncated"], false);
+    for field in ["stateMachine", "stateMachineTruncated"] {
+        debug.as_object_mut().unwrap().remove(field);
+    }
+    assert_eq!(debug, status);
+    let members = json!([{ "id": "n1", "addr": node.addr.to_string() }]);
+    let term = status.as_object_mut().unwrap().remove("term").and_then(|term| term.as_u64());
+    assert!(term.is_some_and(|term| term >= 1));
+    let expected = json!({
+        "nodeId": "n1", "state": "leader", "leaderId": "n1", "votedFor": "n1", "logLength": 3, "firstIndex": 1,
+        "lastIndex": 3, "commitIndex": 3, "lastApplied": 3, "snapshotIndex": 0, "members": members, "health": "ok",
+        "keys": 2,
+    });
+    assert_eq!(status, expected);
+    assert_eq!(node.get("/health").expect(200).json(), json!({ "status": "ok" }));
+}
+
+#[test]
+fn the_metrics_are_prometheus_text() {
+    let (node, _dir) = alone();
+    node.set("a", "1");
+    node.value("a");
+    let answer = node.get("/metrics").expect(200);
+    assert!(answer.header("content-type").is_some_and(|kind| kind.starts_with("application/openmetrics-text")));
+    let text = answer.text();
+    for line in ["netbelt_raft_is_leader 1", "netbelt_raft_keys 1", "netbelt_raft_proposals_total 1", "netbelt_raft_reads_total 1"] {
+        assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
+    }
+    assert!(text.ends_with("# EOF\n"), "{text}");
+}
+
+#[test]
+fn without_a_leader_requests_end_in_503_in_their_time_and_reports_go_on() {
+    let (node, _dir) = without_leader();
+    let body = set_body("a", "1");
+    for answer in [
+        node.get("/kv/a?timeout=300ms"),
+        node.get("/kv?timeout=300ms"),
+        node.ask("POST", "/kv?timeout=300ms", &body),
+        node.ask("DELETE", "/kv/a?timeout=300ms", ""),
+    ] {
+        assert_eq!(answer.clone().expect(503).json(), json!({ "error": "no leader" }));
+        assert!(answer.header("retry-after").is_some_and(|after| after.parse::<u32>().is_ok()), "{answer:?}");
+    }
+    node.get("/kv/a?consistency=stale").expect(404);
+    assert_eq!(node.get("/kv?consistency=stale").expect(200).json()["items"], json!([]));
+    assert_eq!(node.get("/health").expect(503).json(), json!({ "status": "no leader" }));
+    let status = node.get("/status").expect(200).json();
+    assert_eq!((&status["leaderId"], &status["health"]), (&Value::Null, &json!("no leader")));
+    assert_eq!(status["members"][1], json!({ "id": "n2", "addr": "127.0.0.1:1", "connected": false }));
+}
+
+#[test]
+fn a_short_timeout_is_kept_behind_a_long_one() {
+    let (node, _dir) = without_leader();
+    let mut patient = Http::connect(node.addr).unwrap();
+    patient.send(request("GET", "/kv/a?timeout=60s", &[], b"")).unwrap();
+    crate::common::eventually("the patient request", || {
+        let metrics = node.get("/metrics").text();
+        if metrics.contains("netbelt_raft_requests_in_hand 1") { Ok(()) } else { Err(metrics) }
+    });
+    // The connection itself is patient for 20 s only: far less than 60 s, far more than 300 ms.
+    node.get("/kv/b?timeout=300ms").expect(503);
+}

@@ -1,0 +1,313 @@
+//! `raft-ctl` against a cluster of one.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::common::http::{self, Http};
+use crate::common::{Ended, Node, Process, Reader, eventually, node_in, raft_ctl, run, run_with};
+
+/// A node, and `raft-ctl` told where it is.
+struct Scene {
+    node: Node,
+    _dir: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { node: Node::alone(dir.path()), _dir: dir }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = raft_ctl();
+        command.env("RAFT_NODES", self.node.addr.to_string()).args(arguments);
+        command
+    }
+
+    fn ctl(&self, arguments: &[&str]) -> Ended {
+        run(self.command(arguments))
+    }
+
+    /// What it prints when all goes well; nothing on stderr.
+    #[track_caller]
+    fn prints(&self, arguments: &[&str]) -> String {
+        let ended = self.ctl(arguments).expect(0);
+        assert_eq!(ended.stderr, "");
+        ended.stdout
+    }
+}
+
+/// Waits for something to be so.
+#[track_caller]
+fn wait_until(is_so: impl Fn() -> bool) {
+    eventually("it", || if is_so() { Ok(()) } else { Err("not yet") });
+}
+
+/// Sets keys quickly, several at a time.
+fn set_many(node: &Node, keys: impl IntoIterator<Item = String>, value: &str) {
+    let keys: Vec<_> = keys.into_iter().collect();
+    std::thread::scope(|scope| {
+        for share in keys.chunks(keys.len().div_ceil(16)) {
+            scope.spawn(move || {
+                let mut connection = Http::connect(node.addr).unwrap();
+                for key in share {
+                    let body = http::set_body(key, value);
+                    connection.ask("POST", "/kv", &[], body.as_bytes()).unwrap().expect(200);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn what_is_set_can_be_read_changed_and_deleted() {
+    let scene = Scene::new();
+    assert_eq!(scene.prints(&["set", "colour", "green"]), "ok, version 1\n");
+    assert_eq!(scene.prints(&["get", "colour"]), "green\n");
+    assert_eq!(scene.prints(&["get", "colour", "--stale"]), "green\n");
+    assert_eq!(scene.prints(&["cas", "colour", "green", "blue"]), "ok, version 2\n");
+    assert_eq!(scene.prints(&["set", "colour", "red", "--if-version", "2"]), "ok, version 3\n");
+    assert_eq!(scene.prints(&["set", "shape", "round", "--if-absent"]), "ok, version 4\n");
+    assert_eq!(scene.prints(&["list"]), "colour\tred\nshape\tround\n");
+    assert_eq!(scene.prints(&["del", "colour"]), "deleted colour\n");
+    assert_eq!(scene.prints(&["list", "--keys"]), "shape\n");
+    assert_eq!(scene.prints(&["set", "empty", ""]), "ok, version 6\n");
+    assert_eq!(scene.prints(&["get", "empty"]), "\n");
+}
+
+#[test]
+fn an_absent_key_is_a_no() {
+    let scene = Scene::new();
+    for arguments in [&["get", "k"][..], &["get", "k", "--stale"], &["del", "k"]] {
+        let ended = scene.ctl(arguments).expect(1).says(&["key not found: k"]);
+        assert_eq!(ended.stdout, "");
+    }
+    let event = scene.ctl(&["--json", "get", "k"]).expect(1).json();
+    assert_eq!(event, json!({ "event": "error", "kind": "no", "message": "key not found: k" }));
+}
+
+#[test]
+fn a_failed_condition_is_a_no_that_tells_the_current_value() {
+    let scene = Scene::new();
+    scene.ctl(&["cas", "k", "old", "new"]).expect(1).says(&["k does not exist"]);
+    scene.ctl(&["set", "k", "v", "--if-version", "1"]).expect(1).says(&["k does not exist"]);
+    scene.prints(&["set", "k", "current"]);
+    for arguments in [
+        &["cas", "k", "old", "new"][..],
+        &["set", "k", "new", "--if-absent"],
+        &["set", "k", "new", "--if-version", "9"],
+        &["del", "k", "--if-version", "9"],
+    ] {
+        scene.ctl(arguments).expect(1).says(&["condition failed", "k is 'current' at version 1"]);
+    }
+    assert_eq!(scene.prints(&["get", "k"]), "current\n");
+}
+
+#[test]
+fn json_results_are_one_object_a_line() {
+    let scene = Scene::new();
+    let json = |arguments: &[&str]| scene.ctl(&[&["--json"], arguments].concat()).expect(0).json();
+    assert_eq!(json(&["set", "k", "v"]), json!({ "key": "k", "value": "v", "version": 1 }));
+    assert_eq!(json(&["get", "k"]), json!({ "key": "k", "value": "v", "version": 1 }));
+    assert_eq!(json(&["list"]), json!({ "key": "k", "value": "v", "version": 1 }));
+    assert_eq!(json(&["del", "k"]), json!({ "key": "k", "deleted": true }));
+    assert_eq!(json(&["leader"]), json!({ "leader": "n1", "addr": scene.node.addr.to_string() }));
+    let status = json(&["status"]);
+    for (field, value) in [("nodeId", json!("n1")), ("state", json!("leader")), ("health", json!("ok"))] {
+        assert_eq!(status[field], value, "{status}");
+    }
+    assert_eq!(status["addr"], scene.node.addr.to_string());
+}
+
+#[test]
+fn the_leader_is_a_bare_name_and_the_status_a_table() {
+    let scene = Scene::new();
+    assert_eq!(scene.prints(&["leader"]), "n1\n");
+    let table = scene.prints(&["status"]);
+    let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0][..3], ["NODE", "ADDRESS", "STATE"]);
+    assert_eq!(rows[1][..3], ["n1", &scene.node.addr.to_string(), "leader"]);
+    assert_eq!((rows.len(), rows[1].last()), (2, Some(&"ok")));
+}
+
+#[test]
+fn a_listing_joins_its_pages() {
+    let scene = Scene::new();
+    let key = |number: usize| format!("page/{number:04}");
+    set_many(&scene.node, (0..1234).map(key), "v");
+    set_many(&scene.node, ["other".to_owned()], "v");
+    let all = scene.prints(&["list", "page/", "--keys"]);
+    assert_eq!(all.lines().collect::<Vec<_>>(), (0..1234).map(key).collect::<Vec<_>>());
+    let limited = scene.prints(&["list", "page/", "--keys", "--limit", "205"]);
+    assert_eq!(limited.lines().collect::<Vec<_>>(), (0..205).map(key).collect::<Vec<_>>());
+    let json = scene.prints(&["list", "--json", "--limit", "1100"]);
+    let last: Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
+    assert_eq!((json.lines().count(), last["key"].as_str()), (1100, Some("page/1098")));
+    assert_eq!(scene.prints(&["list", "--limit", "0"]), "");
+    assert_eq!(scene.prints(&["list", "nothing/"]), "");
+}
+
+#[test]
+fn a_reader_who_leaves_early_ends_a_listing_quietly() {
+    let scene = Scene::new();
+    // More than a pipe holds, so that the listing does run into the closed end.
+    set_many(&scene.node, (0..500).map(|number| format!("key/{number}")), &"x".repeat(1000));
+    for arguments in [&["list"][..], &["--json", "list"]] {
+        let mut process = Process::start_read_by(scene.command(arguments), Reader::OneLine);
+        assert_eq!(process.ended().code(), Some(0));
+        assert_eq!(process.err.text(), "");
+    }
+}
+
+#[test]
+fn keys_of_any_characters_come_back_as_they_were() {
+    let scene = Scene::new();
+    let keys =
+        ["a/b/c", "a b", " ", "100%", "%2F", "a%20b", "?x=1&y=2#z", "über/straße", "日本", "\"quoted\"", "a+b", "..", "tab\tnew\nline"];
+    for (number, key) in keys.iter().enumerate() {
+        scene.prints(&["set", key, &format!("value {number}")]);
+    }
+    for (number, key) in keys.iter().enumerate() {
+        assert_eq!(scene.prints(&["get", key]), format!("value {number}\n"), "{key:?}");
+        let listed = scene.ctl(&["--json", "list", key, "--limit", "1"]).expect(0).json();
+        assert_eq!(listed["key"], *key);
+    }
+    for key in keys {
+        assert_eq!(scene.prints(&["del", key]), format!("deleted {key}\n"));
+    }
+    let long = "k".repeat(1024);
+    scene.prints(&["set", &long, "v"]);
+    assert_eq!(scene.prints(&["get", &long]), "v\n");
+}
+
+#[test]
+fn a_value_may_come_from_stdin_byte_for_byte() {
+    let scene = Scene::new();
+    let text = "two\nlines, 日本 and no newline at the end";
+    run_with(scene.command(&["set", "k", "-"]), text).expect(0);
+    assert_eq!(scene.prints(&["get", "k"]), format!("{text}\n"));
+    run_with(scene.command(&["cas", "k", text, "-"]), "new").expect(0);
+    assert_eq!(scene.prints(&["get", "k"]), "new\n");
+    run_with(scene.command(&["set", "k", "-"]), b"\xff\xfe".as_slice()).expect(2).says(&["stdin", "UTF-8"]);
+    run_with(scene.command(&["set", "k", "-"]), vec![b'x'; 1 << 20]).expect(0);
+    run_with(scene.command(&["set", "k", "-"]), vec![b'x'; (1 << 20) + 1]).expect(5).says(&["1048576 bytes"]);
+    assert_eq!(scene.prints(&["get", "k"]).len(), (1 << 20) + 1);
+}
+
+#[test]
+fn what_the_node_refuses_is_told_with_its_reason() {
+    let scene = Scene::new();
+    scene.ctl(&["set", "", "v"]).expect(5).says(&["1 to 1024 bytes"]);
+    scene.ctl(&["get", &"k".repeat(1025)]).expect(5).says(&["1 to 1024 bytes"]);
+}
+
+#[test]
+fn nobody_there_is_told_apart_from_nobody_leading() {
+    for arguments in [&["get", "k"][..], &["set", "k", "v"], &["del", "k"], &["list"], &["status"], &["leader"], &["bench"]] {
+        let mut command = raft_ctl();
+        command.args(["--json", "--nodes", "127.0.0.1:1"]).args(arguments);
+        let ended = run(command).expect(3);
+        let last: Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
+        assert_eq!(last["kind"], "unreachable", "{arguments:?}: {last}");
+        assert!(ended.stderr.contains("--nodes"), "{arguments:?} gives no remedy: {}", ended.stderr);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = node_in(dir.path(), "n1");
+    command.args(["--peer", "n2=127.0.0.1:1"]);
+    let node = Node::start(command);
+    for arguments in [&["get", "k"][..], &["set", "k", "v"], &["leader"], &["bench"]] {
+        let mut command = raft_ctl();
+        command.args(["--json", "--timeout", "300ms", "--nodes", &node.addr.to_string()]).args(arguments);
+        let event = run(command).expect(3).says(&["no leader"]).json();
+        assert_eq!(event["kind"], "no_leader", "{arguments:?}: {event}");
+    }
+    let mut command = raft_ctl();
+    command.args(["--nodes", &node.addr.to_string(), "status"]);
+    let table = run(command).expect(0).stdout;
+    assert!(table.contains("no leader") && table.contains("down"), "{table}");
+}
+
+#[test]
+fn a_node_that_is_down_is_passed_over() {
+    let scene = Scene::new();
+    let nodes = format!("127.0.0.1:1,{}", scene.node.addr);
+    scene.prints(&["--nodes", &nodes, "set", "k", "v"]);
+    assert_eq!(scene.prints(&["--nodes", &nodes, "get", "k"]), "v\n");
+    assert_eq!(scene.prints(&["--nodes", &nodes, "leader"]), "n1\n");
+}
+
+#[test]
+fn an_answer_that_is_not_a_nodes_is_the_peers_fault() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let greeter = std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 1024]);
+        let _ = stream.write_all(b"220 mail.example ESMTP\r\n");
+    });
+    let mut command = raft_ctl();
+    command.args(["--nodes", &addr, "get", "k"]);
+    run(command).expect(5).says(&[&addr, "did not answer as a raft-node"]);
+    greeter.join().unwrap();
+}
+
+#[test]
+fn a_benchmark_ends_with_exactly_one_summary() {
+    let scene = Scene::new();
+    let load = ["bench", "--clients", "4", "--duration", "300ms", "--warm-up", "100ms", "--value", "64", "--keys", "50"];
+    let summary = scene.ctl(&[&["--json"], &load[..]].concat()).expect(0).json();
+    assert_eq!((&summary["event"], &summary["interrupted"]), (&json!("summary"), &json!(false)));
+    assert_eq!((&summary["errors"], &summary["clients"], &summary["value_bytes"]), (&json!(0), &json!(4), &json!(64)));
+    let count = |field: &str| summary[field].as_u64().unwrap_or_else(|| panic!("no {field} in {summary}"));
+    assert!(count("writes") > 0 && count("reads") > 0 && count("ops") == count("writes") + count("reads"), "{summary}");
+    for kind in ["write", "read"] {
+        let quantiles = ["p50", "p90", "p99", "p999", "max"].map(|quantile| count(&format!("{kind}_{quantile}_us")));
+        assert!(quantiles.is_sorted(), "{summary}");
+    }
+    let text = scene.prints(&load);
+    assert!(text.contains("writes") && text.contains("p99"), "{text}");
+    assert!(http::listing(scene.node.addr, "").unwrap().keys().all(|key| key.starts_with("bench/")));
+}
+
+#[test]
+fn an_interrupted_benchmark_still_prints_its_summary() {
+    let scene = Scene::new();
+    let command = scene.command(&["--json", "bench", "--clients", "2", "--duration", "60s", "--warm-up", "0s"]);
+    let mut process = Process::start(command);
+    wait_until(|| !http::listing(scene.node.addr, "&prefix=bench").unwrap().is_empty());
+    process.signal("INT");
+    assert_eq!(process.ended().code(), Some(130));
+    let out = process.out.text();
+    let events: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let summaries: Vec<_> = events.iter().filter(|event| event["event"] == "summary").collect();
+    assert_eq!(summaries.len(), 1, "{out}");
+    assert_eq!(summaries[0]["interrupted"], true);
+}
+
+#[test]
+fn usr1_prints_an_interval_of_a_running_benchmark() {
+    let scene = Scene::new();
+    let mut process =
+        Process::start(scene.command(&["--json", "bench", "--clients", "2", "--duration", "60s", "--warm-up", "0s"]));
+    wait_until(|| !http::listing(scene.node.addr, "&prefix=bench").unwrap().is_empty());
+    process.signal("USR1");
+    process.out.line_with(r#""event":"interval""#);
+    process.signal("TERM");
+    assert_eq!(process.ended().code(), Some(143));
+}
+
+#[test]
+fn a_command_that_waits_can_be_interrupted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = node_in(dir.path(), "n1");
+    command.args(["--peer", "n2=127.0.0.1:1"]);
+    let node = Node::start(command);
+    let mut command = raft_ctl();
+    command.args(["--timeout", "60s", "--nodes", &node.addr.to_string(), "get", "k"]);
+    let mut process = Process::start(command);
+    wait_until(|| node.get("/metrics").text().contains("netbelt_raft_requests_in_hand 1"));
+    process.signal("INT");
+    assert_eq!(process.ended().code(), Some(130));
+}

@@ -1,0 +1,159 @@
+//! Disks that fail and disks that are full. These need root and their tools; without them they say so and pass.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use crate::common::http::{Http, listing, set_body};
+use crate::common::{Node, Process, node_in};
+
+/// Makes the node's system calls fail from now on: `what` is an injection of strace.
+struct Saboteur(Process);
+
+impl Saboteur {
+    /// Attaches to every thread of the node; nothing where that cannot be done.
+    fn attach(node: &Node, what: &str) -> Option<Self> {
+        if !Command::new("strace").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
+            eprintln!("skipped: there is no strace here");
+            return None;
+        }
+        let mut command = Command::new("strace");
+        command.args(["-f", "-o", "/dev/null", "-e", &format!("inject={what}"), "-p", &node.process.pid().to_string()]);
+        let process = Process::start(command);
+        let said = process.err.line_with("strace");
+        if !said.contains("attached") {
+            eprintln!("skipped: {said}");
+            return None;
+        }
+        Some(Self(process))
+    }
+}
+
+/// Writes until something is not acknowledged; gives how many were.
+fn write_until_refused(node: &Node) -> usize {
+    let mut connection = Http::connect(node.addr).unwrap();
+    for number in 0..1000 {
+        let body = set_body(&format!("key/{number}"), &format!("value {number}"));
+        match connection.ask("POST", "/kv?timeout=5s", &[], body.as_bytes()) {
+            Ok(answer) if answer.status == 200 => {}
+            Ok(answer) => {
+                assert!(matches!(answer.status, 503 | 504), "{answer:?}");
+                return number;
+            }
+            Err(_) => return number,
+        }
+    }
+    panic!("a thousand writes went well on a disk that fails");
+}
+
+#[test]
+fn a_node_whose_disk_fails_ends_without_acknowledging_what_it_could_not_keep() {
+    // The disk thread is seen from its third call on, say: its count begins when strace attaches.
+    for (call, error, at) in [("fdatasync", "EIO", 3), ("fdatasync", "EIO", 1), ("pwrite64", "EIO", 5)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut node = Node::alone(dir.path());
+        node.set("before", "the trouble");
+        let Some(mut saboteur) = Saboteur::attach(&node, &format!("{call}:error={error}:when={at}")) else { return };
+        let acknowledged = write_until_refused(&node);
+        assert_eq!(acknowledged, at - 1, "{call}: the write that failed, and no other, is not acknowledged");
+        let status = node.process.ended();
+        let said = node.process.err.text();
+        assert_eq!(status.code(), Some(6), "{said}");
+        let file = dir.path().join("n1/log/00000000000000000001.log");
+        assert!(said.contains(file.to_str().unwrap()) && said.contains("Input/output error"), "{said}");
+        assert!(node.process.out.line_with(r#""event":"error""#).contains(r#""kind":"local""#));
+        saboteur.0.ended();
+
+        let node = Node::start(node_in(dir.path(), "n1"));
+        node.wait_healthy();
+        assert_eq!(node.value("before").as_deref(), Some("the trouble"));
+        for number in 0..acknowledged {
+            assert_eq!(node.value(&format!("key/{number}")), Some(format!("value {number}")));
+        }
+    }
+}
+
+/// A file system of a given size, unmounted when dropped.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn tmpfs(path: &Path, size: &str) -> Option<Self> {
+        fs::create_dir_all(path).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(path);
+        match mount.output() {
+            Ok(output) if output.status.success() => Some(Self(path.to_owned())),
+            Ok(output) => {
+                eprintln!("skipped: {}", String::from_utf8_lossy(&output.stderr));
+                None
+            }
+            Err(error) => {
+                eprintln!("skipped: no mount: {error}");
+                None
+            }
+        }
+    }
+
+    fn grow(&self, size: &str) {
+        let status = Command::new("mount").args(["-o", &format!("remount,size={size}")]).arg(&self.0).status();
+        assert!(status.expect("mount is there").success());
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_node_on_a_full_disk_acknowledges_nothing_more_says_why_and_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    // Segments have 16 MiB: the first one fits, the second one does not.
+    let Some(mount) = Mount::tmpfs(&dir.path().join("disk"), "24m") else { return };
+    let mut node = Node::alone(&mount.0);
+    let value = "x".repeat(900 << 10);
+    let mut connection = Http::connect(node.addr).unwrap();
+    let mut acknowledged = 0;
+    let refused = loop {
+        let body = set_body(&format!("key/{acknowledged}"), &value);
+        let answer = connection.ask("POST", "/kv", &[], body.as_bytes()).expect("a full disk is no reason to hang up");
+        if answer.status != 200 {
+            break answer;
+        }
+        acknowledged += 1;
+        assert!(acknowledged < 40, "24 MiB do not hold this");
+    };
+    assert!(acknowledged >= 15, "the first segment holds more than {acknowledged}");
+    assert!(matches!(refused.status, 503 | 504), "{refused:?}");
+    assert!(refused.error().contains("no space left"), "{refused:?}");
+
+    // It stays up to say what is wrong, and refuses everything else.
+    let health = node.get("/health").expect(503).json()["status"].clone();
+    let status = node.get("/status").expect(200).json();
+    assert_eq!((&status["state"], &status["leaderId"], &status["health"]), (&json!("halted"), &json!(null), &health));
+    let why = health.as_str().expect("a reason");
+    assert!(why.contains("no space left") && why.contains(mount.0.to_str().unwrap()), "{why}");
+    for answer in [node.ask("POST", "/kv", &set_body("a", "1")), node.get("/kv/key%2F0"), node.ask("DELETE", "/kv/a", "")] {
+        assert!(answer.clone().expect(503).error().contains("no space left"), "{answer:?}");
+        assert!(answer.header("retry-after").is_some());
+    }
+    node.get("/metrics").expect(200);
+    node.process.err.line_with("no space left");
+
+    // Restarted on the full disk it has everything, and on a larger one it goes on.
+    assert_eq!(node.stop().code(), Some(0), "a node that stands still can be stopped");
+    let assert_all_there = |node: &Node| {
+        let held = listing(node.addr, "&consistency=stale").unwrap();
+        assert!((0..acknowledged).all(|number| held[&format!("key/{number}")].0 == value));
+    };
+    mount.grow("64m");
+    let node = Node::start(node_in(&mount.0, "n1"));
+    node.wait_healthy();
+    assert_all_there(&node);
+    node.set("key/after", &value);
+    node.set("key/after that", &value);
+    assert_all_there(&node);
+}

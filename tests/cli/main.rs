@@ -1,0 +1,11 @@
+//! The tools as people and scripts use them: one process at a time.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod api;
+mod ctl;
+mod disk;
+mod hostile;
+mod node;
+mod usage;

@@ -1,0 +1,333 @@
+//! A node's life: how it says that it serves, whose data it takes, how it ends.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::common::cluster::reserve_port;
+use crate::common::http::{self, Http};
+use crate::common::{Node, PATIENCE, Process, Reader, eventually, node_in, raft_node, run};
+
+fn temp() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+// Ready
+
+#[test]
+fn the_ready_line_says_where_and_who_as_text() {
+    let dir = temp();
+    let mut command = raft_node();
+    command.args(["--id", "n1", "--listen", "127.0.0.1:0"]).current_dir(dir.path());
+    let process = Process::start(command);
+    let line = process.out.line_with("ready");
+    let addr = line.strip_prefix("raft-node n1 ready on ").unwrap_or_else(|| panic!("{line:?}"));
+    assert_eq!(http::get(addr.parse().expect("an address"), "/status").unwrap().json()["nodeId"], "n1");
+    assert!(dir.path().join("n1.raft").is_dir(), "the data directory has its documented default");
+}
+
+#[test]
+fn the_ready_line_and_the_ready_file_say_where_and_who_as_json() {
+    let dir = temp();
+    let file = dir.path().join("ready.json");
+    let mut command = node_in(dir.path(), "n1");
+    command.arg("--ready-file").arg(&file);
+    let node = Node::start(command);
+    let expected = json!({
+        "event": "ready", "tool": "raft-node", "id": "n1", "addr": node.addr.to_string(), "pid": node.process.pid(),
+    });
+    assert_eq!(node.ready, expected);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.ends_with('\n'), "{text:?}");
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
+    assert_eq!(dir.path().read_dir().unwrap().count(), 2, "the data directory, the ready file, and no leftovers");
+}
+
+#[test]
+fn a_ready_file_that_cannot_be_written_is_named() {
+    let dir = temp();
+    let mut command = node_in(dir.path(), "n1");
+    command.args(["--ready-file", "/nonexistent/ready"]);
+    run(command).expect(6).says(&["--ready-file", "/nonexistent/ready"]);
+}
+
+#[test]
+fn systemd_is_told_when_the_node_is_ready() {
+    let dir = temp();
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = node_in(dir.path(), "n1");
+    command.env("NOTIFY_SOCKET", &path);
+    let _node = Node::start(command);
+    let mut message = [0; 100];
+    let len = socket.recv(&mut message).expect("a message");
+    assert_eq!(&message[..len], b"READY=1");
+}
+
+#[test]
+fn the_environment_configures_a_node() {
+    let dir = temp();
+    let port = reserve_port();
+    let mut command = raft_node();
+    command.arg("--json").current_dir(dir.path());
+    command.envs([("NODE_ID", "alpha"), ("PEER_IDS", "beta=127.0.0.1:1,gamma.example:7002")]);
+    command.env("PORT", port.to_string());
+    let node = Node::start(command);
+    assert_eq!((node.id.as_str(), node.addr.port()), ("alpha", port));
+    let members = node.get("/status").json()["members"].clone();
+    let member = |number: usize| (members[number]["id"].as_str().unwrap(), members[number]["addr"].as_str().unwrap());
+    assert_eq!(member(0), ("alpha", node.addr.to_string().as_str()));
+    assert_eq!(member(1), ("beta", "127.0.0.1:1"));
+    assert_eq!(member(2), ("gamma.example", "gamma.example:7002"), "a bare address takes its host as the name");
+}
+
+#[test]
+fn an_option_outranks_its_variable() {
+    let dir = temp();
+    let mut command = node_in(dir.path(), "n1");
+    command.args(["--peer", "n2=127.0.0.1:2"]);
+    command.envs([("NODE_ID", "other"), ("PORT", "1"), ("PEER_IDS", "n3=127.0.0.1:3")]);
+    let node = Node::start(command);
+    assert_eq!(node.id, "n1");
+    assert_ne!(node.addr.port(), 1);
+    let status = node.get("/status").json();
+    let ids: Vec<_> = status["members"].as_array().unwrap().iter().map(|member| member["id"].as_str()).collect();
+    assert_eq!(ids, [Some("n1"), Some("n2")]);
+}
+
+#[test]
+#[ignore = "PEER_IDS= is taken for one empty address; compose files and shells set variables to nothing (cli/args, raft_node.rs `peers`)"]
+fn an_empty_variable_counts_as_none() {
+    let dir = temp();
+    let mut command = node_in(dir.path(), "n1");
+    command.env("PEER_IDS", "");
+    Node::start(command).wait_healthy();
+}
+
+// The data directory
+
+/// A stopped node's directory with five keys in its log, and the log's file.
+fn written_data(dir: &Path) -> PathBuf {
+    let mut node = Node::alone(dir);
+    for number in 0..5 {
+        node.set(&format!("key{number}"), &format!("written-value-{number}"));
+    }
+    assert_eq!(node.stop().code(), Some(0));
+    dir.join("n1/log/00000000000000000001.log")
+}
+
+fn assert_all_there(node: &Node) {
+    node.wait_healthy();
+    for number in 0..5 {
+        assert_eq!(node.value(&format!("key{number}")), Some(format!("written-value-{number}")));
+    }
+}
+
+/// Where the last frame of a log ends, whose last byte is not zero.
+fn end_of_log(bytes: &[u8]) -> usize {
+    (bytes.iter().rposition(|byte| *byte != 0).expect("there is a frame") + 1).next_multiple_of(8)
+}
+
+#[test]
+fn a_restarted_node_has_what_it_had() {
+    let dir = temp();
+    written_data(dir.path());
+    assert_all_there(&Node::start(node_in(dir.path(), "n1")));
+}
+
+#[test]
+fn another_nodes_directory_is_refused() {
+    let dir = temp();
+    drop(Node::start(node_in(dir.path(), "n1")));
+    let path = dir.path().join("n1");
+    let mut command = raft_node();
+    command.args(["--id", "n2", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&path);
+    run(command).expect(6).says(&[path.to_str().unwrap(), "belongs to raft-node n1", "--data-dir"]);
+}
+
+#[test]
+fn a_directory_with_other_peoples_files_is_left_as_it_is() {
+    let dir = temp();
+    let path = dir.path().join("n1");
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("thesis.tex"), "x").unwrap();
+    run(node_in(dir.path(), "n1")).expect(6).says(&[path.to_str().unwrap(), "other files", "--data-dir"]);
+    assert_eq!(path.read_dir().unwrap().count(), 1);
+}
+
+#[test]
+fn a_file_in_place_of_the_directory_is_named() {
+    let dir = temp();
+    let path = dir.path().join("n1");
+    fs::write(&path, "x").unwrap();
+    run(node_in(dir.path(), "n1")).expect(6).says(&[path.to_str().unwrap()]);
+    assert_eq!(fs::read(&path).unwrap(), b"x");
+}
+
+#[test]
+fn a_directory_in_use_is_refused_and_its_user_goes_on() {
+    let dir = temp();
+    let node = Node::alone(dir.path());
+    let path = dir.path().join("n1");
+    run(node_in(dir.path(), "n1")).expect(6).says(&[path.to_str().unwrap(), "in use", "--data-dir"]);
+    node.set("still", "here");
+    assert_eq!(node.value("still").as_deref(), Some("here"));
+}
+
+#[test]
+fn a_flipped_byte_in_the_middle_of_the_log_is_refused_with_file_and_offset() {
+    let dir = temp();
+    let file = written_data(dir.path());
+    let mut bytes = fs::read(&file).unwrap();
+    let at = bytes.windows(15).position(|window| window == b"written-value-2").expect("the value is in the log");
+    bytes[at + 3] ^= 0x10;
+    fs::write(&file, &bytes).unwrap();
+    let ended = run(node_in(dir.path(), "n1")).expect(6).says(&[file.to_str().unwrap(), "damaged at offset", "restore"]);
+    let offset = ended.stderr.split("at offset ").nth(1).and_then(|rest| rest.split(':').next()).expect("an offset");
+    let offset: usize = offset.parse().unwrap_or_else(|_| panic!("{offset:?} is no offset"));
+    assert!(offset <= at && at - offset < 200, "the flipped byte is at {at}, the message says {offset}");
+    assert!(fs::read(&file).unwrap() == bytes, "a refused log stays as it was found");
+}
+
+#[test]
+fn a_torn_tail_is_cut_off_with_a_word_and_nothing_acknowledged_is_lost() {
+    let dir = temp();
+    let file = written_data(dir.path());
+    let mut bytes = fs::read(&file).unwrap();
+    let end = end_of_log(&bytes);
+    for (number, byte) in bytes[end..end + 777].iter_mut().enumerate() {
+        *byte = (number * 31 + 7) as u8;
+    }
+    fs::write(&file, &bytes).unwrap();
+    let mut node = Node::start(node_in(dir.path(), "n1"));
+    let said = node.process.err.line_with("cut a torn write off the end of the log");
+    assert!(said.contains(file.to_str().unwrap()) && said.contains(&format!("offset={end}")), "{said}");
+    assert_all_there(&node);
+    node.set("key5", "after the cut");
+    assert_eq!(node.stop().code(), Some(0));
+    // It is cut once, and what was written in its place is there.
+    let node = Node::start(node_in(dir.path(), "n1"));
+    assert_all_there(&node);
+    assert_eq!(node.value("key5").as_deref(), Some("after the cut"));
+    assert!(!node.process.err.text().contains("cut a torn write"));
+}
+
+#[test]
+fn a_log_file_that_ends_after_its_last_frame_is_taken_up_again() {
+    let dir = temp();
+    let file = written_data(dir.path());
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..end_of_log(&bytes)]).unwrap();
+    let node = Node::start(node_in(dir.path(), "n1"));
+    node.process.err.line_with("shortened");
+    assert_all_there(&node);
+}
+
+#[test]
+fn garbage_in_the_identity_file_is_named() {
+    let dir = temp();
+    drop(Node::start(node_in(dir.path(), "n1")));
+    let file = dir.path().join("n1/netbelt.json");
+    fs::write(&file, "{").unwrap();
+    run(node_in(dir.path(), "n1")).expect(6).says(&[file.to_str().unwrap(), "damaged"]);
+}
+
+// The end
+
+#[test]
+fn a_signal_ends_a_node_well() {
+    for name in ["TERM", "INT"] {
+        let dir = temp();
+        let mut node = Node::alone(dir.path());
+        node.process.signal(name);
+        assert_eq!(node.process.ended().code(), Some(0), "{name}: {}", node.process.err.text());
+    }
+}
+
+/// A node that waits in vain for its only peer.
+fn without_leader(dir: &Path) -> Node {
+    let mut command = node_in(dir, "n1");
+    command.args(["--peer", "n2=127.0.0.1:1"]);
+    Node::start(command)
+}
+
+/// Waits until the node works on a request.
+fn wait_until_in_hand(node: &Node) {
+    eventually("a request in hand", || {
+        let metrics = node.get("/metrics").text();
+        if metrics.contains("netbelt_raft_requests_in_hand 1") { Ok(()) } else { Err(metrics) }
+    });
+}
+
+#[test]
+fn a_request_in_hand_is_answered_before_the_node_ends() {
+    let dir = temp();
+    let mut node = without_leader(dir.path());
+    let mut waiting = Http::connect(node.addr).unwrap();
+    waiting.send(http::request("GET", "/kv/a?timeout=2s", &[], b"")).unwrap();
+    wait_until_in_hand(&node);
+    node.process.signal("TERM");
+    let answer = waiting.answer(false).expect("an answer").expect(503);
+    assert_eq!(answer.error(), "no leader");
+    assert_eq!(node.process.ended().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_a_node_at_once() {
+    let dir = temp();
+    let mut node = without_leader(dir.path());
+    let mut waiting = Http::connect(node.addr).unwrap();
+    waiting.send(http::request("GET", "/kv/a?timeout=60s", &[], b"")).unwrap();
+    wait_until_in_hand(&node);
+    node.process.signal("TERM");
+    node.process.err.line_with("a second signal ends at once");
+    node.process.signal("TERM");
+    assert_eq!(node.process.ended().code(), Some(143));
+}
+
+#[test]
+fn a_reader_who_takes_the_ready_line_and_leaves_does_not_end_the_node() {
+    let dir = temp();
+    let mut process = Process::start_read_by(node_in(dir.path(), "n1"), Reader::OneLine);
+    let ready: Value = serde_json::from_str(&process.out.line_with("ready")).unwrap();
+    // With --json it prints its roles, the first of which comes after the ready line: into a closed pipe.
+    let addr = ready["addr"].as_str().unwrap().parse().unwrap();
+    eventually("a healthy node", || match http::get(addr, "/health") {
+        Ok(answer) if answer.status == 200 => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    assert_eq!(http::ask(addr, "POST", "/kv", &http::set_body("a", "1")).unwrap().status, 200);
+    process.signal("TERM");
+    assert_eq!(process.ended().code(), Some(0));
+}
+
+#[test]
+fn a_closed_stderr_does_not_end_the_node() {
+    let dir = temp();
+    let inner = node_in(dir.path(), "n1");
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec 2>&-; exec \"$@\"", "sh"]).arg(inner.get_program()).args(inner.get_args());
+    let node = Node::start(command);
+    node.wait_healthy();
+    node.set("a", "1");
+}
+
+#[test]
+fn logs_go_to_stderr_and_quiet_silences_them() {
+    let dir = temp();
+    let node = Node::alone(dir.path());
+    node.process.err.line_with("leader in term 1");
+    assert!(node.process.out.text().lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "JSON lines only");
+    let role: Value = serde_json::from_str(&node.process.out.line_with(r#""event":"role""#)).unwrap();
+    assert_eq!(role, json!({ "event": "role", "state": "leader", "term": 1, "leader": "n1" }));
+    let mut quiet = node_in(dir.path(), "n2");
+    quiet.arg("-q");
+    let mut quiet = Node::start(quiet);
+    quiet.wait_healthy();
+    quiet.stop();
+    assert_eq!(quiet.process.err.text(), "");
+}
