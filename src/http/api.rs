@@ -6,7 +6,7 @@
 //! | `GET /kv/KEY` | `{"key","value","version"}`, or 404 |
 //! | `DELETE /kv/KEY` | `{"key","deleted"}` |
 //! | `GET /kv?prefix=&after=&limit=` | `{"items":[{"key","value","version"}],"more","next"}` |
-//! | `GET /status`, `GET /debug`, `GET /health`, `GET /metrics` | see [`status`](super::status) |
+//! | `GET /status`, `GET /debug`, `GET /health`, `GET /metrics` | see [`super::status`] |
 //!
 //! Conditions of a write are `if_value` in the body, `If-Match: "VERSION"` or `If-None-Match: *`; 412 tells the current
 //! value when one fails. Errors are `{"error": ...}`. `?timeout=` says how long to try, `?consistency=stale` reads this

@@ -1,6 +1,6 @@
 //! What must always hold (Raft, Figure 3), as plain functions.
 //!
-//! [`check_local`] runs at the end of every step, in release builds too. The others look at a whole cluster;
+//! `check_local` runs at the end of every step, in release builds too. The others look at a whole cluster;
 //! the simulator calls them, and so can a model checker.
 
 use super::{Entry, Index, NodeId, Raft, Role, RoleName};

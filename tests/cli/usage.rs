@@ -114,7 +114,7 @@ fn a_port_in_use_is_named_and_nothing_is_left_behind() {
 
 #[test]
 fn raft_ctl_refuses_what_makes_no_sense() {
-    ctl(&[]).expect(2).says(&["subcommand", "set, get"]);
+    ctl(&[]).expect(2).says(&["Usage:", "set", "get"]);
     ctl(&["get"]).expect(2).says(&["<KEY>"]);
     ctl(&["set", "k"]).expect(2).says(&["<VALUE>"]);
     ctl(&["--nodes", "localhost", "get", "k"]).expect(2).says(&["--nodes", "HOST:PORT"]);

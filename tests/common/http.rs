@@ -129,9 +129,15 @@ impl Http {
     /// When it does not hang up in time.
     pub(crate) fn until_closed(&mut self) -> io::Result<Vec<u8>> {
         let mut all = Vec::new();
-        match self.stream.read_to_end(&mut all) {
-            Ok(_) => Ok(all),
-            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Ok(all),
+        self.read_until_closed(&mut all)?;
+        Ok(all)
+    }
+
+    /// Like [`Http::until_closed`]; what has come before an error is in `all`.
+    pub(crate) fn read_until_closed(&mut self, all: &mut Vec<u8>) -> io::Result<()> {
+        match self.stream.read_to_end(all) {
+            Ok(_) => Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Ok(()),
             Err(error) => Err(error),
         }
     }

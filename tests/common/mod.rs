@@ -230,10 +230,15 @@ impl Process {
     #[track_caller]
     pub(crate) fn ended(&mut self) -> ExitStatus {
         eventually("the end of a process", || match self.child.try_wait() {
-            Ok(Some(status)) if self.err.is_closed() => Ok(status),
+            Ok(Some(status)) if self.out.is_closed() && self.err.is_closed() => Ok(status),
             Ok(status) => Err(format!("{status:?}, stderr:\n{}", self.err.text())),
             Err(error) => panic!("cannot wait for a child: {error}"),
         })
+    }
+
+    /// Whether it has ended and all that it said is here.
+    fn has_ended(&mut self) -> bool {
+        self.out.is_closed() && self.err.is_closed() && !matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Kills it, as `kill -9` does, and waits until it is gone.
@@ -285,14 +290,16 @@ impl Node {
 
     /// Starts a `raft-node`; gives what it said on stderr when it ends instead of serving.
     pub(crate) fn try_start(command: Command) -> Result<Self, String> {
-        let process = Process::start(command);
+        let mut process = Process::start(command);
         let ready = eventually("the ready line", || {
             let out = process.out.text();
             if let Some(ready) = out.lines().find(|line| line.contains(r#""event":"ready""#)) {
                 return Ok(Ok(serde_json::from_str::<Value>(ready).expect("a ready line is JSON")));
             }
-            let err = process.err.text();
-            if process.err.is_closed() { Ok(Err(err)) } else { Err(format!("stdout {out:?}, stderr {err:?}")) }
+            if process.has_ended() {
+                return Ok(Err(process.err.text()));
+            }
+            Err(format!("stdout {out:?}, stderr {:?}", process.err.text()))
         })?;
         let text = |field: &str| ready[field].as_str().unwrap_or_else(|| panic!("no {field} in {ready}")).to_owned();
         let (id, addr) = (text("id"), text("addr").parse().expect("an address"));
