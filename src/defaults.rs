@@ -11,6 +11,10 @@ pub const ELECTION_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(150
 pub const MAX_APPEND_BYTES: usize = 1 << 20;
 /// Unanswered appends a follower: covers the round trips of a long link without hoarding memory.
 pub const APPEND_WINDOW: usize = 64;
+/// Entries applied in one step: some milliseconds, well within a heartbeat.
+pub const APPLY_BATCH: u64 = 4096;
+/// A pause between such steps, in which peers and clients are heard.
+pub const APPLY_PAUSE: Duration = Duration::from_micros(1);
 
 /// Longest key, in bytes.
 pub const MAX_KEY_BYTES: usize = 1024;

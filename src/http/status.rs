@@ -99,7 +99,7 @@ impl NodeInfo {
             first_index: log.first_index().0,
             last_index: log.last().index.0,
             commit_index: raft.commit_index().0,
-            last_applied: raft.commit_index().0, // a commit is applied in the same step
+            last_applied: raft.last_applied().0,
             snapshot_index: log.first_index().prev().0,
             members: members.collect(),
             health: health(machine, halted),
@@ -169,7 +169,7 @@ impl Numbers {
                 ("has_leader", "1 when a leader is known, else 0", i64::from(raft.leader().is_some())),
                 ("last_index", "Last entry of the log", gauge(raft.log().last().index.0)),
                 ("commit_index", "Last entry known to be committed", gauge(raft.commit_index().0)),
-                ("applied_index", "Last entry applied to the store", gauge(raft.commit_index().0)),
+                ("applied_index", "Last entry applied to the store", gauge(raft.last_applied().0)),
                 ("keys", "Keys in the store", gauge(machine.store().len() as u64)),
                 ("requests_in_hand", "Requests being worked on", gauge(machine.requests_in_hand() as u64)),
                 ("links_up", "Peers this node is connected to", gauge(links_up as u64)),

@@ -221,7 +221,7 @@ impl RaftKv {
         &self.raft
     }
 
-    /// The store, as far as it has been applied: up to Raft's commit index.
+    /// The store, as far as it has been applied.
     pub const fn store(&self) -> &Store {
         &self.store
     }

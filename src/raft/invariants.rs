@@ -8,6 +8,7 @@ use super::{Entry, Index, NodeId, Raft, Role, RoleName};
 /// Panics when a single node's state cannot be.
 pub(super) fn check_local(raft: &Raft) {
     let last = raft.log.last();
+    assert!(raft.last_applied <= raft.commit_index, "applied {:?} beyond {:?}", raft.last_applied, raft.commit_index);
     assert!(raft.commit_index <= last.index, "committed {:?} beyond the log's end {last:?}", raft.commit_index);
     assert!(last.term <= raft.term(), "an entry of term {:?} in a node of {:?}", last.term, raft.term());
     match &raft.role {

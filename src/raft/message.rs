@@ -182,4 +182,6 @@ pub enum Timer {
     Heartbeat,
     /// Everything queued has been stepped: what was gathered goes out as one batch.
     Flush,
+    /// More is committed than has been applied.
+    Apply,
 }

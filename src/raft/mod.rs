@@ -8,7 +8,7 @@
 //! | Figure 2 | here |
 //! |---|---|
 //! | state: `currentTerm`, `votedFor`, `log[]` | [`record`], [`log`], folded by [`Raft::recover`] |
-//! | state: `commitIndex`, `nextIndex[]`, `matchIndex[]` | [`Raft`], [`progress`] |
+//! | state: `commitIndex`, `lastApplied`, `nextIndex[]`, `matchIndex[]` | [`Raft`], [`progress`] |
 //! | AppendEntries RPC; rules for leaders | [`replication`](self) |
 //! | RequestVote RPC; rules for followers and candidates | [`election`](self) |
 //! | rules for all servers: terms | [`Raft::step`] |
@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::defaults::APPLY_PAUSE;
 use crate::protocol::{Effects, Input, Protocol, Time};
 
 mod election;
@@ -75,6 +76,8 @@ pub struct Config {
     pub max_append_bytes: usize,
     /// Appends a follower may have unanswered.
     pub append_window: usize,
+    /// Entries applied in one step.
+    pub apply_batch: u64,
 }
 
 /// A configuration that cannot work.
@@ -114,6 +117,7 @@ impl Config {
             check_quorum: true,
             max_append_bytes: crate::defaults::MAX_APPEND_BYTES,
             append_window: crate::defaults::APPEND_WINDOW,
+            apply_batch: crate::defaults::APPLY_BATCH,
         }
     }
 
@@ -147,7 +151,11 @@ pub struct Raft {
     hard_state: HardState,
     log: Log,
     commit_index: Index,
+    /// The last entry that the application was told to apply.
+    last_applied: Index,
     role: Role,
+    /// Reads that may go once their index has been applied.
+    behind: Vec<(Index, Vec<Ticket>)>,
     /// Names the next question for a read index. It never starts again, not with a new leader either.
     next_question: u64,
     counters: Counters,
@@ -210,7 +218,17 @@ impl Raft {
         }
         let role = Role::Follower(Follower::default());
         let (next_question, counters) = (config.life, Counters::default());
-        Ok(Self { config, hard_state, log, commit_index: Index(0), role, next_question, counters })
+        Ok(Self {
+            config,
+            hard_state,
+            log,
+            commit_index: Index(0),
+            last_applied: Index(0),
+            role,
+            behind: Vec::new(),
+            next_question,
+            counters,
+        })
     }
 
     /// What it was configured with.
@@ -228,9 +246,14 @@ impl Raft {
         &self.log
     }
 
-    /// The last entry known to be committed; every committed entry has been told ([`Event::Committed`]).
+    /// The last entry known to be committed.
     pub const fn commit_index(&self) -> Index {
         self.commit_index
+    }
+
+    /// The last entry that has been told ([`Event::Committed`]).
+    pub const fn last_applied(&self) -> Index {
+        self.last_applied
     }
 
     /// Its role.
@@ -326,9 +349,23 @@ impl Raft {
     /// Moves the commit index and tells what is committed now.
     fn commit_through(&mut self, index: Index, out: &mut Effects<Self>) {
         if index > self.commit_index {
-            out.emit(Event::Committed(self.log.between(self.commit_index, index)));
             self.commit_index = index;
+            self.apply(out);
         }
+    }
+
+    /// Tells what is committed (Raft, Figure 2, all servers), a part at a time: after a restart the whole log is
+    /// committed at once, and a node that spoke to nobody while it applies it would be taken for dead.
+    fn apply(&mut self, out: &mut Effects<Self>) {
+        let through = self.commit_index.min(Index(self.last_applied.0 + self.config.apply_batch));
+        if through > self.last_applied {
+            out.emit(Event::Committed(self.log.between(self.last_applied, through)));
+            self.last_applied = through;
+        }
+        if self.last_applied < self.commit_index {
+            out.set_timer(Timer::Apply, APPLY_PAUSE..=APPLY_PAUSE);
+        }
+        self.serve_reads(out);
     }
 
     /// What was gathered goes out as one batch.
@@ -362,6 +399,7 @@ impl Protocol for Raft {
             Input::Elapsed(Timer::Election) => self.on_election_timeout(now, out),
             Input::Elapsed(Timer::Heartbeat) => self.on_heartbeat(now, out),
             Input::Elapsed(Timer::Flush) => self.flush(now, out),
+            Input::Elapsed(Timer::Apply) => self.apply(out),
             Input::Requested(Command::Propose { ticket, command }) => self.propose(ticket, command, out),
             Input::Requested(Command::Read { ticket }) => self.read(ticket, out),
         }

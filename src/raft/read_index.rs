@@ -53,8 +53,6 @@ pub(super) struct FollowerReads {
     gathered: Vec<Ticket>,
     /// Asked for, oldest first.
     asked: VecDeque<Asked>,
-    /// Answered with this index, which has not been committed here yet.
-    behind: Vec<(Index, Vec<Ticket>)>,
 }
 
 #[derive(Clone, Debug)]
@@ -68,8 +66,7 @@ impl FollowerReads {
     /// Gives up every read.
     pub(super) fn take_all(&mut self) -> Vec<Ticket> {
         let asked = self.asked.drain(..).flat_map(|asked| asked.tickets);
-        let behind = self.behind.drain(..).flat_map(|(_, tickets)| tickets);
-        self.gathered.drain(..).chain(asked).chain(behind).collect()
+        self.gathered.drain(..).chain(asked).collect()
     }
 }
 
@@ -116,19 +113,20 @@ impl Raft {
         }
         let answered = leader.progress.values().map(|progress| progress.round).chain([reads.round]);
         let confirmed = reached_by_majority(answered).expect("a cluster has members");
-        let mut local = Vec::new();
         let mut followers = Vec::new();
         while let Some((_, index, readers)) = reads.rounds.pop_front_if(|(round, _, _)| *round <= confirmed) {
+            let mut local = Vec::new();
             for reader in readers {
                 match reader {
                     Reader::Local(ticket) => local.push(ticket),
                     Reader::Follower { node, question } => followers.push((node, question, index)),
                 }
             }
+            if !local.is_empty() {
+                self.behind.push((index, local));
+            }
         }
-        if !local.is_empty() {
-            out.emit(Event::ReadReady { tickets: local });
-        }
+        self.serve_reads(out);
         for (node, question, index) in followers {
             self.send_empty_append(node, out); // tells the follower that the index is committed
             self.send(node, Body::ReadIndexIs { question, index }, out);
@@ -154,21 +152,21 @@ impl Raft {
         let reads = &mut follower.reads;
         let Some(place) = reads.asked.iter().position(|asked| asked.question == question) else { return };
         let asked = reads.asked.remove(place).expect("it was found there");
-        if index <= self.commit_index {
-            out.emit(Event::ReadReady { tickets: asked.tickets });
-        } else {
-            reads.behind.push((index, asked.tickets));
+        self.behind.push((index, asked.tickets));
+        self.serve_reads(out);
+    }
+
+    /// Serves the reads whose index has been applied. They outlive a change of role: their index stays right.
+    pub(super) fn serve_reads(&mut self, out: &mut Effects<Self>) {
+        for (_, tickets) in self.behind.extract_if(.., |(index, _)| *index <= self.last_applied) {
+            out.emit(Event::ReadReady { tickets });
         }
     }
 
-    /// After an append: serves the reads whose index is committed now, and asks again for those whose question
-    /// or answer must have been lost.
-    pub(super) fn serve_follower_reads(&mut self, now: Time, out: &mut Effects<Self>) {
+    /// Asks again for the reads whose question or answer must have been lost.
+    pub(super) fn repeat_lost_questions(&mut self, now: Time, out: &mut Effects<Self>) {
         let Role::Follower(follower) = &mut self.role else { return };
         let reads = &mut follower.reads;
-        for (_, tickets) in reads.behind.extract_if(.., |(index, _)| *index <= self.commit_index) {
-            out.emit(Event::ReadReady { tickets });
-        }
         let patience = *self.config.election_timeout.start();
         let lost = |asked: &mut Asked| now.since(asked.at) > patience;
         while let Some(asked) = reads.asked.pop_front_if(lost) {

@@ -214,7 +214,7 @@ impl Raft {
             self.conflict_at(prev)
         };
         self.send(from, Body::Appended { round, outcome }, out);
-        self.serve_follower_reads(now, out);
+        self.repeat_lost_questions(now, out);
     }
 
     /// Follows the sender of an append, who leads the current term. False when that cannot be.

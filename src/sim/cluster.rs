@@ -345,7 +345,13 @@ impl Cluster {
 }
 
 fn boot(peers: &[NodeId], node: NodeId, life: u64, records: Vec<Record>) -> RaftKv {
-    let config = raft::Config::new(node, life, peers.iter().copied());
+    // Small limits, so that the little that happens here reaches them.
+    let config = raft::Config {
+        max_append_bytes: 400,
+        append_window: 4,
+        apply_batch: 5,
+        ..raft::Config::new(node, life, peers.iter().copied())
+    };
     RaftKv::new(Raft::recover(config, records).expect("the usual configuration is valid"))
 }
 

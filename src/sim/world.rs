@@ -196,7 +196,10 @@ impl<P: Protocol> World<P> {
             return;
         }
         state.life += 1;
-        state.host = Some(Host::new((self.boot)(&self.peers, node, self.rng.next_u64(), state.disk.clone()), self.rng.next_u64()));
+        state.host = Some(Host::new(
+            (self.boot)(&self.peers, node, self.rng.next_u64(), state.disk.clone()),
+            self.rng.next_u64(),
+        ));
         self.trace.line(self.now, format_args!("{node:?} starts with {} records", state.disk.len()));
         self.news.push(News::Restarted { node });
         self.input(node, Input::Started);

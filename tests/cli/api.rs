@@ -253,7 +253,9 @@ fn head_answers_as_get_does_without_the_body() {
     let (node, _dir) = alone();
     node.set("a", "1");
     let mut connection = Http::connect(node.addr).unwrap();
-    for (path, status) in [("/kv/a", 200), ("/kv/b", 404), ("/kv", 200), ("/status", 200), ("/health", 200), ("/x", 404)] {
+    for (path, status) in
+        [("/kv/a", 200), ("/kv/b", 404), ("/kv", 200), ("/status", 200), ("/health", 200), ("/x", 404)]
+    {
         let get = connection.ask("GET", path, &[], b"").unwrap().expect(status);
         let head = connection.ask("HEAD", path, &[], b"").unwrap().expect(status);
         assert_eq!(head.header("content-length"), get.header("content-length"), "{path}");
@@ -296,7 +298,8 @@ fn a_client_that_asks_whether_to_go_on_is_told_to() {
     let (node, _dir) = alone();
     let body = set_body("a", "1");
     let mut connection = Http::connect(node.addr).unwrap();
-    let head = format!("POST /kv HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head =
+        format!("POST /kv HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n", body.len());
     connection.send(head).unwrap();
     connection.send(body).unwrap();
     connection.answer(false).unwrap().expect(200);
@@ -370,7 +373,12 @@ fn the_metrics_are_prometheus_text() {
     let answer = node.get("/metrics").expect(200);
     assert!(answer.header("content-type").is_some_and(|kind| kind.starts_with("application/openmetrics-text")));
     let text = answer.text();
-    for line in ["netbelt_raft_is_leader 1", "netbelt_raft_keys 1", "netbelt_raft_proposals_total 1", "netbelt_raft_reads_total 1"] {
+    for line in [
+        "netbelt_raft_is_leader 1",
+        "netbelt_raft_keys 1",
+        "netbelt_raft_proposals_total 1",
+        "netbelt_raft_reads_total 1",
+    ] {
         assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
     }
     assert!(text.ends_with("# EOF\n"), "{text}");

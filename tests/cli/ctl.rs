@@ -163,8 +163,21 @@ fn a_reader_who_leaves_early_ends_a_listing_quietly() {
 #[test]
 fn keys_of_any_characters_come_back_as_they_were() {
     let scene = Scene::new();
-    let keys =
-        ["a/b/c", "a b", " ", "100%", "%2F", "a%20b", "?x=1&y=2#z", "über/straße", "日本", "\"quoted\"", "a+b", "..", "tab\tnew\nline"];
+    let keys = [
+        "a/b/c",
+        "a b",
+        " ",
+        "100%",
+        "%2F",
+        "a%20b",
+        "?x=1&y=2#z",
+        "über/straße",
+        "日本",
+        "\"quoted\"",
+        "a+b",
+        "..",
+        "tab\tnew\nline",
+    ];
     for (number, key) in keys.iter().enumerate() {
         scene.prints(&["set", key, &format!("value {number}")]);
     }
@@ -204,7 +217,9 @@ fn what_the_node_refuses_is_told_with_its_reason() {
 
 #[test]
 fn nobody_there_is_told_apart_from_nobody_leading() {
-    for arguments in [&["get", "k"][..], &["set", "k", "v"], &["del", "k"], &["list"], &["status"], &["leader"], &["bench"]] {
+    for arguments in
+        [&["get", "k"][..], &["set", "k", "v"], &["del", "k"], &["list"], &["status"], &["leader"], &["bench"]]
+    {
         let mut command = raft_ctl();
         command.args(["--json", "--nodes", "127.0.0.1:1"]).args(arguments);
         let ended = run(command).expect(3);
@@ -265,7 +280,8 @@ fn an_answer_that_is_not_a_nodes_is_the_peers_fault() {
 #[test]
 fn a_benchmark_ends_with_exactly_one_summary() {
     let scene = Scene::new();
-    let load = ["bench", "--clients", "4", "--duration", "300ms", "--warm-up", "100ms", "--value", "64", "--keys", "50"];
+    let load =
+        ["bench", "--clients", "4", "--duration", "300ms", "--warm-up", "100ms", "--value", "64", "--keys", "50"];
     let summary = scene.ctl(&[&["--json"], &load[..]].concat()).expect(0).json();
     assert_eq!((&summary["event"], &summary["interrupted"]), (&json!("summary"), &json!(false)));
     assert_eq!((&summary["errors"], &summary["clients"], &summary["value_bytes"]), (&json!(0), &json!(4), &json!(64)));

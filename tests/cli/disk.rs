@@ -15,7 +15,8 @@ struct Saboteur(Process);
 impl Saboteur {
     /// Attaches to every thread of the node; nothing where that cannot be done.
     fn attach(node: &Node, what: &str) -> Option<Self> {
-        if !Command::new("strace").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        if !Command::new("strace").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success())
+        {
             eprintln!("skipped: there is no strace here");
             return None;
         }
@@ -136,7 +137,9 @@ fn a_node_on_a_full_disk_acknowledges_nothing_more_says_why_and_recovers() {
     assert_eq!((&status["state"], &status["leaderId"], &status["health"]), (&json!("halted"), &json!(null), &health));
     let why = health.as_str().expect("a reason");
     assert!(why.contains("no space left") && why.contains(mount.0.to_str().unwrap()), "{why}");
-    for answer in [node.ask("POST", "/kv", &set_body("a", "1")), node.get("/kv/key%2F0"), node.ask("DELETE", "/kv/a", "")] {
+    for answer in
+        [node.ask("POST", "/kv", &set_body("a", "1")), node.get("/kv/key%2F0"), node.ask("DELETE", "/kv/a", "")]
+    {
         assert!(answer.clone().expect(503).error().contains("no space left"), "{answer:?}");
         assert!(answer.header("retry-after").is_some());
     }

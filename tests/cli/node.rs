@@ -186,7 +186,8 @@ fn a_flipped_byte_in_the_middle_of_the_log_is_refused_with_file_and_offset() {
     let at = bytes.windows(15).position(|window| window == b"written-value-2").expect("the value is in the log");
     bytes[at + 3] ^= 0x10;
     fs::write(&file, &bytes).unwrap();
-    let ended = run(node_in(dir.path(), "n1")).expect(6).says(&[file.to_str().unwrap(), "damaged at offset", "restore"]);
+    let ended =
+        run(node_in(dir.path(), "n1")).expect(6).says(&[file.to_str().unwrap(), "damaged at offset", "restore"]);
     let offset = ended.stderr.split("at offset ").nth(1).and_then(|rest| rest.split(':').next()).expect("an offset");
     let offset: usize = offset.parse().unwrap_or_else(|_| panic!("{offset:?} is no offset"));
     assert!(offset <= at && at - offset < 200, "the flipped byte is at {at}, the message says {offset}");

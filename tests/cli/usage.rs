@@ -54,16 +54,19 @@ fn a_node_without_a_name_is_told_which_option_is_missing() {
 
 #[test]
 fn a_bad_address_is_shown_with_a_good_one() {
-    for bad in [&["--peer", "n2"], &["--peer", "n2=localhost"], &["--peer", "n2=127.0.0.1:99999"], &["--peer", "n2=:1"]] {
+    for bad in [&["--peer", "n2"], &["--peer", "n2=localhost"], &["--peer", "n2=127.0.0.1:99999"], &["--peer", "n2=:1"]]
+    {
         node(bad).expect(2).says(&["--peer", bad[1].trim_start_matches("n2="), "HOST:PORT"]);
     }
     node(&["--peer", "a/b=127.0.0.1:7002"]).expect(2).says(&["--peer", "'a/b' cannot name a node"]);
     for bad in ["7001", "localhost", "::1:7001", "127.0.0.1:seven"] {
         node(&["--listen", bad]).expect(2).says(&["--listen", bad, "127.0.0.1:7001"]);
     }
-    node(&["--peer", "n2=127.0.0.1:1", "--peer", "n2=127.0.0.1:2"])
-        .expect(2)
-        .says(&["n2 twice", "127.0.0.1:1", "127.0.0.1:2"]);
+    node(&["--peer", "n2=127.0.0.1:1", "--peer", "n2=127.0.0.1:2"]).expect(2).says(&[
+        "n2 twice",
+        "127.0.0.1:1",
+        "127.0.0.1:2",
+    ]);
 }
 
 #[test]
@@ -80,7 +83,8 @@ fn durations_that_cannot_work_are_refused_with_the_reason() {
 #[test]
 fn with_json_a_usage_error_is_an_event_on_stdout_too() {
     // One that the parser finds, and one that is found later.
-    for (arguments, word) in [(["--json", "--heartbeat", "50"], "'50'"), (["--json", "--heartbeat", "1s"], "heartbeat")] {
+    for (arguments, word) in [(["--json", "--heartbeat", "50"], "'50'"), (["--json", "--heartbeat", "1s"], "heartbeat")]
+    {
         let event = node(&arguments).expect(2).says(&[word]).json();
         assert_eq!((&event["event"], &event["kind"]), (&"error".into(), &"usage".into()), "{event}");
         assert!(event["message"].as_str().is_some_and(|message| message.contains(word)), "{event}");
@@ -96,7 +100,9 @@ fn an_address_that_others_can_reach_needs_an_explicit_yes() {
     command.args(["--insecure"]).env("PORT", "1");
     assert!(Node::start(command).addr.ip().is_loopback());
     let mut anywhere = raft_node();
-    anywhere.args(["--id", "n1", "--json", "--listen", "0.0.0.0:0", "--insecure", "--data-dir"]).arg(dir.path().join("x"));
+    anywhere
+        .args(["--id", "n1", "--json", "--listen", "0.0.0.0:0", "--insecure", "--data-dir"])
+        .arg(dir.path().join("x"));
     assert!(Node::start(anywhere).addr.ip().is_unspecified());
 }
 

@@ -1,0 +1,9 @@
+//! Three real processes, and what becomes of them.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod durability;
+mod failover;
+mod history;
+mod service;
