@@ -17,7 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rand_chacha::rand_core::Rng;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::faults::Faults;
 use super::history::{self, Operation, Span, Verdict};
@@ -88,13 +89,16 @@ pub struct Violation {
 /// # Errors
 /// The first property that did not hold.
 pub fn run(seed: u64, plan: &Plan) -> Result<Report, Violation> {
-    let mut cluster = Cluster::new(seed, plan);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut cluster = Cluster::new(&mut rng, plan);
+    cluster.faults = Faults::draw(&mut rng);
     let run = cluster.run(plan);
     run.map_err(|what| Violation { what, trace: cluster.world.trace().lines().to_vec() })
 }
 
 struct Cluster {
     world: World<RaftKv>,
+    faults: Faults,
     checker: Checker,
     clients: Vec<Client>,
     next_request: u64,
@@ -120,10 +124,25 @@ struct Asked {
 }
 
 impl Cluster {
-    fn new(seed: u64, plan: &Plan) -> Self {
+    /// Pre-vote and check-quorum are off in some runs: what they prevent must be safe without them.
+    fn new(rng: &mut ChaCha8Rng, plan: &Plan) -> Self {
         let peers: Vec<_> = (1..=plan.nodes).map(NodeId::numbered).collect();
+        let config = raft::Config {
+            // Small limits, so that the little that happens here reaches them.
+            max_append_bytes: 400,
+            append_window: 4,
+            apply_batch: 5,
+            pre_vote: rng.next_u64() % 4 != 0,
+            check_quorum: rng.next_u64() % 4 != 0,
+            ..raft::Config::new(peers[0], 0, peers.iter().copied())
+        };
+        let boot = move |id, life, records| {
+            let config = raft::Config { id, life, ..config.clone() };
+            RaftKv::new(Raft::recover(config, records).expect("the configuration is valid"))
+        };
         Self {
-            world: World::new(seed, peers, boot, plan.keep_trace),
+            world: World::new(rng.next_u64(), peers, Box::new(boot), plan.keep_trace),
+            faults: Faults::none(),
             checker: Checker::default(),
             clients: (0..plan.clients).map(|_| Client { next_at: Time::ZERO, busy: None }).collect(),
             next_request: 0,
@@ -134,8 +153,7 @@ impl Cluster {
     }
 
     fn run(&mut self, plan: &Plan) -> Result<Report, String> {
-        let faults = Faults::draw(self.world.rng());
-        self.world.set_faults(faults.clone());
+        self.world.set_faults(self.faults.clone());
         self.run_until(Time::ZERO + plan.faults_for, |_| false)?;
 
         self.world.heal();
@@ -152,7 +170,7 @@ impl Cluster {
         self.check_agreement()?;
         self.check_history()?;
         Ok(Report {
-            faults,
+            faults: self.faults.clone(),
             trace_hash: self.world.trace().hash(),
             trace: self.world.trace().lines().to_vec(),
             answered: self.history.values().flatten().filter(|span| span.returned.is_some()).count(),
@@ -342,17 +360,6 @@ impl Cluster {
         }
         Ok(())
     }
-}
-
-fn boot(peers: &[NodeId], node: NodeId, life: u64, records: Vec<Record>) -> RaftKv {
-    // Small limits, so that the little that happens here reaches them.
-    let config = raft::Config {
-        max_append_bytes: 400,
-        append_window: 4,
-        apply_batch: 5,
-        ..raft::Config::new(node, life, peers.iter().copied())
-    };
-    RaftKv::new(Raft::recover(config, records).expect("the usual configuration is valid"))
 }
 
 /// What a client asked about one key, and what it was told.

@@ -24,6 +24,8 @@ pub struct Faults {
     pub cut_for: RangeInclusive<Duration>,
     /// A tick, of one node to crash and lose what it has not synced.
     pub crash: u32,
+    /// Of a node to crash as soon as its disk has finished a write, which is when it has most to regret.
+    pub crash_on_sync: u32,
     /// How long it stays down.
     pub down_for: RangeInclusive<Duration>,
     /// A tick, of one node to stop for a while and go on as if nothing had been.
@@ -44,6 +46,7 @@ impl Faults {
             cut: 0,
             cut_for: Duration::ZERO..=Duration::ZERO,
             crash: 0,
+            crash_on_sync: 0,
             down_for: Duration::ZERO..=Duration::ZERO,
             pause: 0,
             pause_for: Duration::ZERO..=Duration::ZERO,
@@ -62,7 +65,8 @@ impl Faults {
             cut: up_to(30_000),
             cut_for: Duration::from_millis(50)..=Duration::from_secs(3),
             crash: up_to(10_000),
-            down_for: Duration::from_millis(10)..=Duration::from_secs(3),
+            crash_on_sync: up_to(20_000),
+            down_for: Duration::from_millis(1)..=Duration::from_millis(1 + u64::from(up_to(3_000))),
             pause: up_to(10_000),
             pause_for: Duration::from_millis(10)..=Duration::from_millis(1500),
             slow_disk: up_to(100_000),

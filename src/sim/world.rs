@@ -16,8 +16,8 @@ const LATENESS: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::
 const DISK: std::ops::RangeInclusive<Duration> = Duration::from_micros(50)..=Duration::from_micros(500);
 const SLOW_DISK: std::ops::RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_millis(200);
 
-/// Makes the machine of a node, one of these, from a random number and what its disk kept.
-pub type Boot<P> = fn(&[<P as Protocol>::Peer], <P as Protocol>::Peer, u64, Vec<<P as Protocol>::Record>) -> P;
+/// Makes the machine of a node from a random number and what its disk kept.
+pub type Boot<P> = Box<dyn Fn(<P as Protocol>::Peer, u64, Vec<<P as Protocol>::Record>) -> P>;
 
 /// A deterministic world.
 pub struct World<P: Protocol> {
@@ -196,10 +196,7 @@ impl<P: Protocol> World<P> {
             return;
         }
         state.life += 1;
-        state.host = Some(Host::new(
-            (self.boot)(&self.peers, node, self.rng.next_u64(), state.disk.clone()),
-            self.rng.next_u64(),
-        ));
+        state.host = Some(Host::new((self.boot)(node, self.rng.next_u64(), state.disk.clone()), self.rng.next_u64()));
         self.trace.line(self.now, format_args!("{node:?} starts with {} records", state.disk.len()));
         self.news.push(News::Restarted { node });
         self.input(node, Input::Started);
@@ -289,6 +286,9 @@ impl<P: Protocol> World<P> {
         state.host.as_mut().expect("it is up").batch_durable();
         self.news.push(News::Durable { node, records });
         self.settle(node);
+        if happens(&mut self.rng, self.faults.crash_on_sync) {
+            self.crash_for_a_while(node);
+        }
     }
 
     fn wake(&mut self, node: P::Peer, life: u64) {
@@ -376,15 +376,19 @@ impl<P: Protocol> World<P> {
         }
         if happens(&mut self.rng, faults.crash) {
             let node = pick(&mut self.rng, &self.peers);
-            let lasts = draw_within(&mut self.rng, &faults.down_for);
-            self.crash(node);
-            let life = self.nodes[&node].life;
-            self.foresee(lasts, Happening::Restart { node, life });
+            self.crash_for_a_while(node);
         }
         if happens(&mut self.rng, faults.pause) {
             let node = pick(&mut self.rng, &self.peers);
             let lasts = draw_within(&mut self.rng, &faults.pause_for);
             self.pause(node, lasts);
         }
+    }
+
+    fn crash_for_a_while(&mut self, node: P::Peer) {
+        let lasts = draw_within(&mut self.rng, &self.faults.down_for);
+        self.crash(node);
+        let life = self.nodes[&node].life;
+        self.foresee(lasts, Happening::Restart { node, life });
     }
 }

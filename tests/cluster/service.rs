@@ -42,7 +42,7 @@ fn any_node_takes_any_request_and_sees_at_once_what_another_one_wrote() {
 #[test]
 fn conditions_hold_through_every_node() {
     let cluster = Cluster::of_three();
-    let mut client = |number: usize, headers: &[&str], body: &Value| {
+    let client = |number: usize, headers: &[&str], body: &Value| {
         let mut connection = http::Http::connect(cluster.addr(number)).unwrap();
         connection.ask("POST", "/kv", headers, body.to_string().as_bytes()).unwrap()
     };
