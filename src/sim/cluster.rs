@@ -124,16 +124,19 @@ struct Asked {
 }
 
 impl Cluster {
-    /// Pre-vote and check-quorum are off in some runs: what they prevent must be safe without them.
+    /// Pre-vote and check-quorum are off in some runs: what they prevent must be safe without them. In some, elections
+    /// are mostly contested.
     fn new(rng: &mut ChaCha8Rng, plan: &Plan) -> Self {
         let peers: Vec<_> = (1..=plan.nodes).map(NodeId::numbered).collect();
+        let latest = Duration::from_millis(if rng.next_u64().is_multiple_of(3) { 165 } else { 300 });
         let config = raft::Config {
+            election_timeout: Duration::from_millis(150)..=latest,
             // Small limits, so that the little that happens here reaches them.
             max_append_bytes: 400,
             append_window: 4,
             apply_batch: 5,
-            pre_vote: rng.next_u64() % 4 != 0,
-            check_quorum: rng.next_u64() % 4 != 0,
+            pre_vote: !rng.next_u64().is_multiple_of(4),
+            check_quorum: !rng.next_u64().is_multiple_of(4),
             ..raft::Config::new(peers[0], 0, peers.iter().copied())
         };
         let boot = move |id, life, records| {

@@ -65,7 +65,7 @@ impl Faults {
             cut: up_to(30_000),
             cut_for: Duration::from_millis(50)..=Duration::from_secs(3),
             crash: up_to(10_000),
-            crash_on_sync: up_to(20_000),
+            crash_on_sync: up_to(50_000),
             down_for: Duration::from_millis(1)..=Duration::from_millis(1 + u64::from(up_to(3_000))),
             pause: up_to(10_000),
             pause_for: Duration::from_millis(10)..=Duration::from_millis(1500),
