@@ -53,6 +53,7 @@ pub fn main<T: Tool>() -> ExitCode {
     };
     let common = tool.common().clone();
     start_logging(&common);
+    raise_file_limit();
     let output = Output::new(common.json);
     let result = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -62,6 +63,17 @@ pub fn main<T: Tool>() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(T::NAME, &output),
+    }
+}
+
+/// Takes as many file descriptors as the system allows: the usual soft limit of 1024 is there for programs that use
+/// `select`, and would let a thousand idle clients keep a server's peers out.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!("cannot raise the limit of open files: {error}");
     }
 }
 

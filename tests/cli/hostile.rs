@@ -1,6 +1,7 @@
 //! What arrives on an open port: scanners, the wrong protocol, broken clients, false peers. The node answers or hangs up,
 //! and goes on serving.
 
+use std::process::Command;
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
@@ -130,6 +131,20 @@ fn connections_that_say_nothing_are_in_nobodys_way() {
     let silent: Vec<_> = (0..500).map(|_| Http::connect(node.addr).unwrap()).collect();
     assert_serves(&node);
     drop(silent);
+    assert_serves(&node);
+}
+
+#[test]
+fn more_connections_than_the_system_allows_wait_until_others_close() {
+    let dir = tempfile::tempdir().unwrap();
+    let inner = node_in(dir.path(), "n1");
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 64; exec \"$@\"", "sh"]).arg(inner.get_program()).args(inner.get_args());
+    let node = Node::start(command);
+    node.wait_healthy();
+    let crowd: Vec<_> = (0..100).map(|_| Http::connect(node.addr).unwrap()).collect();
+    node.process.err.line_with("cannot accept connections");
+    drop(crowd);
     assert_serves(&node);
 }
 

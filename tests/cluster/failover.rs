@@ -85,20 +85,23 @@ fn without_a_majority_nothing_is_acknowledged_and_service_returns_with_it() {
 #[test]
 fn a_leader_that_was_paused_never_answers_with_the_old_value() {
     let cluster = Cluster::with_election_timeout("150ms..300ms");
-    for round in 0..5 {
+    // Writes are under way when it stops, so that answers of the others wait for it: to it, they sound fresh.
+    let writers = Writers::start(&cluster.addrs(), "background", 4);
+    for round in 0..8 {
         let leader = cluster.leader();
         let (old, new) = (format!("old {round}"), format!("new {round}"));
         cluster.node(leader).set("k", &old);
         // These reads are asked for before, while and after it stands still; all after the new value was acknowledged.
-        let mut connections: Vec<_> = (0..4).map(|_| Http::connect(cluster.addr(leader)).unwrap()).collect();
+        let mut connections: Vec<_> = (0..12).map(|_| Http::connect(cluster.addr(leader)).unwrap()).collect();
         for connection in &mut connections {
             assert_eq!(value_in(&connection.ask("GET", "/kv/k", &[], b"").unwrap()).as_deref(), Some(old.as_str()));
         }
+        writers.wait_for_more(20);
         cluster.node(leader).process.signal("STOP");
         let next = cluster.leader_among(&others(leader));
         cluster.node(next).set("k", &new);
         let read = request("GET", "/kv/k?timeout=2s", &[], b"");
-        let (asleep, awake) = connections.split_at_mut(2);
+        let (asleep, awake) = connections.split_at_mut(8);
         for connection in &mut *asleep {
             connection.send(&read).unwrap();
         }
@@ -118,7 +121,8 @@ fn a_leader_that_was_paused_never_answers_with_the_old_value() {
             assert_eq!(cluster.node(next).value("w").as_deref(), Some(new.as_str()));
         }
     }
-    cluster.converged();
+    let acknowledged = writers.stop();
+    assert_holds(&cluster.converged(), &acknowledged);
 }
 
 /// Increments a counter once, whatever it takes: the value tells how many increments each thread has made, so that one

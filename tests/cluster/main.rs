@@ -6,4 +6,5 @@ mod common;
 mod durability;
 mod failover;
 mod history;
+mod partition;
 mod service;

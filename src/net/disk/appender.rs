@@ -9,6 +9,8 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
+use rustix::fs::OFlags;
+
 use super::Error;
 use super::segment::Segment;
 
@@ -64,7 +66,7 @@ fn open_direct(segment: &Segment) -> io::Result<Option<File>> {
     if !segment.size.is_multiple_of(BLOCK as u64) {
         return Ok(None); // the last block would reach beyond the end
     }
-    match OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(&segment.path) {
+    match OpenOptions::new().write(true).custom_flags(OFlags::DIRECT.bits().cast_signed()).open(&segment.path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
         Err(error) => Err(error),
