@@ -73,6 +73,9 @@ where
         for (place, span) in open.iter().enumerate() {
             if span.called <= earliest_return && !configuration.open_used.contains(&place) {
                 let Some(state) = span.operation.apply(&configuration.state) else { continue };
+                if state == configuration.state {
+                    continue; // whatever can follow it can do without it
+                }
                 let mut next = configuration.clone();
                 next.state = state;
                 next.open_used.push(place);
