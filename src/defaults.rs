@@ -9,8 +9,9 @@ pub const HEARTBEAT: Duration = Duration::from_millis(50);
 pub const ELECTION_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(150)..=Duration::from_millis(300);
 /// Payload of one append: large enough to amortise a frame, small enough that a heartbeat behind it is not late.
 pub const MAX_APPEND_BYTES: usize = 1 << 20;
-/// Unanswered appends a follower: covers the round trips of a long link without hoarding memory.
-pub const APPEND_WINDOW: usize = 64;
+/// Unanswered appends a follower: covers the round trips of a long link, and of the largest appends half of
+/// [`LINK_QUEUE_BYTES`].
+pub const APPEND_WINDOW: usize = 16;
 /// Entries applied in one step: some milliseconds, well within a heartbeat.
 pub const APPLY_BATCH: u64 = 4096;
 /// A pause between such steps, in which peers and clients are heard.
@@ -43,25 +44,35 @@ pub const LINK_QUEUE_BYTES: usize = 32 << 20;
 /// The largest frame taken from a peer: an append of [`MAX_APPEND_BYTES`], passed by one entry of the largest value
 /// and condition, and room for what surrounds them.
 pub const MAX_FRAME_BYTES: usize = MAX_APPEND_BYTES + 2 * MAX_VALUE_BYTES + (256 << 10);
-/// How long to wait before dialling a lost peer again: doubled each time, within these limits. A peer that restarts
-/// must be heard well within an election timeout.
-pub const RECONNECT: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_millis(500);
+/// How long to wait before dialling a lost peer again: doubled each time, within these limits. A peer that comes back is
+/// reached within about an election timeout.
+pub const RECONNECT: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_millis(200);
 /// A peer answers a dial on a local network well within this.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Connections a node holds at a time, peers included; each costs some tens of kilobytes at most.
+/// Connections of clients a node holds at a time, if the system allows it as many files; each costs some tens of
+/// kilobytes at most.
 pub const MAX_CONNECTIONS: usize = 12_000;
 /// Time for a request's head to arrive, counted from the end of the answer before: an idle connection is closed, too.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for a request's body to arrive: 1 MiB over a slow line.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a client may take nothing of an answer before it is hung up on: what it does not read, a node must keep.
+pub const CLIENT_STALL: Duration = Duration::from_secs(20);
+/// The same for a peer. A link that was cut is dialled anew after this, instead of waiting for TCP's next repetition,
+/// which comes later each time.
+pub const PEER_STALL: Duration = Duration::from_secs(1);
 /// Most bytes of a request's head.
 pub const MAX_HEADER_BYTES: usize = 16 << 10;
 /// Most bytes of a request's body: a value of [`MAX_VALUE_BYTES`] all of whose characters JSON writes as `\u0000`, a
 /// key, and a little.
 pub const MAX_BODY_BYTES: usize = 6 * (MAX_VALUE_BYTES + MAX_KEY_BYTES) + 1024;
-/// Most bytes that all bodies in hand may take together.
+/// Most bytes that the bodies of requests in hand may take together.
 pub const MAX_BODY_MEMORY: usize = 128 << 20;
+/// Most bytes that large answers on their way may take together.
+pub const MAX_ANSWER_MEMORY: usize = 128 << 20;
+/// An answer of more bytes than this is a large one.
+pub const LARGE_ANSWER: usize = 64 << 10;
 /// Bytes of the store that `/debug` shows.
 pub const MAX_DEBUG_BYTES: usize = 1 << 20;
 /// A pause before accepting again when there are no file descriptors left.

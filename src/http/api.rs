@@ -13,31 +13,34 @@
 //! node as it is.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use bytes::BytesMut;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::server::{AsyncHandler, Reply};
 use super::status::{self, NodeInfo};
 use super::upgrade;
 use crate::defaults::{
-    BODY_TIMEOUT, LIST_LIMIT, MAX_BODY_BYTES, MAX_BODY_MEMORY, MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_REQUEST_TIMEOUT,
-    MAX_VALUE_BYTES, REQUEST_TIMEOUT,
+    BODY_TIMEOUT, LARGE_ANSWER, LIST_LIMIT, MAX_ANSWER_MEMORY, MAX_BODY_BYTES, MAX_BODY_MEMORY, MAX_KEY_BYTES,
+    MAX_LIST_LIMIT, MAX_REQUEST_TIMEOUT, MAX_VALUE_BYTES, REQUEST_TIMEOUT,
 };
 use crate::kv::command::{Command, Condition, Outcome, Versioned};
 use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
 use crate::kv::store::Page;
 use crate::net::driver::{Handle, Stopped};
 use crate::net::link;
+use crate::raft::NodeId;
 
 /// A node, as its HTTP port sees it.
 #[derive(Clone)]
@@ -49,6 +52,9 @@ struct Inner {
     waiters: Waiters,
     next_request: AtomicU64,
     body_memory: Semaphore,
+    answer_memory: Arc<Semaphore>,
+    /// The stream on which each peer is heard; a newer one takes its place.
+    peer_streams: Mutex<BTreeMap<NodeId, CancellationToken>>,
     halted: Halted,
 }
 
@@ -88,14 +94,23 @@ impl Waiters {
 impl Api {
     /// The API of `node`. `first_request` must be larger than any number of an earlier life of this node.
     pub fn new(node: Handle<RaftKv>, info: NodeInfo, waiters: Waiters, first_request: u64, halted: Halted) -> Self {
-        let body_memory = Semaphore::new(MAX_BODY_MEMORY);
-        Self(Arc::new(Inner { node, info, waiters, next_request: AtomicU64::new(first_request), body_memory, halted }))
+        Self(Arc::new(Inner {
+            node,
+            info,
+            waiters,
+            next_request: AtomicU64::new(first_request),
+            body_memory: Semaphore::new(MAX_BODY_MEMORY),
+            answer_memory: Arc::new(Semaphore::new(MAX_ANSWER_MEMORY)),
+            peer_streams: Mutex::default(),
+            halted,
+        }))
     }
 }
 
 impl AsyncHandler for Api {
     async fn answer(&self, request: Request<Incoming>) -> Reply {
-        self.0.route(request).await.unwrap_or_else(Refusal::into_reply)
+        let reply = self.0.route(request).await.and_then(|reply| self.0.with_memory(reply));
+        reply.unwrap_or_else(Refusal::into_reply)
     }
 }
 
@@ -145,7 +160,7 @@ impl Inner {
         };
         let command = Command::Set { key: key.clone(), value: value.clone(), condition };
         match self.write(&command, &parameters).await? {
-            Outcome::Set { version } => Ok(json(StatusCode::OK, &Item::new(&key, &value, version))),
+            Outcome::Set { version } => Ok(item(&key, &value, version)),
             Outcome::ConditionFailed { current } => Ok(condition_failed(&key, current.as_ref())),
             Outcome::Deleted { .. } => unreachable!("a set deletes nothing"),
         }
@@ -166,9 +181,7 @@ impl Inner {
         let parameters = Parameters::parse(request.uri().query(), &["consistency", "timeout"])?;
         let key = key_in_path(key)?;
         match self.read(Query::Get { key: key.clone() }, &parameters).await? {
-            Answer::Value(Some(Versioned { value, version })) => {
-                Ok(json(StatusCode::OK, &Item::new(&key, &value, version)))
-            }
+            Answer::Value(Some(Versioned { value, version })) => Ok(item(&key, &value, version)),
             Answer::Value(None) => {
                 Ok(json(StatusCode::NOT_FOUND, &KeyError { error: "key not found", key: text(&key) }))
             }
@@ -234,28 +247,53 @@ impl Inner {
         })
     }
 
-    /// The whole body, within its limits of size and time, and the memory it is allowed to take.
-    async fn body(&self, body: Incoming) -> Result<(Bytes, SemaphorePermit<'_>), Refusal> {
+    /// The whole body, within its limits of size and time, and the memory it takes: what has not arrived takes none.
+    async fn body(&self, mut body: Incoming) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Refusal> {
         let too_large = || {
             let message = format!("the body is larger than {MAX_BODY_BYTES} bytes");
             Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, &message)
         };
-        let expected = body.size_hint().exact().unwrap_or(MAX_BODY_BYTES as u64);
-        if expected > MAX_BODY_BYTES as u64 {
+        if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
             return Err(too_large());
         }
-        let memory =
-            self.body_memory.try_acquire_many(expected as u32).map_err(|_| Refusal::of(&Answer::Overloaded))?;
-        let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect());
-        match collected.await {
-            Ok(Ok(body)) => Ok((body.to_bytes(), memory)),
-            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-            Ok(Err(error)) => Err(Refusal::new(StatusCode::BAD_REQUEST, &format!("cannot read the body: {error}"))),
-            Err(_) => {
-                let message = format!("the body did not arrive within {BODY_TIMEOUT:?}");
-                Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, &message))
+        let collect = async {
+            let (mut bytes, mut memory) = (BytesMut::new(), None::<SemaphorePermit<'_>>);
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| {
+                    Refusal::new(StatusCode::BAD_REQUEST, &format!("cannot read the body: {error}"))
+                })?;
+                let Ok(data) = frame.into_data() else { continue }; // trailers
+                if bytes.len() + data.len() > MAX_BODY_BYTES {
+                    return Err(too_large());
+                }
+                let more = self.body_memory.try_acquire_many(data.len() as u32);
+                let more = more.map_err(|_| Refusal::of(&Answer::Overloaded))?;
+                match &mut memory {
+                    Some(memory) => memory.merge(more),
+                    None => memory = Some(more),
+                }
+                bytes.extend_from_slice(&data);
             }
+            Ok((bytes.freeze(), memory))
+        };
+        tokio::time::timeout(BODY_TIMEOUT, collect).await.unwrap_or_else(|_| {
+            let message = format!("the body did not arrive within {BODY_TIMEOUT:?}");
+            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, &message))
+        })
+    }
+
+    /// Accounts for a large answer until its last byte has been sent.
+    fn with_memory(&self, reply: Reply) -> Result<Reply, Refusal> {
+        let size = reply.body().size_hint().exact().unwrap_or_default() as usize;
+        if size <= LARGE_ANSWER {
+            return Ok(reply);
         }
+        let permit = Arc::clone(&self.answer_memory).try_acquire_many_owned(size as u32);
+        let permit = permit.map_err(|_| Refusal::of(&Answer::Overloaded))?;
+        Ok(reply.map(|body| {
+            let bytes = body.into_inner().unwrap_or_default();
+            Full::new(Bytes::from_owner(Accounted { bytes, _permit: permit }))
+        }))
     }
 
     async fn status(&self, with_store: bool) -> Result<Reply, Refusal> {
@@ -294,13 +332,34 @@ impl Inner {
             self.info.id,
             |from| self.info.is_peer(from),
             async move |from, stream| {
+                let replaced = CancellationToken::new();
+                if let Some(older) = api.peer_streams().insert(from, replaced.clone()) {
+                    older.cancel();
+                }
                 tracing::debug!("{from} is connected");
-                match link::receive(from, stream, &api.node).await {
-                    Ok(()) => tracing::debug!("{from} has hung up"),
-                    Err(error) => tracing::info!("hung up on {from}: {error}"),
+                match replaced.run_until_cancelled(link::receive(from, stream, &api.node)).await {
+                    Some(Ok(())) => tracing::debug!("{from} has hung up"),
+                    Some(Err(error)) => tracing::info!("hung up on {from}: {error}"),
+                    None => tracing::debug!("{from} has connected anew"),
                 }
             },
         )
+    }
+
+    fn peer_streams(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, CancellationToken>> {
+        self.peer_streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bytes of an answer, with the right to take that much memory.
+struct Accounted {
+    bytes: Bytes,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Accounted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -375,6 +434,14 @@ struct ConditionFailed<'a> {
     key: Cow<'a, str>,
     value: Option<Cow<'a, str>>,
     version: Option<u64>,
+}
+
+/// A key with its value; the version is its entity tag, for `If-Match`.
+fn item(key: &Bytes, value: &Bytes, version: u64) -> Reply {
+    let mut reply = json(StatusCode::OK, &Item::new(key, value, version));
+    let tag = HeaderValue::try_from(format!("\"{version}\"")).expect("digits in quotes");
+    reply.headers_mut().insert(ETAG, tag);
+    reply
 }
 
 fn condition_failed(key: &Bytes, current: Option<&Versioned>) -> Reply {

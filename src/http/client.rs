@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 
 use super::server::prepare;
-use crate::defaults::{CONNECT_TIMEOUT, MAX_ANSWER_BYTES};
+use crate::defaults::{CLIENT_STALL, CONNECT_TIMEOUT, MAX_ANSWER_BYTES};
 
 /// A connection to a node.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Client {
         let host = HeaderValue::from_str(addr).map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?;
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(addr)).await;
         let stream = stream.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(failed)?;
-        prepare(&stream);
+        prepare(&stream, CLIENT_STALL);
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|error| failed(io::Error::other(error)))?;
         tokio::spawn(connection);

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -17,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::defaults::{ACCEPT_PAUSE, HEADER_TIMEOUT, MAX_CONNECTIONS, MAX_HEADER_BYTES};
+use crate::defaults::{ACCEPT_PAUSE, CLIENT_STALL, HEADER_TIMEOUT, MAX_CONNECTIONS, MAX_HEADER_BYTES};
 use crate::net::link::KEEP_ALIVE;
 
 /// What a handler answers.
@@ -30,7 +31,7 @@ where
     H: AsyncHandler,
 {
     let connections = TaskTracker::new();
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(most_connections()));
     let mut said_exhausted = false;
     loop {
         let accepted = tokio::select! {
@@ -38,7 +39,10 @@ where
             accepted = listener.accept() => accepted,
         };
         let stream = match accepted {
-            Ok((stream, _)) => stream,
+            Ok((stream, _)) => {
+                said_exhausted = false;
+                stream
+            }
             Err(error) if is_of_the_connection(&error) => continue,
             Err(error) => {
                 // Out of file descriptors or memory: what is open goes on, and closing makes room.
@@ -71,7 +75,7 @@ pub trait AsyncHandler: Clone + Send + 'static {
 }
 
 async fn serve_connection<H: AsyncHandler>(stream: TcpStream, handle: H, stop: CancellationToken) {
-    prepare(&stream);
+    prepare(&stream, CLIENT_STALL);
     let service = service_fn(move |request| {
         let handle = handle.clone();
         async move { Ok::<_, Infallible>(handle.answer(request).await) }
@@ -80,7 +84,7 @@ async fn serve_connection<H: AsyncHandler>(stream: TcpStream, handle: H, stop: C
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
-        .pipeline_flush(true)
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
@@ -96,11 +100,21 @@ async fn serve_connection<H: AsyncHandler>(stream: TcpStream, handle: H, stop: C
     }
 }
 
-/// Small answers leave at once, and a peer that vanished is noticed.
-pub(super) fn prepare(stream: &TcpStream) {
+/// As many as are allowed, less what the node itself needs: its log, its links, a segment on its way.
+fn most_connections() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    files.map_or(MAX_CONNECTIONS, |files| MAX_CONNECTIONS.min((files as usize).saturating_sub(64).max(16)))
+}
+
+/// Small answers leave at once, a peer that vanished is noticed, and so is one that has taken nothing of what it was
+/// sent for the time `stall` (TCP_USER_TIMEOUT).
+pub(super) fn prepare(stream: &TcpStream, stall: Duration) {
     let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 5).with_retries(3);
     let socket = SockRef::from(stream);
-    let prepared = stream.set_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keep_alive));
+    let prepared = stream
+        .set_nodelay(true)
+        .and_then(|()| socket.set_tcp_keepalive(&keep_alive))
+        .and_then(|()| socket.set_tcp_user_timeout(Some(stall)));
     if let Err(error) = prepared {
         tracing::debug!("cannot set the options of a connection: {error}");
     }

@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 
 use super::api::error;
 use super::server::{Reply, prepare};
-use crate::defaults::CONNECT_TIMEOUT;
+use crate::defaults::{CONNECT_TIMEOUT, PEER_STALL};
 use crate::raft::NodeId;
 
 /// The path that peers dial.
@@ -84,7 +84,7 @@ async fn dial_patiently(addr: &str, from: NodeId, to: NodeId) -> Result<TokioIo<
     let http = |source| DialError::Http { addr: addr.to_owned(), source };
     let stream =
         TcpStream::connect(addr).await.map_err(|source| DialError::Connect { addr: addr.to_owned(), source })?;
-    prepare(&stream);
+    prepare(&stream, PEER_STALL);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {

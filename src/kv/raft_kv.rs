@@ -167,7 +167,8 @@ pub struct RaftKv {
     /// Writes of this node's leadership that have a place in the log, until that index is committed.
     proposed: BTreeMap<Index, (Position, Origin)>,
     forwards: ForwardsSeen,
-    deadline_timer: bool,
+    /// When the timer rings.
+    deadline_timer: Option<Time>,
     raft_effects: Effects<Raft>,
     counters: Counters,
 }
@@ -210,7 +211,7 @@ impl RaftKv {
             tickets: BTreeMap::new(),
             next_ticket: 0,
             proposed: BTreeMap::new(),
-            deadline_timer: false,
+            deadline_timer: None,
             raft_effects: Effects::new(),
             counters: Counters::default(),
         }
@@ -266,7 +267,7 @@ impl RaftKv {
 
     fn on_request(&mut self, now: Time, command: Command, out: &mut Effects<Self>) {
         let Command { id, ask, timeout } = command;
-        if self.requests.len() >= MAX_REQUESTS {
+        if self.is_overloaded() {
             return out.emit(Event::Answered { id, answer: Answer::Overloaded });
         }
         match &ask {
@@ -279,11 +280,16 @@ impl RaftKv {
         }
         let deadline = now + timeout;
         self.requests.insert(id, Request { ask, deadline, stage: Stage::Waiting { after: None } });
-        if !self.deadline_timer {
-            self.deadline_timer = true;
+        if self.deadline_timer.is_none_or(|at| deadline < at) {
+            self.deadline_timer = Some(deadline);
             out.set_timer(Timer::Deadline, timeout..=timeout);
         }
         self.submit(now, id, out);
+    }
+
+    /// What Raft still has in hand counts, too, although whoever asked for it may have gone.
+    fn is_overloaded(&self) -> bool {
+        self.requests.len().max(self.tickets.len() + self.proposed.len()) >= MAX_REQUESTS
     }
 
     /// Takes a waiting request one step further, if the leader it waits for is known.
@@ -350,11 +356,12 @@ impl RaftKv {
         let leads = self.raft.role() == RoleName::Leader && self.raft.hard_state().current_term == term;
         let result = if !leads {
             Forwarding::NotLeader
-        } else if self.tickets.len() + self.proposed.len() >= MAX_REQUESTS {
-            Forwarding::Overloaded
         } else {
-            self.forwards.take(term, node, id);
-            return self.propose(now, Origin::Peer { node, id, term }, command, out);
+            self.forwards.take(term, node, id); // a repetition is not taken after this copy was refused, either
+            if !self.is_overloaded() {
+                return self.propose(now, Origin::Peer { node, id, term }, command, out);
+            }
+            Forwarding::Overloaded
         };
         out.send(node, Message::Forwarded { id, term, result });
     }
@@ -437,7 +444,7 @@ impl RaftKv {
                     request.stage = Stage::Waiting { after: None };
                     // Raft told of the loss in the middle of its effects, and a leader may already be known.
                     out.set_timer(Timer::Deadline, Duration::ZERO..=Duration::ZERO);
-                    self.deadline_timer = true;
+                    self.deadline_timer = Some(Time::ZERO);
                 }
             }
             Origin::Peer { node, id, term } => {
@@ -474,7 +481,7 @@ impl RaftKv {
         }
         self.submit_waiting(now, out);
         let earliest = self.requests.values().map(|request| request.deadline).min();
-        self.deadline_timer = earliest.is_some();
+        self.deadline_timer = earliest;
         if let Some(earliest) = earliest {
             let left = earliest.since(now);
             out.set_timer(Timer::Deadline, left..=left);
@@ -625,6 +632,24 @@ mod tests {
         let mut node = leader();
         assert!(hear(&mut node, forward(7, 1)).is_empty());
         assert_eq!(hear(&mut node, forward(7, 9)), refusal(7, 9));
+    }
+
+    /// A cluster of one was told that its entry is committed before it was told where it had been put.
+    #[test]
+    fn alone_a_node_answers_a_write() {
+        let config = Config::new(NodeId::numbered(1), 0, [NodeId::numbered(1)]);
+        let mut node = RaftKv::new(Raft::recover(config, []).unwrap());
+        step(&mut node, Input::Started);
+        let write = Write::Set { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"v"), condition: None };
+        let ask = Ask::Write(write.encode());
+        step(&mut node, Input::Requested(Command { id: RequestId(1), ask, timeout: Duration::from_secs(5) }));
+        let mut effects = Effects::new();
+        node.step(Time::ZERO, Input::Elapsed(Timer::Raft(raft::Timer::Flush)), &mut effects);
+        let answer = Answer::Written(Outcome::Set { version: 1 });
+        let answered = effects
+            .drain()
+            .any(|effect| matches!(effect, Effect::Emit(Event::Answered { answer: a, .. }) if a == answer));
+        assert!(answered && node.requests_in_hand() == 0);
     }
 
     #[test]

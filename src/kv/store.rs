@@ -9,7 +9,7 @@ use super::command::{Command, Condition, Outcome, Versioned};
 use crate::defaults::MAX_LIST_BYTES;
 
 /// Keys in order, each with its value and version.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Store {
     map: BTreeMap<Bytes, Versioned>,
     /// How often the store has changed; the version of the latest change.

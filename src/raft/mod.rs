@@ -99,7 +99,9 @@ pub enum ConfigError {
     },
     /// Without spread, candidates collide for ever.
     #[error(
-        "the election timeout must be a range, such as 150ms..300ms, so that candidates do not collide: {0:?} is none"
+        "the election timeout must be a range, such as 150ms..300ms, so that candidates do not collide: {:?}..{:?} is none",
+        .0.start(),
+        .0.end()
     )]
     NoSpread(RangeInclusive<Duration>),
 }
@@ -186,6 +188,10 @@ struct Leader {
     proposals: Vec<(Ticket, bytes::Bytes)>,
     reads: LeaderReads,
 }
+
+/// No cluster holds so many elections while one node is away: a term further ahead is a mistake, and believing it would
+/// use up the terms there are.
+const MAX_TERM_JUMP: u64 = 1 << 32;
 
 /// What happened since the start, for operators.
 #[derive(Clone, Copy, Debug, Default)]
@@ -307,6 +313,9 @@ impl Raft {
             return self.bad_message();
         }
         let Message { term, body } = message;
+        if term.0.saturating_sub(self.term().0) > MAX_TERM_JUMP {
+            return self.bad_message();
+        }
         let is_prevote = matches!(body, Body::RequestVote { ballot: Ballot::PreVote, .. });
         let is_prevote_grant = matches!(body, Body::Vote { ballot: Ballot::PreVote, granted: true });
 

@@ -21,6 +21,7 @@ impl Raft {
         out.cancel_timer(Timer::Election);
         out.set_timer(Timer::Heartbeat, self.config.heartbeat..=self.config.heartbeat);
         self.append_and_send(vec![noop], out);
+        self.advance_commit(out);
     }
 
     /// Gathers a proposal for the next batch.
@@ -65,6 +66,7 @@ impl Raft {
         for (ticket, position) in tickets {
             out.emit(Event::Proposed { ticket, position });
         }
+        self.advance_commit(out); // alone in the cluster, at once; a proposal has been told its place by then
         self.confirm_reads(out); // alone in the cluster, nobody else will
     }
 
@@ -80,7 +82,6 @@ impl Raft {
         for part in in_parts(entries, self.config.max_append_bytes) {
             out.persist(Record::Append(part));
         }
-        self.advance_commit(out);
     }
 
     fn may_send(&self, peer: NodeId) -> bool {
@@ -142,7 +143,11 @@ impl Raft {
     ) {
         let last_index = self.log.last().index;
         let Role::Leader(leader) = &mut self.role else { return };
-        if round > leader.reads.round() || matches!(outcome, AppendOutcome::Matched(index) if index > last_index) {
+        let possible = match outcome {
+            AppendOutcome::Matched(index) => index <= last_index,
+            AppendOutcome::Conflict { prev, first, .. } => prev.index <= last_index && first <= last_index.next(),
+        };
+        if round > leader.reads.round() || !possible {
             return self.bad_message();
         }
         let Some(progress) = leader.progress.get_mut(&from) else { return };

@@ -107,6 +107,8 @@ struct Cluster {
     /// A write for each node that must be served after healing.
     probes: BTreeMap<RequestId, NodeId>,
     history: BTreeMap<Bytes, Vec<Span<KvOperation>>>,
+    /// What was last read of a key, for compare-and-set.
+    last_read: BTreeMap<Bytes, Option<Bytes>>,
 }
 
 /// A client asks, waits for the answer, rests a little, and asks again.
@@ -152,6 +154,7 @@ impl Cluster {
             asked: BTreeMap::new(),
             probes: BTreeMap::new(),
             history: BTreeMap::new(),
+            last_read: BTreeMap::new(),
         }
     }
 
@@ -206,7 +209,10 @@ impl Cluster {
 
     fn on_news(&mut self, news: News<RaftKv>) -> Result<(), String> {
         match news {
-            News::Emitted { node, event: Event::Answered { id, answer } } => self.on_answer(node, id, answer),
+            News::Emitted { node, event: Event::Answered { id, answer } } => {
+                self.check_commit(node)?;
+                self.on_answer(node, id, answer)
+            }
             News::Emitted { node, event: Event::RoleChanged { role, term, .. } } => {
                 if role == RoleName::Leader {
                     // By the time it is told, the machine may have stepped down again.
@@ -217,7 +223,7 @@ impl Cluster {
             }
             News::Durable { node, records } => {
                 self.checker.on_durable(node, &records)?;
-                self.world.machine(node).map_or(Ok(()), |machine| self.checker.on_commit(node, machine.raft()))
+                self.check_commit(node)
             }
             News::Crashed { node } => {
                 let lost: Vec<_> = self.asked.iter().filter(|(_, a)| a.node == node).map(|(id, _)| *id).collect();
@@ -232,6 +238,11 @@ impl Cluster {
                 Ok(())
             }
         }
+    }
+
+    /// What a node has committed is what every other one has. Before its disk is done, a leader counts on itself too soon.
+    fn check_commit(&mut self, node: NodeId) -> Result<(), String> {
+        self.world.settled_machine(node).map_or(Ok(()), |machine| self.checker.on_commit(node, machine.raft()))
     }
 
     fn clients_ask(&mut self) {
@@ -253,6 +264,11 @@ impl Cluster {
                 4 => KvOperation::Write(Command::Delete { key: key.clone(), condition: None }, None),
                 5 => {
                     let condition = Some(Condition::Absent);
+                    KvOperation::Write(Command::Set { key: key.clone(), value, condition }, None)
+                }
+                6 => {
+                    let seen = self.last_read.get(&key).cloned().unwrap_or_default();
+                    let condition = Some(seen.map_or(Condition::Absent, Condition::Value));
                     KvOperation::Write(Command::Set { key: key.clone(), value, condition }, None)
                 }
                 _ => KvOperation::Get(None),
@@ -302,6 +318,9 @@ impl Cluster {
     fn finish(&mut self, id: RequestId, seen: Option<KvOperation>) {
         let Some(asked) = self.asked.remove(&id) else { return };
         self.clients[asked.client].busy = None;
+        if let Some(KvOperation::Get(Some(value))) = &seen {
+            self.last_read.insert(asked.key.clone(), value.clone());
+        }
         let returned = seen.is_some().then(|| self.world.now().since_epoch().as_micros() as u64);
         let operation = seen.unwrap_or(asked.operation);
         if matches!(operation, KvOperation::Get(None)) {
@@ -333,8 +352,15 @@ impl Cluster {
         self.world.request(node, raft_kv::Command { id, ask: Ask::Write(command.encode()), timeout: CLIENT_TIMEOUT });
     }
 
-    /// The whole logs, at the end: the checks that look at everything.
+    /// The whole logs and stores, at the end: the checks that look at everything.
     fn check_agreement(&self) -> Result<(), String> {
+        for a in self.world.machines() {
+            for b in self.world.machines() {
+                if a.raft().last_applied() == b.raft().last_applied() && a.store() != b.store() {
+                    return Err(format!("the stores of {} and {} differ", a.raft().config().id, b.raft().config().id));
+                }
+            }
+        }
         let nodes: Vec<_> = self.world.machines().map(RaftKv::raft).collect();
         for a in &nodes {
             for b in &nodes {
@@ -372,13 +398,33 @@ enum KvOperation {
     Get(Option<Option<Bytes>>),
 }
 
-/// What a write reports of the state it found, when it was refused; an impossible state when it was not refused.
-fn observed(seen: &Option<Outcome>) -> Option<Option<Bytes>> {
-    match seen {
-        Some(Outcome::ConditionFailed { current }) => Some(current.as_ref().map(|current| current.value.clone())),
-        Some(Outcome::Set { .. } | Outcome::Deleted { .. }) => Some(None),
-        None => None,
+/// Whether the condition of a write holds in `state`.
+fn holds(command: &Command, state: &Option<Bytes>) -> bool {
+    let (Command::Set { condition, .. } | Command::Delete { condition, .. }) = command;
+    match condition {
+        None => true,
+        Some(Condition::Absent) => state.is_none(),
+        Some(Condition::Value(value)) => state.as_ref() == Some(value),
+        Some(Condition::Version(_)) => unreachable!("clients here do not use versions"),
     }
+}
+
+/// What a write that was answered tells of the state it found.
+#[derive(PartialEq, Eq)]
+enum Observed {
+    /// Its condition did not hold in this state.
+    Refused(Option<Bytes>),
+    /// It took effect.
+    Done,
+}
+
+fn observed(seen: &Option<Outcome>) -> Option<Observed> {
+    Some(match seen.as_ref()? {
+        Outcome::ConditionFailed { current } => {
+            Observed::Refused(current.as_ref().map(|current| current.value.clone()))
+        }
+        Outcome::Set { .. } | Outcome::Deleted { .. } => Observed::Done,
+    })
 }
 
 /// The history without the writes that got no answer and whose value nobody ever saw. An order that explains the
@@ -389,7 +435,15 @@ fn without_unseen_writes(spans: &[Span<KvOperation>]) -> Vec<Span<KvOperation>> 
     for span in spans {
         match &span.operation {
             KvOperation::Get(value) => seen.extend(value.clone().flatten()),
-            KvOperation::Write(_, outcome) => seen.extend(observed(outcome).flatten()),
+            KvOperation::Write(command, outcome) => {
+                if let Some(Observed::Refused(current)) = observed(outcome) {
+                    seen.extend(current);
+                }
+                // A compare-and-set sees the value it expects.
+                if let Command::Set { condition: Some(Condition::Value(expected)), .. } = command {
+                    seen.insert(expected.clone());
+                }
+            }
         }
     }
     let matters = |span: &&Span<KvOperation>| match &span.operation {
@@ -405,15 +459,13 @@ impl Operation<Option<Bytes>> for KvOperation {
         match self {
             Self::Get(seen) => (seen.as_ref().is_none_or(|seen| seen == state)).then(|| state.clone()),
             Self::Write(command, seen) => {
-                let (after, fits) = match (command, state) {
-                    (Command::Set { condition: Some(_), .. }, Some(_)) => {
-                        (state.clone(), observed(seen).is_none_or(|v| v == *state))
-                    }
-                    (Command::Set { value, .. }, _) => {
+                let (after, fits) = match (command, holds(command, state)) {
+                    (_, false) => (state.clone(), observed(seen).is_none_or(|v| v == Observed::Refused(state.clone()))),
+                    (Command::Set { value, .. }, true) => {
                         (Some(value.clone()), matches!(seen, None | Some(Outcome::Set { .. })))
                     }
                     // Whether it existed is left out: see `without_unseen_writes`.
-                    (Command::Delete { .. }, _) => (None, matches!(seen, None | Some(Outcome::Deleted { .. }))),
+                    (Command::Delete { .. }, true) => (None, matches!(seen, None | Some(Outcome::Deleted { .. }))),
                 };
                 fits.then_some(after)
             }

@@ -136,6 +136,11 @@ impl<P: Protocol> World<P> {
         self.nodes[&node].host.as_ref().map(Host::machine)
     }
 
+    /// A node's machine, if it is up and nothing it has said waits for its disk: then what it believes is what it told.
+    pub fn settled_machine(&self, node: P::Peer) -> Option<&P> {
+        self.nodes[&node].host.as_ref().filter(|host| host.outputs_waiting() == 0).map(Host::machine)
+    }
+
     /// The machines that are up.
     pub fn machines(&self) -> impl Iterator<Item = &P> {
         self.nodes.values().filter_map(|node| node.host.as_ref()).map(Host::machine)
@@ -212,16 +217,6 @@ impl<P: Protocol> World<P> {
     pub fn join(&mut self, from: P::Peer, to: P::Peer) {
         self.trace.line(self.now, format_args!("join {from:?} -> {to:?}"));
         self.cuts.remove(&(from, to));
-    }
-
-    /// Cuts a node off in both directions.
-    pub fn isolate(&mut self, node: P::Peer) {
-        for other in self.peers.clone() {
-            if other != node {
-                self.cut(node, other);
-                self.cut(other, node);
-            }
-        }
     }
 
     /// The node does nothing for a while, then goes on as if nothing had been; messages wait.

@@ -19,7 +19,7 @@ fn a_seed_is_replayed_with_its_trace() {
 }
 
 const fn nodes_of(seed: u64) -> usize {
-    if seed.is_multiple_of(3) { 3 } else { 5 }
+    [5, 3, 5, 4, 5, 3, 5, 2, 5, 1][(seed % 10) as usize]
 }
 
 /// NETBELT_SEEDS runs more of them.
@@ -43,7 +43,10 @@ fn every_seed_of_faults_keeps_every_property_and_heals() {
     println!(
         "{seeds} seeds: {virtual_time:?} virtual, {speed:.0}x real time; {answered} answered, {open} open, {leaders} leaders, {committed} committed"
     );
-    assert!(answered > 10_000 && leaders > 200, "the runs must do something: {answered} answers, {leaders} leaders");
+    assert!(
+        answered as u64 > 20 * seeds && leaders as u64 >= seeds,
+        "the runs must do something: {answered} answers, {leaders} leaders"
+    );
 }
 
 #[test]
