@@ -82,8 +82,10 @@ fn usage(error: &clap::Error) -> ExitCode {
     drop(error.print()); // a closed pipe ends quietly
     if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
         let message = error.render().to_string();
-        let first = message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        Output::new(true).error(Kind::Usage, &first);
+        // What comes before the usage, in one line: a missing argument is named in the second.
+        let what = message.split("\n\nUsage:").next().unwrap_or_default().trim_start_matches("error: ");
+        let words: Vec<_> = what.split_whitespace().collect();
+        Output::new(true).error(Kind::Usage, &words.join(" "));
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

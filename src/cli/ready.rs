@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{self, UnixDatagram};
 use std::path::Path;
 
 use serde::Serialize;
@@ -39,7 +41,10 @@ pub fn announce(
     }
     output.result(&ready, || format!("{tool} {id} ready on {addr}"))?;
     if let Some(socket) = std::env::var_os("NOTIFY_SOCKET") {
-        let sent = UnixDatagram::unbound().and_then(|datagram| datagram.send_to(b"READY=1", Path::new(&socket)));
+        let sent = UnixDatagram::unbound().and_then(|datagram| match socket.as_bytes().strip_prefix(b"@") {
+            Some(name) => datagram.send_to_addr(b"READY=1", &net::SocketAddr::from_abstract_name(name)?),
+            None => datagram.send_to(b"READY=1", Path::new(&socket)),
+        });
         if let Err(error) = sent {
             tracing::warn!("cannot notify {}: {error}", socket.display());
         }

@@ -17,10 +17,10 @@ pub fn stop_token() -> Result<CancellationToken, Failure> {
     let token = CancellationToken::new();
     let stop = token.clone();
     tokio::spawn(async move {
-        let mut code = next(&mut interrupt, &mut terminate).await;
+        next(&mut interrupt, &mut terminate).await;
         stop.cancel();
         tracing::info!("stopping; a second signal ends at once");
-        code = next(&mut interrupt, &mut terminate).await.max(code);
+        let code = next(&mut interrupt, &mut terminate).await;
         #[expect(clippy::disallowed_methods, reason = "the second signal asks for just this")]
         std::process::exit(i32::from(128 + code));
     });

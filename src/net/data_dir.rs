@@ -1,7 +1,7 @@
 //! Whose data a directory holds.
 //!
 //! ```text
-//! DIR/netbelt.json   {"format":1,"tool":"raft-node","id":"n1"}
+//! DIR/netbelt.json   {"format":1,"tool":"raft-node","id":"n1","members":["n1","n2","n3"]}
 //! DIR/LOCK           locked by the process that uses the directory
 //! DIR/log/           the log, see `disk`
 //! ```
@@ -17,6 +17,7 @@ use thiserror::Error;
 pub const FORMAT: u32 = 1;
 
 const IDENTITY: &str = "netbelt.json";
+const LOCK: &str = "LOCK";
 
 /// A data directory that this process, and no other, uses.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ struct Identity {
     format: u32,
     tool: String,
     id: String,
+    members: Vec<String>,
 }
 
 /// A data directory that cannot be used.
@@ -65,6 +67,21 @@ pub enum DataDirError {
         /// The node that asked.
         wanted_id: String,
     },
+    /// It belongs to a cluster of other members. Started among others, a node could elect itself with fewer votes than its
+    /// cluster needs, and their data would part for good.
+    #[error(
+        "{} belongs to a cluster of {found}, not of {wanted}: name all of them and no others with --peer (members \
+         cannot be changed yet)",
+        path.display()
+    )]
+    OtherMembers {
+        /// The directory.
+        path: PathBuf,
+        /// The members it was made for.
+        found: String,
+        /// The members that were named.
+        wanted: String,
+    },
     /// A newer netbelt wrote it.
     #[error("{} has format {format}, this netbelt knows up to {FORMAT}: start the newer netbelt that wrote it", path.display())]
     Newer {
@@ -84,28 +101,23 @@ pub enum DataDirError {
 }
 
 impl DataDir {
-    /// Opens `path` for node `id` of `tool`, creating it when it is missing or empty.
+    /// Opens `path` for node `id` of `tool`, one of `members`, creating it when it is missing or empty.
     ///
     /// # Errors
     /// When somebody else's data is there, somebody else uses it, or the disk refuses.
-    pub fn open(path: &Path, tool: &str, id: &str) -> Result<Self, DataDirError> {
-        fs::create_dir_all(path).map_err(io_error("create", path))?;
+    pub fn open(path: &Path, tool: &str, id: &str, members: &[&str]) -> Result<Self, DataDirError> {
+        create_durably(path)?;
         let identity_file = path.join(IDENTITY);
-        let identity = match fs::read_to_string(&identity_file) {
-            Ok(text) => Some(text),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(io_error("read", &identity_file)(error)),
-        };
-        if identity.is_none() {
-            // A start that was cut short leaves at most these two behind.
+        if !identity_file.try_exists().map_err(io_error("examine", &identity_file))? {
+            // A start that was cut short leaves at most these behind.
             for entry in fs::read_dir(path).map_err(io_error("list", path))? {
                 let name = entry.map_err(io_error("list", path))?.file_name();
-                if name != "LOCK" && name != "netbelt.json.tmp" && name != "lost+found" {
+                if ![LOCK, "netbelt.json.tmp", IDENTITY, "lost+found"].iter().any(|ours| name == *ours) {
                     return Err(DataDirError::Foreign(path.to_owned()));
                 }
             }
         }
-        let lock_file = path.join("LOCK");
+        let lock_file = path.join(LOCK);
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_file);
         let lock = lock.map_err(io_error("open", &lock_file))?;
         match lock.try_lock() {
@@ -113,10 +125,15 @@ impl DataDir {
             Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse(path.to_owned())),
             Err(TryLockError::Error(error)) => return Err(io_error("lock", &lock_file)(error)),
         }
-        let wanted = Identity { format: FORMAT, tool: tool.to_owned(), id: id.to_owned() };
-        match identity {
-            None => write_durably(path, IDENTITY, &serde_json::to_vec(&wanted).expect("an identity is JSON"))?,
-            Some(text) => check(path, &identity_file, &text, &wanted)?,
+        let mut members: Vec<_> = members.iter().map(|&member| member.to_owned()).collect();
+        members.sort_unstable();
+        let wanted = Identity { format: FORMAT, tool: tool.to_owned(), id: id.to_owned(), members };
+        match fs::read_to_string(&identity_file) {
+            Ok(text) => check(path, &identity_file, &text, &wanted)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                write_durably(path, IDENTITY, &serde_json::to_vec(&wanted).expect("an identity is JSON"))?;
+            }
+            Err(error) => return Err(io_error("read", &identity_file)(error)),
         }
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
@@ -142,7 +159,28 @@ fn check(path: &Path, file: &Path, text: &str, wanted: &Identity) -> Result<(), 
             wanted_id: wanted.id.clone(),
         });
     }
+    if found.members != wanted.members {
+        let (found, wanted) = (found.members.join(", "), wanted.members.join(", "));
+        return Err(DataDirError::OtherMembers { path: path.to_owned(), found, wanted });
+    }
     Ok(())
+}
+
+/// Creates a directory and those above it that are missing, so that a crash does not take them away again.
+fn create_durably(path: &Path) -> Result<(), DataDirError> {
+    let above = path.parent().map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above });
+    match (fs::create_dir(path), above) {
+        (Ok(()), Some(above)) => {
+            File::open(above).and_then(|above| above.sync_all()).map_err(io_error("make durable", above))
+        }
+        (Err(error), _) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        (Err(error), Some(above)) if error.kind() == ErrorKind::NotFound => {
+            create_durably(above)?;
+            create_durably(path)
+        }
+        (Err(error), _) => Err(io_error("create", path)(error)),
+        (Ok(()), None) => Ok(()),
+    }
 }
 
 /// Writes a file so that after a crash it is there whole or not at all.
@@ -170,30 +208,36 @@ mod tests {
     #[test]
     fn a_directory_keeps_its_owner_and_lets_in_one_process_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
-        let first = DataDir::open(dir.path(), "raft-node", "n1").unwrap();
-        assert!(matches!(DataDir::open(dir.path(), "raft-node", "n1"), Err(DataDirError::InUse(_))));
+        let first = DataDir::open(dir.path(), "raft-node", "n1", &["n1", "n2"]).unwrap();
+        assert!(matches!(DataDir::open(dir.path(), "raft-node", "n1", &["n1", "n2"]), Err(DataDirError::InUse(_))));
         drop(first);
         assert!(
-            matches!(DataDir::open(dir.path(), "raft-node", "n2"), Err(DataDirError::Other { id, .. }) if id == "n1")
+            matches!(DataDir::open(dir.path(), "raft-node", "n2", &["n1", "n2"]), Err(DataDirError::Other { id, .. }) if id == "n1")
         );
-        assert!(DataDir::open(dir.path(), "raft-node", "n1").is_ok());
+        assert!(DataDir::open(dir.path(), "raft-node", "n1", &["n1", "n2"]).is_ok());
     }
 
     #[test]
     fn a_directory_with_other_files_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("thesis.tex"), "x").unwrap();
-        assert!(matches!(DataDir::open(dir.path(), "raft-node", "n1"), Err(DataDirError::Foreign(_))));
+        assert!(matches!(DataDir::open(dir.path(), "raft-node", "n1", &["n1", "n2"]), Err(DataDirError::Foreign(_))));
         assert!(!dir.path().join("LOCK").exists());
     }
 
     #[test]
     fn a_newer_format_and_a_damaged_identity_are_refused() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join(IDENTITY), r#"{"format":2,"tool":"raft-node","id":"n1"}"#).unwrap();
-        assert!(matches!(DataDir::open(dir.path(), "raft-node", "n1"), Err(DataDirError::Newer { format: 2, .. })));
+        fs::write(dir.path().join(IDENTITY), r#"{"format":2,"tool":"raft-node","id":"n1","members":["n1"]}"#).unwrap();
+        assert!(matches!(
+            DataDir::open(dir.path(), "raft-node", "n1", &["n1", "n2"]),
+            Err(DataDirError::Newer { format: 2, .. })
+        ));
         fs::write(dir.path().join(IDENTITY), "{").unwrap();
-        assert!(matches!(DataDir::open(dir.path(), "raft-node", "n1"), Err(DataDirError::Damaged { .. })));
+        assert!(matches!(
+            DataDir::open(dir.path(), "raft-node", "n1", &["n1", "n2"]),
+            Err(DataDirError::Damaged { .. })
+        ));
     }
 
     #[test]
@@ -201,6 +245,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("LOCK"), "").unwrap();
         fs::write(dir.path().join("netbelt.json.tmp"), "{").unwrap();
-        assert!(DataDir::open(dir.path(), "raft-node", "n1").is_ok());
+        assert!(DataDir::open(dir.path(), "raft-node", "n1", &["n1", "n2"]).is_ok());
+    }
+
+    /// A member started without its peers elected itself, and its data parted from theirs without a word.
+    #[test]
+    fn a_directory_is_refused_to_a_cluster_of_other_members() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(DataDir::open(&dir.path().join("a/b"), "raft-node", "n1", &["n2", "n1"]).unwrap());
+        drop(DataDir::open(&dir.path().join("a/b"), "raft-node", "n1", &["n1", "n2"]).expect("in any order"));
+        let alone = DataDir::open(&dir.path().join("a/b"), "raft-node", "n1", &["n1"]).unwrap_err().to_string();
+        assert!(alone.contains("n1, n2") && alone.contains("--peer"), "{alone}");
     }
 }

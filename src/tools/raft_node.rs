@@ -49,8 +49,8 @@ pub struct Args {
     #[arg(long, value_name = "HOST:PORT", value_parser = args::address)]
     listen: Option<String>,
     /// The port on 127.0.0.1, without --listen
-    #[arg(long, env = "PORT", hide = true)]
-    port: Option<u16>,
+    #[arg(long, env = "PORT", hide = true, value_parser = port)]
+    port: Option<Port>,
     /// Another member, once for each; a bare HOST:PORT takes its host as the name. Naming this node itself is harmless
     #[arg(
         long = "peer",
@@ -59,7 +59,7 @@ pub struct Args {
         value_delimiter = ',',
         value_parser = peer
     )]
-    peers: Vec<(NodeId, String)>,
+    peers: Vec<Peer>,
     /// Where the log is kept [default: ID.raft]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -82,8 +82,26 @@ pub struct Args {
     common: Common,
 }
 
+/// A peer; nothing, where a variable is set and empty.
+type Peer = Option<(NodeId, String)>;
+
+/// A port; nothing, where the variable is set and empty.
+#[derive(Clone, Copy, Debug)]
+struct Port(Option<u16>);
+
+fn port(text: &str) -> Result<Port, String> {
+    match (text, text.parse()) {
+        ("", _) => Ok(Port(None)),
+        (_, Ok(port)) => Ok(Port(Some(port))),
+        (_, Err(_)) => Err("PORT must be a number from 0 to 65535".to_owned()),
+    }
+}
+
 /// `ID=HOST:PORT`, or `HOST:PORT` with the host as the name.
-fn peer(text: &str) -> Result<(NodeId, String), String> {
+fn peer(text: &str) -> Result<Peer, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
     let (id, addr) = match text.split_once('=') {
         Some((id, addr)) => (id, args::address(addr)?),
         None => {
@@ -91,7 +109,7 @@ fn peer(text: &str) -> Result<(NodeId, String), String> {
             (text.rsplit_once(':').map_or(text, |(host, _)| host), addr)
         }
     };
-    Ok((id.parse().map_err(|error: crate::raft::InvalidNodeId| error.to_string())?, addr))
+    Ok(Some((id.parse().map_err(|error: crate::raft::InvalidNodeId| error.to_string())?, addr)))
 }
 
 impl Tool for Args {
@@ -104,12 +122,16 @@ impl Tool for Args {
     async fn run(self, output: &Output) -> Result<(), Failure> {
         let stop = signals::stop_token()?;
         let config = self.config()?;
+        if let Some(file) = &self.ready_file {
+            let _ = std::fs::remove_file(file); // of an earlier life; writing the new one tells what is wrong with it
+        }
         let listener = self.bind().await?;
         let addr = listener.local_addr().map_err(|error| Failure::local(format!("cannot serve: {error}")))?;
 
         let data_dir = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.raft", self.id)));
-        let data_dir =
-            DataDir::open(&data_dir, Self::NAME, self.id.as_str()).map_err(|e| Failure::local(e.to_string()))?;
+        let members: Vec<_> = config.members.iter().map(NodeId::as_str).collect();
+        let data_dir = DataDir::open(&data_dir, Self::NAME, self.id.as_str(), &members)
+            .map_err(|e| Failure::local(e.to_string()))?;
         let (log, records) = open_log(&data_dir)?;
         let raft = Raft::recover(config, records).map_err(|error| Failure::usage(error.to_string()))?;
 
@@ -167,7 +189,7 @@ impl Tool for Args {
 impl Args {
     /// The other members.
     fn others(&self) -> impl Iterator<Item = &(NodeId, String)> {
-        self.peers.iter().filter(|(id, _)| *id != self.id)
+        self.peers.iter().flatten().filter(|(id, _)| *id != self.id)
     }
 
     fn config(&self) -> Result<Config, Failure> {
@@ -191,7 +213,8 @@ impl Args {
     async fn bind(&self) -> Result<TcpListener, Failure> {
         let listen = match (&self.listen, self.port) {
             (Some(listen), _) => listen.clone(),
-            (None, port) => format!("127.0.0.1:{}", port.unwrap_or(7001)),
+            (None, Some(Port(Some(port)))) => format!("127.0.0.1:{port}"),
+            (None, Some(Port(None)) | None) => "127.0.0.1:7001".to_owned(),
         };
         let failed = |error| Failure::local(format!("cannot listen on {listen}: {error}{}", remedy(&error)));
         let addrs: Vec<SocketAddr> = tokio::net::lookup_host(&listen).await.map_err(failed)?.collect();
@@ -211,6 +234,7 @@ impl Args {
 fn remedy(error: &std::io::Error) -> &'static str {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => " (is another node running there? choose another port with --listen)",
+        std::io::ErrorKind::AddrNotAvailable => " (is that an address of this machine?)",
         std::io::ErrorKind::PermissionDenied => " (ports below 1024 need privileges: choose a higher one)",
         _ => "",
     }

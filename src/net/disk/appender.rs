@@ -30,12 +30,21 @@ pub(super) struct Appender {
 impl Appender {
     /// Goes on at `offset` of `segment`.
     pub(super) fn new(segment: &Segment, offset: u64) -> Result<Appender, Error> {
-        let direct = open_direct(segment).map_err(Error::io("open", &segment.path))?;
+        let mut direct = open_direct(segment).map_err(Error::io("open", &segment.path))?;
         let kept = (offset % BLOCK as u64) as usize;
         let mut blocks = Blocks::default();
         let block = blocks.first(BLOCK);
         let read = segment.file.read_exact_at(&mut block[..kept], offset - kept as u64);
         read.map_err(Error::io("read", &segment.path))?;
+        // Some file systems open the file and then refuse to write; the block is on the disk as it is.
+        if let Some(file) = &direct
+            && kept > 0
+        {
+            match file.write_all_at(block, offset - kept as u64) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => direct = None,
+                written => written.map_err(Error::io("write to", &segment.path))?,
+            }
+        }
         Ok(Appender { direct, blocks, kept })
     }
 

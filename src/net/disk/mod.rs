@@ -171,7 +171,6 @@ pub struct Log {
     chain: u32,
     /// The next segment's file, filled in the background while this one still has room.
     filling: Option<Filling>,
-    bytes_written: u64,
     failed: bool,
 }
 
@@ -200,8 +199,7 @@ impl Log {
         };
         let dir = dir.to_path_buf();
         let appender = Appender::new(&segment, offset)?;
-        let log =
-            Log { dir, options, segment, appender, offset, chain, filling: None, bytes_written: 0, failed: false };
+        let log = Log { dir, options, segment, appender, offset, chain, filling: None, failed: false };
         Ok((log, recovered))
     }
 
@@ -234,11 +232,6 @@ impl Log {
         self.options.segment_bytes as usize - segment::HEADER_BYTES - frame::HEADER_BYTES
     }
 
-    /// Bytes made durable by [`Log::append`] since the log was opened, with what framing adds.
-    pub fn bytes_written(&self) -> u64 {
-        self.bytes_written
-    }
-
     /// The number of the segment being written, which is how many there are.
     pub fn segments(&self) -> u64 {
         self.segment.number
@@ -255,7 +248,6 @@ impl Log {
         self.appender.append(&self.segment, frame, self.offset)?;
         self.chain = crc;
         self.offset += size;
-        self.bytes_written += size;
         // Filling takes a while, so it begins long before this segment is full. Without a thread, rotation does it.
         if self.filling.is_none() && self.offset > self.segment.size / 2 {
             self.filling = Filling::start(&self.dir, self.options.segment_bytes).ok();
@@ -266,7 +258,8 @@ impl Log {
     /// Moves to the next segment. A full disk shows here, and nowhere else.
     fn rotate(&mut self) -> Result<(), Error> {
         let filled = match self.filling.take() {
-            Some(filling) => filling.finish()?,
+            // What failed in the background, some time ago, may succeed now.
+            Some(filling) => filling.finish().or_else(|_| segment::fill(&self.dir, self.options.segment_bytes))?,
             None => segment::fill(&self.dir, self.options.segment_bytes)?,
         };
         self.segment = Segment::create(&self.dir, filled, self.segment.number + 1, self.options, self.chain)?;

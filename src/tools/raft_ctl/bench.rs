@@ -64,6 +64,9 @@ fn value_size(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|size| *size <= MAX_VALUE_BYTES).ok_or_else(|| format!("a number up to {MAX_VALUE_BYTES}"))
 }
 
+/// After an error a client waits this long, lest it measure how fast errors are.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// What all clients have measured.
 struct Tally {
     writes: Histogram<u64>,
@@ -90,7 +93,7 @@ impl Tally {
     }
 }
 
-/// Loads the cluster and prints what it took.
+/// Loads the cluster (whose keys under bench/ it leaves behind) and prints what it took.
 pub(super) async fn run(cluster: &Cluster, options: &Options, output: &Output) -> Result<(), Failure> {
     let targets = match options.target {
         Target::Leader => vec![status::leader(cluster).await?.addr],
@@ -106,7 +109,7 @@ pub(super) async fn run(cluster: &Cluster, options: &Options, output: &Output) -
             options: options.clone(),
             value: "x".repeat(options.value),
             rng: ChaCha8Rng::seed_from_u64(u64::from(number)),
-            timeout: cluster.timeout,
+            cluster: cluster.clone(),
             tally: Rc::clone(&tally),
         };
         let stop = stop.clone();
@@ -182,7 +185,7 @@ struct Load {
     options: Options,
     value: String,
     rng: ChaCha8Rng,
-    timeout: Duration,
+    cluster: Cluster,
     tally: Rc<RefCell<Tally>>,
 }
 
@@ -197,7 +200,12 @@ impl Load {
                 Err(error) => error,
             };
             self.tally.borrow_mut().error(asked.to_string());
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(PAUSE).await;
+            if self.options.target == Target::Leader
+                && let Ok(leader) = status::leader(&self.cluster).await
+            {
+                self.nodes = vec![leader.addr]; // it may have changed
+            }
         }
     }
 
@@ -213,17 +221,20 @@ impl Load {
                 (Method::POST, "/kv".to_owned(), Bytes::from(body))
             };
             let started = Instant::now();
-            let answer = match client.ask(method, &path, body, None, self.timeout).await {
+            let answer = match client.ask(method, &path, body, None, self.cluster.timeout).await {
                 Ok(answer) => answer,
                 Err(error) => return error,
             };
             let latency = started.elapsed().as_micros() as u64;
-            let mut tally = self.tally.borrow_mut();
             let good = answer.status == StatusCode::OK || (is_read && answer.status == StatusCode::NOT_FOUND);
             if !good {
                 let body = String::from_utf8_lossy(&answer.body).trim_end().to_owned();
-                tally.error(format!("{}: {body}", answer.status));
-            } else if tally.measuring {
+                self.tally.borrow_mut().error(format!("{}: {body}", answer.status));
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            let mut tally = self.tally.borrow_mut();
+            if tally.measuring {
                 let histogram = if is_read { &mut tally.reads } else { &mut tally.writes };
                 histogram.saturating_record(latency);
             }
@@ -262,7 +273,7 @@ fn report(options: &Options, tally: &Tally, seconds: f64, signal: Option<u8>, ou
         summary[format!("{name}_max_us")] = Value::from(histogram.max());
         lines.push(format!("{text}  max {:.2} ms", histogram.max() as f64 / 1000.0));
     }
-    let error = tally.first_error.as_deref().unwrap_or_default();
+    let error = tally.first_error.as_deref().unwrap_or("not even an error came back in that time");
     if tally.errors > 0 {
         summary["first_error"] = Value::from(error);
         lines.push(format!("{} errors, the first: {error}", tally.errors));

@@ -8,9 +8,10 @@ use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::cli::{Common, Failure, Kind, Output, Tool, args, signals};
-use crate::defaults::{LIST_LIMIT, MAX_LIST_LIMIT, MAX_VALUE_BYTES};
+use crate::defaults::{LIST_LIMIT, MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_VALUE_BYTES};
 use crate::http::client::{Answer, Client, ClientError};
 
 mod bench;
@@ -21,6 +22,7 @@ mod status;
 #[command(
     name = "raft-ctl",
     version,
+    allow_negative_numbers = true,
     after_help = "Examples:\n  \
         raft-ctl set colour green\n  \
         raft-ctl --nodes 127.0.0.1:7001,127.0.0.1:7002 get colour\n  \
@@ -57,6 +59,7 @@ enum Command {
     /// Set a key to a value
     Set {
         /// 1 to 1024 bytes
+        #[arg(value_parser = key)]
         key: String,
         /// At most 1 MiB; - reads it from stdin
         value: String,
@@ -70,6 +73,7 @@ enum Command {
     /// Print a key's value; exit 1 when there is no such key
     Get {
         /// The key
+        #[arg(value_parser = key)]
         key: String,
         /// Read what the asked node has, which may be out of date
         #[arg(long)]
@@ -78,6 +82,7 @@ enum Command {
     /// Delete a key; exit 1 when there is no such key
     Del {
         /// The key
+        #[arg(value_parser = key)]
         key: String,
         /// Only if the key was last written at this version
         #[arg(long, value_name = "VERSION")]
@@ -86,6 +91,7 @@ enum Command {
     /// Set a key to NEW if its value is OLD; exit 1 when it is not
     Cas {
         /// The key
+        #[arg(value_parser = key)]
         key: String,
         /// The value it must have
         old: String,
@@ -111,7 +117,7 @@ enum Command {
     Status,
     /// Print the leader's name; exit 3 when there is none
     Leader,
-    /// Measure writes and reads a second, and their latency
+    /// Measure writes and reads a second, and their latency. Leaves keys bench/0, bench/1, ... behind
     Bench(bench::Options),
 }
 
@@ -278,8 +284,13 @@ impl Cluster {
     /// write that may have been carried out is not repeated.
     async fn ask(&self, ask: Ask) -> Result<Answer, Failure> {
         let mut last = None;
+        let end = Instant::now() + self.timeout;
         for node in &self.nodes {
-            match self.ask_node(node, &ask).await {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() && last.is_some() {
+                break;
+            }
+            match self.ask_node(node, &ask, left).await {
                 Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => last = Some(Ok(answer)),
                 Ok(answer) => return Ok(answer),
                 Err(error @ ClientError::Connect { .. }) => {
@@ -293,16 +304,16 @@ impl Cluster {
         last.expect("there is a node to ask").map_err(|error| failure(&error, false))
     }
 
-    async fn ask_node(&self, node: &str, ask: &Ask) -> Result<Answer, ClientError> {
+    async fn ask_node(&self, node: &str, ask: &Ask, timeout: Duration) -> Result<Answer, ClientError> {
         let mut client = Client::connect(node).await?;
         // The node gives up a little earlier than this client, and can then say why.
         let separator = if ask.path.contains('?') { '&' } else { '?' };
         let path = if ask.path.starts_with("/kv") {
-            format!("{}{separator}timeout={}ms", ask.path, self.timeout.as_millis().max(1))
+            format!("{}{separator}timeout={}ms", ask.path, timeout.as_millis().max(1))
         } else {
             ask.path.clone()
         };
-        let patience = self.timeout + Duration::from_millis(500);
+        let patience = timeout + Duration::from_millis(500);
         client.ask(ask.method.clone(), &path, ask.body.clone(), ask.if_version, patience).await
     }
 }
@@ -335,6 +346,13 @@ fn from_argument(value: String) -> Result<String, Failure> {
 
 fn encoded(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+fn key(text: &str) -> Result<String, String> {
+    match text.len() {
+        1..=MAX_KEY_BYTES => Ok(text.to_owned()),
+        len => Err(format!("a key has 1 to {MAX_KEY_BYTES} bytes, this one has {len}")),
+    }
 }
 
 fn request_timeout(text: &str) -> Result<Duration, String> {

@@ -64,7 +64,8 @@ pub(super) async fn leader(cluster: &Cluster) -> Result<Leader, Failure> {
     let statuses = all(cluster).await;
     if statuses.values().all(Result::is_err) {
         let why = statuses.into_values().find_map(Result::err).unwrap_or_default();
-        return Err(Failure::new(Kind::Unreachable, format!("no node answers: {why}")));
+        let remedy = "is raft-node running there? name others with --nodes";
+        return Err(Failure::new(Kind::Unreachable, format!("no node answers: {why} ({remedy})")));
     }
     let known = statuses.values().flatten().filter(|status| !status["leaderId"].is_null());
     let newest = known.max_by_key(|status| status["term"].as_u64());
@@ -100,7 +101,10 @@ async fn all(cluster: &Cluster) -> BTreeMap<String, Result<Value, String>> {
 }
 
 async fn status(cluster: &Cluster, addr: &str) -> Result<Value, String> {
-    let answer = cluster.ask_node(addr, &Ask::get("/status", false)).await.map_err(|error| error.to_string())?;
+    let answer = cluster
+        .ask_node(addr, &Ask::get("/status", false), cluster.timeout)
+        .await
+        .map_err(|error| error.to_string())?;
     if answer.status != StatusCode::OK {
         return Err(format!("{addr} answers {}", answer.status));
     }
