@@ -15,7 +15,7 @@ fail() {
 
 command -v cargo >/dev/null || fail "cargo is not there: install a Rust toolchain (https://rustup.rs)"
 step "Building (once; a minute or two)"
-cargo build --release --locked --bins
+cargo build --release --locked --bins --target-dir target
 
 RAFT_DIR=$(mktemp -d "${TMPDIR:-/tmp}/netbelt-demo.XXXXXX")
 export RAFT_DIR
@@ -29,8 +29,11 @@ cleanup() {
     exit "$status"
 }
 trap cleanup EXIT
+trap 'exit 129' HUP
 trap 'exit 130' INT
+trap 'exit 141' PIPE
 trap 'exit 143' TERM
+export NETBELT_BIN="$root/target/release"
 
 cluster() { scripts/raft-cluster.sh "$@"; }
 ctl() { target/release/raft-ctl --nodes "$nodes" "$@"; }

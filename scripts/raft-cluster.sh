@@ -82,7 +82,8 @@ within() {
     done
 }
 
-ready_or_gone() { [ -f "$dir/$1.ready" ] || gone "$1"; }
+# By its number: right after the fork, its command line is still that of this shell.
+ready_or_gone() { [ -f "$dir/$1.ready" ] || ! kill -0 "$(cat "$dir/$1.pid")" 2>/dev/null; }
 
 wait_ready() {
     within 300 ready_or_gone "$1" || die "$1 is not ready after 30 s; its log is $dir/$1.log"
@@ -100,18 +101,30 @@ signal() {
 gone() { ! running "$1"; }
 
 up() {
-    if [ ! -x "$bin/raft-node" ] || [ ! -x "$bin/raft-ctl" ]; then
-        echo "building raft-node and raft-ctl" >&2
-        (cd "$root" && cargo build --release --locked --quiet --bin raft-node --bin raft-ctl)
+    if [ -z "${NETBELT_BIN:-}" ] && command -v cargo >/dev/null; then
+        cargo build --manifest-path "$root/Cargo.toml" --target-dir "$root/target" --release --locked --quiet --bins
     fi
+    for tool in raft-node raft-ctl; do
+        [ -x "$bin/$tool" ] || die "no $tool in $bin: install cargo, or set NETBELT_BIN"
+    done
     mkdir -p "$dir"
+    mkdir "$dir/starting" 2>/dev/null || die "another 'up' is at work in $dir (if not: rmdir $dir/starting)"
+    trap 'rmdir "$dir/starting" 2>/dev/null' EXIT
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    new=''
     if [ -f "$dir/cluster" ]; then
         wanted=$1
         load
         if [ -n "$wanted" ] && [ "$wanted" != "$size" ]; then
             die "$dir holds a cluster of $size: remove it, or set RAFT_DIR to another directory"
         fi
+        if [ -n "${RAFT_PORT:-}" ] && [ "$RAFT_PORT" != "$first_port" ]; then
+            die "the cluster in $dir has its ports from $first_port on: unset RAFT_PORT, or set RAFT_DIR to another directory"
+        fi
     else
+        new=yes
         size=${1:-3}
         case $size in
         [1-9]) ;;
@@ -122,7 +135,16 @@ up() {
     for id in $(ids); do
         running "$id" || start_node "$id"
     done
-    for id in $(ids); do wait_ready "$id"; done
+    for id in $(ids); do
+        (wait_ready "$id") || {
+            # A first start that fails leaves nothing behind that the next one would stumble over.
+            if [ -n "$new" ]; then
+                down
+                rm -f "$dir/cluster"
+            fi
+            exit 1
+        }
+    done
     within 100 "$bin/raft-ctl" --nodes "$(addresses)" leader ||
         die "no leader within 10 s; the logs are $dir/*.log"
     echo "$size nodes in $dir, leader $("$bin/raft-ctl" --nodes "$(addresses)" leader)"

@@ -126,9 +126,9 @@ impl<P: Protocol> Host<P> {
         self.outputs.pop_front().map(|(_, output)| output)
     }
 
-    /// How many outputs wait for the disk or for the driver.
-    pub fn outputs_waiting(&self) -> usize {
-        self.outputs.len()
+    /// Whether everything persisted is durable: then what the machine believes rests on nothing that a crash can take.
+    pub const fn is_settled(&self) -> bool {
+        self.durable == self.persisted
     }
 }
 

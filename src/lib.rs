@@ -6,7 +6,12 @@
 //! 2. [`host`]: the pure half of every driver: timers, and the barrier behind which effects wait for the disk;
 //! 3. [`raft`]: Raft as a pure state machine;
 //! 4. [`kv`]: a key-value store, and Raft with that store as one machine;
-//! 6. [`defaults`]: every default time-out and limit, with its reason.
+//! 5. [`sim`]: the deterministic driver: virtual time, a faulty network, crashes that lose un-synced writes;
+//! 6. [`wire`]: messages and records as bytes;
+//! 7. [`net`]: the real driver: sockets, the log on disk, the task that owns the machine;
+//! 8. [`http`]: what clients ask, and how peers share their port;
+//! 9. [`cli`] and [`tools`]: what the binaries share, and what each of them does;
+//! 10. [`defaults`]: every default time-out and limit, with its reason.
 
 pub mod cli;
 pub mod defaults;

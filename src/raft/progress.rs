@@ -26,7 +26,7 @@ pub struct Progress {
 pub enum Flow {
     /// Where the logs agree is not known: one append at a time, until one matches.
     Probe {
-        /// An append is on its way; a heartbeat tries again, in case it was lost.
+        /// An append is on its way. In case it was lost, the answer to the next heartbeat tells as much.
         awaiting: bool,
     },
     /// The logs agree: appends follow each other without waiting, up to a window.

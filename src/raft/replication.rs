@@ -1,7 +1,7 @@
 //! Replication: one log, everywhere (Raft §5.3, §5.4.2).
 
 use super::message::{Append, AppendOutcome};
-use super::progress::{Flow, Progress, majority, reached_by_majority};
+use super::progress::{Progress, majority, reached_by_majority};
 use super::types::{Entry, Index, NodeId, Payload, Position};
 use super::{Body, Event, Leader, LeaderReads, Message, Raft, Record, Role, Round, Ticket, Timer, flush_soon};
 use crate::protocol::{Effects, Time};
@@ -116,16 +116,11 @@ impl Raft {
     /// Speaks to everybody, unless a majority has been silent for the shortest election timeout: then another
     /// leader may exist, and this one steps down (thesis §6.2).
     pub(super) fn on_heartbeat(&mut self, now: Time, out: &mut Effects<Self>) {
-        let Role::Leader(leader) = &mut self.role else { return };
+        let Role::Leader(leader) = &self.role else { return };
         let patience = *self.config.election_timeout.start();
         let heard = 1 + leader.progress.values().filter(|progress| now.since(progress.heard) < patience).count();
         if self.config.check_quorum && heard < majority(self.config.members.len()) {
             return self.become_follower(self.term(), None, out);
-        }
-        for progress in leader.progress.values_mut() {
-            if let Flow::Probe { awaiting } = &mut progress.flow {
-                *awaiting = false;
-            }
         }
         out.set_timer(Timer::Heartbeat, self.config.heartbeat..=self.config.heartbeat);
         for peer in self.config.peers() {

@@ -136,9 +136,9 @@ impl<P: Protocol> World<P> {
         self.nodes[&node].host.as_ref().map(Host::machine)
     }
 
-    /// A node's machine, if it is up and nothing it has said waits for its disk: then what it believes is what it told.
+    /// A node's machine, if it is up and everything it has persisted is durable.
     pub fn settled_machine(&self, node: P::Peer) -> Option<&P> {
-        self.nodes[&node].host.as_ref().filter(|host| host.outputs_waiting() == 0).map(Host::machine)
+        self.nodes[&node].host.as_ref().filter(|host| host.is_settled()).map(Host::machine)
     }
 
     /// The machines that are up.

@@ -315,7 +315,6 @@ fn http_1_0_is_answered_and_hung_up_on() {
 }
 
 #[test]
-#[ignore = "hyper drops the answer when the client shuts down its side; half_close(true) in http/server.rs would send it"]
 fn a_client_that_has_sent_all_it_had_still_gets_its_answer() {
     let (node, _dir) = alone();
     let mut connection = Http::connect(node.addr).unwrap();

@@ -77,7 +77,6 @@ fn what_is_not_http_is_refused_or_hung_up_on() {
 }
 
 #[test]
-#[ignore = "pipeline_flush(true) in http/server.rs keeps answers back when the next request is malformed, and its 400 with them"]
 fn a_malformed_request_is_answered_with_400_and_so_is_what_came_before_it() {
     let (node, _dir) = alone();
     assert_eq!(status_of(&shout_and_wait(&node, b"GARBAGE\r\n\r\n")), Some(400));

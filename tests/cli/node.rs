@@ -100,7 +100,6 @@ fn an_option_outranks_its_variable() {
 }
 
 #[test]
-#[ignore = "PEER_IDS= is taken for one empty address; compose files and shells set variables to nothing (cli/args, raft_node.rs `peers`)"]
 fn an_empty_variable_counts_as_none() {
     let dir = temp();
     let mut command = node_in(dir.path(), "n1");
@@ -147,6 +146,15 @@ fn another_nodes_directory_is_refused() {
     let mut command = raft_node();
     command.args(["--id", "n2", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&path);
     run(command).expect(6).says(&[path.to_str().unwrap(), "belongs to raft-node n1", "--data-dir"]);
+}
+
+#[test]
+fn a_member_started_without_its_peers_is_refused_lest_it_elect_itself() {
+    let dir = temp();
+    let mut member = node_in(dir.path(), "n1");
+    member.args(["--peer", "n2=127.0.0.1:1"]);
+    drop(Node::start(member));
+    run(node_in(dir.path(), "n1")).expect(6).says(&["n1, n2", "--peer"]);
 }
 
 #[test]
