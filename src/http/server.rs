@@ -128,7 +128,13 @@ async fn refuse(mut stream: TcpStream) {
          connection: close\r\n\r\n{BODY}",
         BODY.len()
     );
-    let _ = tokio::time::timeout(ACCEPT_PAUSE, stream.write_all(answer.as_bytes())).await;
+    let _ = tokio::time::timeout(ACCEPT_PAUSE, async {
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        // To close with a request unread would take the answer back.
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    })
+    .await;
 }
 
 /// The connection failed before it was accepted; the listener is well.

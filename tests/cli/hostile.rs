@@ -134,7 +134,7 @@ fn connections_that_say_nothing_are_in_nobodys_way() {
 }
 
 #[test]
-fn more_connections_than_the_system_allows_wait_until_others_close() {
+fn more_connections_than_the_system_has_files_for_are_told_so() {
     let dir = tempfile::tempdir().unwrap();
     let inner = node_in(dir.path(), "n1");
     let mut command = Command::new("sh");
@@ -142,7 +142,11 @@ fn more_connections_than_the_system_allows_wait_until_others_close() {
     let node = Node::start(command);
     node.wait_healthy();
     let crowd: Vec<_> = (0..100).map(|_| Http::connect(node.addr).unwrap()).collect();
-    node.process.err.line_with("cannot accept connections");
+    let mut late = std::net::TcpStream::connect(node.addr).unwrap();
+    late.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut late, &mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("too many connections"), "{answer}");
     drop(crowd);
     assert_serves(&node);
 }

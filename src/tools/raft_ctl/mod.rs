@@ -22,7 +22,6 @@ mod status;
 #[command(
     name = "raft-ctl",
     version,
-    allow_negative_numbers = true,
     after_help = "Examples:\n  \
         raft-ctl set colour green\n  \
         raft-ctl --nodes 127.0.0.1:7001,127.0.0.1:7002 get colour\n  \
@@ -62,6 +61,7 @@ enum Command {
         #[arg(value_parser = key)]
         key: String,
         /// At most 1 MiB; - reads it from stdin
+        #[arg(allow_negative_numbers = true)]
         value: String,
         /// Only if the key is not there yet
         #[arg(long, conflicts_with = "if_version")]
@@ -94,8 +94,10 @@ enum Command {
         #[arg(value_parser = key)]
         key: String,
         /// The value it must have
+        #[arg(allow_negative_numbers = true)]
         old: String,
         /// The value it shall have; - reads it from stdin
+        #[arg(allow_negative_numbers = true)]
         new: String,
     },
     /// Print keys and their values, in order
