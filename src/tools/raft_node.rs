@@ -39,7 +39,7 @@ use crate::wire::Wire;
         raft-node --id n1 --listen 127.0.0.1:7001 --peer n2=127.0.0.1:7002 --peer n3=127.0.0.1:7003\n  \
         NODE_ID=n1 PORT=7001 PEER_IDS=n2=127.0.0.1:7002,n3=127.0.0.1:7003 raft-node\n  \
         curl -d '{\"key\":\"a\",\"value\":\"1\"}' 127.0.0.1:7001/kv\n\n\
-        Exit codes: 0 stopped by a signal, 2 usage, 6 trouble with the port, the data directory or the disk"
+        Exit codes: 0 stopped by a signal, 2 usage, 6 trouble with port, data directory or disk"
 )]
 pub struct Args {
     /// This node's name, the same at every start

@@ -29,8 +29,8 @@ mod status;
         raft-ctl list user/ --json | jq -r .key\n  \
         raft-ctl status\n  \
         raft-ctl bench --clients 64 --reads 0 --duration 10s\n\n\
-        Exit codes: 0 done, 1 the answer is no (no such key, condition failed), 2 usage, 3 no node or no leader answers,\n\
-        5 refused, 124 no answer in time or outcome unknown"
+        Exit codes: 0 done, 1 the answer is no (no such key, condition failed), 2 usage,\n\
+        3 no node or no leader answers, 5 refused, 124 no answer in time or outcome unknown"
 )]
 pub struct Args {
     /// The nodes to ask, in order, until one answers
