@@ -374,7 +374,7 @@ impl Cluster {
 
     fn check_history(&self) -> Result<(), String> {
         for (key, spans) in &self.history {
-            match history::check(&without_unseen_writes(spans), None, 300_000) {
+            match history::check(&without_unseen_writes(spans), None, 30_000) {
                 Verdict::Linearizable => {}
                 Verdict::Violation => {
                     let mut lines: Vec<_> = spans
