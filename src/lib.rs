@@ -10,15 +10,19 @@
 //! 6. [`wire`]: messages and records as bytes;
 //! 7. [`net`]: the real driver: sockets, the log on disk, the task that owns the machine;
 //! 8. [`http`]: what clients ask, and how peers share their port;
-//! 9. [`cli`] and [`tools`]: what the binaries share, and what each of them does;
-//! 10. [`defaults`]: every default time-out and limit, with its reason.
+//! 9. [`echo`], [`datagram`], [`pool`]: sequential I/O as plain async code, without a machine;
+//! 10. [`cli`] and [`tools`]: what the binaries share, and what each of them does;
+//! 11. [`defaults`]: every default time-out and limit, with its reason.
 
 pub mod cli;
+pub mod datagram;
 pub mod defaults;
+pub mod echo;
 pub mod host;
 pub mod http;
 pub mod kv;
 pub mod net;
+pub mod pool;
 pub mod protocol;
 pub mod raft;
 pub mod sim;

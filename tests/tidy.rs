@@ -15,8 +15,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sim", &["protocol", "host", "kv", "raft"]),
     ("net", &["protocol", "defaults", "host", "wire"]),
     ("http", &["defaults", "kv", "net", "raft", "wire"]),
+    ("echo", &["defaults", "net", "wire"]),
+    ("datagram", &["defaults", "net"]),
+    ("pool", &["defaults"]),
     ("cli", &[]),
-    ("tools", &["cli", "defaults", "http", "kv", "net", "raft", "wire"]),
+    ("tools", &["cli", "datagram", "defaults", "echo", "http", "kv", "net", "pool", "raft", "wire"]),
 ];
 
 /// Rooms whose machines do no I/O, read no clock, draw no entropy and keep no unordered map.

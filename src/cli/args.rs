@@ -31,6 +31,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// `64`, `64KiB`, `1MiB`, `1.5MB`: a number of bytes that this machine can address.
+///
+/// # Errors
+/// Says what a size looks like.
+pub fn size(text: &str) -> Result<usize, String> {
+    let size = parse_size::parse_size(text).map_err(|_| format!("'{text}' is no size such as 512, 64KiB or 1MiB"))?;
+    usize::try_from(size).map_err(|_| format!("'{text}' is more than this machine can address"))
+}
+
 /// `host:port`, with a host and a port in range.
 ///
 /// # Errors
@@ -60,6 +69,16 @@ mod tests {
         assert!(duration_range("300ms..150ms").unwrap_err().contains("shorter duration comes first"));
         assert!(duration_range("300ms").unwrap_err().contains("150ms..300ms"));
         assert!(duration("0s").is_err() && duration("5").is_err() && duration("2m") == Ok(ms(120_000)));
+    }
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in [("64", 64), ("64KiB", 65536), ("1MiB", 1 << 20), ("2kB", 2000), ("0", 0)] {
+            assert_eq!(size(text), Ok(bytes));
+        }
+        for bad in ["", "-1", "1 potato", "99999999999999999999GiB"] {
+            assert!(size(bad).unwrap_err().contains("64KiB"), "{bad}");
+        }
     }
 
     #[test]

@@ -11,12 +11,18 @@ pub enum Kind {
     No,
     /// The command line is wrong.
     Usage,
-    /// Nobody answers there.
+    /// Nobody answers there: no route, say.
     Unreachable,
+    /// The port there is closed.
+    Refused,
+    /// The name has no address.
+    NameNotFound,
     /// No leader was there in time.
     NoLeader,
     /// The peer broke the protocol, or refused.
     Peer,
+    /// The peer hung up before it had answered.
+    Closed,
     /// The disk, the port or a permission of this machine.
     Local,
     /// Time is up.
@@ -37,8 +43,8 @@ impl Kind {
             Self::ClosedPipe => 0,
             Self::No => 1,
             Self::Usage => 2,
-            Self::Unreachable | Self::NoLeader => 3,
-            Self::Peer => 5,
+            Self::Unreachable | Self::Refused | Self::NameNotFound | Self::NoLeader => 3,
+            Self::Peer | Self::Closed => 5,
             Self::Local => 6,
             Self::Deadline => 124,
             Self::Interrupted { signal } => 128 + signal,
@@ -51,8 +57,11 @@ impl Kind {
             Self::No => "no",
             Self::Usage => "usage",
             Self::Unreachable => "unreachable",
+            Self::Refused => "refused",
+            Self::NameNotFound => "name_not_found",
             Self::NoLeader => "no_leader",
             Self::Peer => "peer",
+            Self::Closed => "closed",
             Self::Local => "local",
             Self::Deadline => "deadline",
             Self::Interrupted { .. } => "interrupted",

@@ -6,9 +6,10 @@
 //! - [`signals`]: the first signal asks, the second one insists;
 //! - [`args`]: argument types.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{ColorChoice, Parser};
 
 pub mod args;
 pub mod failure;
@@ -31,6 +32,20 @@ pub struct Common {
     /// Say nothing on stderr but errors
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
+    /// Use colours: on a terminal unless NO_COLOR is set, always, or never
+    #[arg(long, global = true, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    pub color: ColorChoice,
+}
+
+impl Common {
+    /// Whether to use colours on `stream`.
+    pub fn colours(&self, stream: &impl IsTerminal) -> bool {
+        match self.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()),
+        }
+    }
 }
 
 /// A tool: its arguments know how to run.
@@ -92,7 +107,6 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 /// Logs go to stderr. RUST_LOG rules over -v and -q.
 fn start_logging(common: &Common) {
-    use std::io::IsTerminal;
     let level = match (common.quiet, common.verbose) {
         (true, _) => "error",
         (false, 0) => "netbelt=info,warn",
@@ -100,11 +114,10 @@ fn start_logging(common: &Common) {
         (false, _) => "debug",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(colour)
+        .with_ansi(common.colours(&std::io::stderr()))
         .with_target(false)
         .init();
 }

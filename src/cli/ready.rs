@@ -15,19 +15,20 @@ use super::{Failure, Output};
 struct Ready<'a> {
     event: &'static str,
     tool: &'a str,
-    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
     addr: SocketAddr,
     pid: u32,
 }
 
-/// Says that `tool` serves at `addr` as `id`: on stdout, in `ready_file` if there is one, and to systemd.
+/// Says that `tool` serves at `addr`, as `id` if it has a name: on stdout, in `ready_file` if there is one, and to systemd.
 ///
 /// # Errors
 /// When stdout or the file cannot be written.
 pub fn announce(
     output: &Output,
     tool: &str,
-    id: &str,
+    id: Option<&str>,
     addr: SocketAddr,
     ready_file: Option<&Path>,
 ) -> Result<(), Failure> {
@@ -39,7 +40,10 @@ pub fn announce(
         let written = fs::write(&temporary, json + "\n").and_then(|()| fs::rename(&temporary, file));
         written.map_err(|error| Failure::local(format!("cannot write --ready-file {}: {error}", file.display())))?;
     }
-    output.result(&ready, || format!("{tool} {id} ready on {addr}"))?;
+    output.result(&ready, || match id {
+        Some(id) => format!("{tool} {id} ready on {addr}"),
+        None => format!("{tool} ready on {addr}"),
+    })?;
     if let Some(socket) = std::env::var_os("NOTIFY_SOCKET") {
         let sent = UnixDatagram::unbound().and_then(|datagram| match socket.as_bytes().strip_prefix(b"@") {
             Some(name) => datagram.send_to_addr(b"READY=1", &net::SocketAddr::from_abstract_name(name)?),

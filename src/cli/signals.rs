@@ -1,30 +1,81 @@
 //! Signals: the first one asks to finish what is in hand, the second one insists.
 
-use std::io;
-
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, Kind};
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGINT (2) or SIGTERM (15): to stop.
+    Stop(u8),
+    /// SIGUSR1: to print how far it is.
+    Interval,
+}
+
+/// The signals of this process, from now on.
+#[derive(Debug)]
+pub struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    user: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// Takes over from the system, which would end the process.
+    ///
+    /// # Errors
+    /// When the system takes no handler.
+    pub fn new() -> Result<Self, Failure> {
+        let handler = |kind| signal(kind).map_err(|error| Failure::local(format!("cannot handle signals: {error}")));
+        Ok(Self {
+            interrupt: handler(SignalKind::interrupt())?,
+            terminate: handler(SignalKind::terminate())?,
+            user: handler(SignalKind::user_defined1())?,
+        })
+    }
+
+    /// The next one. Cancelling it loses none.
+    pub async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::Stop(2),
+            _ = self.terminate.recv() => Signal::Stop(15),
+            _ = self.user.recv() => Signal::Interval,
+        }
+    }
+
+    /// The number of the next one that asks to stop.
+    pub async fn stop(&mut self) -> u8 {
+        loop {
+            if let Signal::Stop(number) = self.next().await {
+                return number;
+            }
+        }
+    }
+}
 
 /// A token that SIGINT and SIGTERM cancel. A second signal ends the process at once.
 ///
 /// # Errors
 /// When the system takes no handler.
 pub fn stop_token() -> Result<CancellationToken, Failure> {
-    let handler = |kind| signal(kind).map_err(|error| Failure::local(format!("cannot handle signals: {error}")));
-    let (mut interrupt, mut terminate) = (handler(SignalKind::interrupt())?, handler(SignalKind::terminate())?);
+    let mut signals = Signals::new()?;
     let token = CancellationToken::new();
     let stop = token.clone();
     tokio::spawn(async move {
-        next(&mut interrupt, &mut terminate).await;
+        signals.stop().await;
         stop.cancel();
         tracing::info!("stopping; a second signal ends at once");
-        let code = next(&mut interrupt, &mut terminate).await;
-        #[expect(clippy::disallowed_methods, reason = "the second signal asks for just this")]
-        std::process::exit(i32::from(128 + code));
+        end(signals.stop().await);
     });
     Ok(token)
+}
+
+/// Ends the process now, as after a second signal.
+pub fn end(signal: u8) -> ! {
+    #[expect(clippy::disallowed_methods, reason = "the second signal asks for just this")]
+    std::process::exit(i32::from(128 + signal))
 }
 
 /// Runs a one-shot command; a signal ends it.
@@ -32,19 +83,9 @@ pub fn stop_token() -> Result<CancellationToken, Failure> {
 /// # Errors
 /// The command's, or [`Kind::Interrupted`].
 pub async fn interruptible<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let handler =
-        |kind| signal(kind).map_err(|error: io::Error| Failure::local(format!("cannot handle signals: {error}")));
-    let (mut interrupt, mut terminate) = (handler(SignalKind::interrupt())?, handler(SignalKind::terminate())?);
+    let mut signals = Signals::new()?;
     tokio::select! {
         result = command => result,
-        signal = next(&mut interrupt, &mut terminate) => Err(Failure::new(Kind::Interrupted { signal }, "interrupted")),
-    }
-}
-
-/// The number of the next signal.
-async fn next(interrupt: &mut tokio::signal::unix::Signal, terminate: &mut tokio::signal::unix::Signal) -> u8 {
-    tokio::select! {
-        _ = interrupt.recv() => 2,
-        _ = terminate.recv() => 15,
+        signal = signals.stop() => Err(Failure::new(Kind::Interrupted { signal }, "interrupted")),
     }
 }

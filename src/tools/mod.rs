@@ -2,3 +2,7 @@
 
 pub mod raft_ctl;
 pub mod raft_node;
+pub mod tcp_echo;
+pub mod udp_listen;
+pub mod udp_send;
+pub mod worker_pool;

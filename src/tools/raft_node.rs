@@ -159,7 +159,7 @@ impl Tool for Args {
             tokio::spawn(keep_link(self.id, *peer, peer_addr.clone(), links[peer].clone()));
         }
 
-        ready::announce(output, Self::NAME, self.id.as_str(), addr, self.ready_file.as_deref())?;
+        ready::announce(output, Self::NAME, Some(self.id.as_str()), addr, self.ready_file.as_deref())?;
 
         // The driver outlives the server, whose last requests it answers.
         let drained = CancellationToken::new();

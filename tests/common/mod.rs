@@ -9,8 +9,9 @@
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,26 @@ pub(crate) fn raft_node() -> Command {
 /// `raft-ctl`, without arguments.
 pub(crate) fn raft_ctl() -> Command {
     clean(Command::new(env!("CARGO_BIN_EXE_raft-ctl")))
+}
+
+/// `tcp-echo`, without arguments.
+pub(crate) fn tcp_echo() -> Command {
+    clean(Command::new(env!("CARGO_BIN_EXE_tcp-echo")))
+}
+
+/// `udp-listen`, without arguments.
+pub(crate) fn udp_listen() -> Command {
+    clean(Command::new(env!("CARGO_BIN_EXE_udp-listen")))
+}
+
+/// `udp-send`, without arguments.
+pub(crate) fn udp_send() -> Command {
+    clean(Command::new(env!("CARGO_BIN_EXE_udp-send")))
+}
+
+/// `worker-pool`, without arguments.
+pub(crate) fn worker_pool() -> Command {
+    clean(Command::new(env!("CARGO_BIN_EXE_worker-pool")))
 }
 
 fn clean(mut command: Command) -> Command {
@@ -141,6 +162,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Printed(Arc<Mutex<(String, bool)>>);
 
 impl Printed {
+    /// Each whole line so far, which is JSON.
+    #[track_caller]
+    pub(crate) fn events(&self) -> Vec<Value> {
+        let text = self.text();
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line:?}"))).collect()
+    }
+
+    /// The first event of that name, once it is there.
+    #[track_caller]
+    pub(crate) fn event(&self, name: &str) -> Value {
+        eventually(&format!("the event {name}"), || {
+            self.events().into_iter().find(|event| event["event"] == name).ok_or_else(|| self.text())
+        })
+    }
+
     fn follow(stream: impl Read + Send + 'static, reader: Reader) -> Self {
         let printed = Self::default();
         let heard = printed.clone();
@@ -204,10 +241,21 @@ impl Process {
         Self::start_read_by(command, Reader::ToTheEnd)
     }
 
+    /// Starts a command that is fed through its stdin: gives the writing end.
+    pub(crate) fn start_fed(command: Command) -> (Self, ChildStdin) {
+        let mut process = Self::spawn(command, Reader::ToTheEnd, Stdio::piped());
+        let stdin = process.child.stdin.take().expect("it is piped");
+        (process, stdin)
+    }
+
     /// Starts a command whose stdout is read in this way.
-    pub(crate) fn start_read_by(mut command: Command, reader: Reader) -> Self {
+    pub(crate) fn start_read_by(command: Command, reader: Reader) -> Self {
+        Self::spawn(command, reader, Stdio::null())
+    }
+
+    fn spawn(mut command: Command, reader: Reader, stdin: Stdio) -> Self {
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -263,14 +311,74 @@ pub(crate) fn signal(pid: u32, name: &str) {
     assert!(sent.success(), "cannot send {name} to {pid}");
 }
 
-/// A `raft-node` that serves. Killed when dropped.
+/// A server that is ready. Killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub(crate) struct Server {
     pub(crate) process: Process,
-    pub(crate) id: String,
     pub(crate) addr: SocketAddr,
     /// Its ready line.
     pub(crate) ready: Value,
+}
+
+impl Server {
+    /// Starts a server, which must have been told `--json`, and waits for its ready line.
+    #[track_caller]
+    pub(crate) fn start(command: Command) -> Self {
+        Self::try_start(command).unwrap_or_else(|stderr| panic!("the server did not start:\n{stderr}"))
+    }
+
+    /// Starts a server; gives what it said on stderr when it ends instead of serving.
+    pub(crate) fn try_start(command: Command) -> Result<Self, String> {
+        let mut process = Process::start(command);
+        let ready = eventually("the ready line", || {
+            let out = process.out.text();
+            if let Some(ready) = out.lines().find(|line| line.contains(r#""event":"ready""#)) {
+                return Ok(Ok(serde_json::from_str::<Value>(ready).expect("a ready line is JSON")));
+            }
+            if process.has_ended() {
+                return Ok(Err(process.err.text()));
+            }
+            Err(format!("stdout {out:?}, stderr {:?}", process.err.text()))
+        })?;
+        let addr = ready["addr"].as_str().and_then(|addr| addr.parse().ok());
+        let addr = addr.unwrap_or_else(|| panic!("no address in {ready}"));
+        Ok(Self { process, addr, ready })
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    #[track_caller]
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        self.process.signal("TERM");
+        self.process.ended()
+    }
+
+    /// Most memory it ever had resident, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says so");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+    }
+}
+
+/// A `raft-node` that serves. Killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Node {
+    server: Server,
+    pub(crate) id: String,
+}
+
+impl Deref for Node {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+impl DerefMut for Node {
+    fn deref_mut(&mut self) -> &mut Server {
+        &mut self.server
+    }
 }
 
 impl Node {
@@ -290,20 +398,9 @@ impl Node {
 
     /// Starts a `raft-node`; gives what it said on stderr when it ends instead of serving.
     pub(crate) fn try_start(command: Command) -> Result<Self, String> {
-        let mut process = Process::start(command);
-        let ready = eventually("the ready line", || {
-            let out = process.out.text();
-            if let Some(ready) = out.lines().find(|line| line.contains(r#""event":"ready""#)) {
-                return Ok(Ok(serde_json::from_str::<Value>(ready).expect("a ready line is JSON")));
-            }
-            if process.has_ended() {
-                return Ok(Err(process.err.text()));
-            }
-            Err(format!("stdout {out:?}, stderr {:?}", process.err.text()))
-        })?;
-        let text = |field: &str| ready[field].as_str().unwrap_or_else(|| panic!("no {field} in {ready}")).to_owned();
-        let (id, addr) = (text("id"), text("addr").parse().expect("an address"));
-        Ok(Self { process, id, addr, ready })
+        let server = Server::try_start(command)?;
+        let id = server.ready["id"].as_str().unwrap_or_else(|| panic!("no id in {}", server.ready)).to_owned();
+        Ok(Self { server, id })
     }
 
     /// Waits until it can serve.
@@ -340,19 +437,5 @@ impl Node {
     #[track_caller]
     pub(crate) fn value(&self, key: &str) -> Option<String> {
         http::value_in(&self.get(&format!("/kv/{}", http::encoded(key))))
-    }
-
-    /// Sends SIGTERM and waits for the end.
-    #[track_caller]
-    pub(crate) fn stop(&mut self) -> ExitStatus {
-        self.process.signal("TERM");
-        self.process.ended()
-    }
-
-    /// Most memory it ever had resident, in bytes.
-    pub(crate) fn peak_memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.pid())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says so");
-        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
     }
 }

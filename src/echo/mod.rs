@@ -1,0 +1,1 @@
+//! Echo over TCP: a server, a client, a load generator.

@@ -1,0 +1,1 @@
+//! Bounded concurrency: N workers, a bounded queue, results in either order.

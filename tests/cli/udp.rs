@@ -1,0 +1,1 @@
+//! `udp-listen` and `udp-send`.
