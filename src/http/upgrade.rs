@@ -8,7 +8,7 @@
 //! netbelt-to: n1            whom it believes to reach
 //! ```
 //!
-//! The answer is 101, and from then on the dialler sends [frames](crate::wire::frame). A wrong name on either side is
+//! The answer is 101, and from then on the dialler sends [envelopes](crate::wire::envelope). A wrong name on either side is
 //! refused with the reason, so that a mistaken `--peer` is found at once.
 
 use std::io;

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use super::driver::{Handle, Stopped};
 use crate::defaults::{LINK_QUEUE_BYTES, MAX_FRAME_BYTES, RECONNECT};
 use crate::protocol::Protocol;
-use crate::wire::frame::{self, FrameError};
+use crate::wire::envelope::{self, EnvelopeError};
 use crate::wire::{Wire, WireError};
 
 /// What waits to be sent to a peer.
@@ -38,7 +38,7 @@ impl Outbox {
     pub fn put(&self, message: &impl Wire) {
         let mut queue = self.queue();
         if queue.up && queue.frames.len() < LINK_QUEUE_BYTES {
-            frame::put(&mut queue.frames, |out| message.encode(out));
+            envelope::put(&mut queue.frames, |out| message.encode(out));
         } else {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -137,7 +137,7 @@ pub enum ReceiveError {
     Io(#[from] std::io::Error),
     /// Not a frame.
     #[error("{0}")]
-    Frame(#[from] FrameError),
+    Frame(#[from] EnvelopeError),
     /// Not a message.
     #[error("not a message: {0}")]
     Message(#[from] WireError),
@@ -160,7 +160,7 @@ where
 {
     let mut buffer = BytesMut::with_capacity(64 << 10);
     loop {
-        while let Some(content) = frame::take(&mut buffer, MAX_FRAME_BYTES)? {
+        while let Some(content) = envelope::take(&mut buffer, MAX_FRAME_BYTES)? {
             handle.received(from, P::Message::decode(content)?).await?;
         }
         buffer.reserve(16 << 10);

@@ -1,6 +1,7 @@
 //! Bytes and messages: pure, and prepared for anything.
 //!
-//! - [`frame`]: length-delimited frames in a stream;
+//! - [`frame`]: where in a stream a message ends: raw, lines, length-delimited;
+//! - [`envelope`]: a frame that names its version, between peers;
 //! - [`raft`]: the messages and records of a Raft key-value node.
 //!
 //! Decoders borrow nothing from the outside world and trust nothing: every length is checked against what is there
@@ -11,6 +12,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 
+pub mod envelope;
 pub mod frame;
 pub mod raft;
 
