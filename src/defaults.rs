@@ -77,6 +77,11 @@ pub const LARGE_ANSWER: usize = 64 << 10;
 pub const MAX_DEBUG_BYTES: usize = 1 << 20;
 /// A pause before accepting again when there are no file descriptors left.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections that may wait to be accepted, if the system allows it (net.core.somaxconn): a thousand clients that come at
+/// once are no attack.
+pub const BACKLOG: i32 = 4096;
+/// Files that are not for connections: logs, links, a segment on its way, the runtime's own.
+pub const RESERVED_FILES: usize = 64;
 /// How long a stopping server finishes what is in hand.
 pub const DRAIN: Duration = Duration::from_secs(5);
 /// Most bytes a client takes for an answer: a page of a listing, all of whose characters JSON writes as `\u0000`.

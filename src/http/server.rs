@@ -1,7 +1,6 @@
 //! Connections: how many, how long, how large.
 
 use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::defaults::{ACCEPT_PAUSE, CLIENT_STALL, HEADER_TIMEOUT, MAX_CONNECTIONS, MAX_HEADER_BYTES};
 use crate::net::link::KEEP_ALIVE;
+use crate::net::tcp::{Acceptor, most_connections};
 
 /// What a handler answers.
 pub type Reply = Response<Full<Bytes>>;
@@ -31,27 +31,12 @@ where
     H: AsyncHandler,
 {
     let connections = TaskTracker::new();
-    let slots = Arc::new(Semaphore::new(most_connections()));
-    let mut said_exhausted = false;
+    let slots = Arc::new(Semaphore::new(most_connections(MAX_CONNECTIONS)));
+    let mut acceptor = Acceptor::new(listener);
     loop {
-        let accepted = tokio::select! {
+        let (stream, _) = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => {
-                said_exhausted = false;
-                stream
-            }
-            Err(error) if is_of_the_connection(&error) => continue,
-            Err(error) => {
-                // Out of file descriptors or memory: what is open goes on, and closing makes room.
-                if !std::mem::replace(&mut said_exhausted, true) {
-                    tracing::error!("cannot accept connections: {error}; waiting for others to close");
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
+            accepted = acceptor.next() => accepted,
         };
         let Ok(slot) = slots.clone().try_acquire_owned() else {
             connections.spawn(refuse(stream));
@@ -100,12 +85,6 @@ async fn serve_connection<H: AsyncHandler>(stream: TcpStream, handle: H, stop: C
     }
 }
 
-/// As many as are allowed, less what the node itself needs: its log, its links, a segment on its way.
-fn most_connections() -> usize {
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    files.map_or(MAX_CONNECTIONS, |files| MAX_CONNECTIONS.min((files as usize).saturating_sub(64).max(16)))
-}
-
 /// Small answers leave at once, a peer that vanished is noticed, and so is one that has taken nothing of what it was
 /// sent for the time `stall` (TCP_USER_TIMEOUT).
 pub(super) fn prepare(stream: &TcpStream, stall: Duration) {
@@ -135,12 +114,4 @@ async fn refuse(mut stream: TcpStream) {
         tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
     })
     .await;
-}
-
-/// The connection failed before it was accepted; the listener is well.
-fn is_of_the_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
-    )
 }

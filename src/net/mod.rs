@@ -8,10 +8,12 @@
 //! - [`link`]: messages to and from one peer over a byte stream;
 //! - [`disk`]: the durable log;
 //! - [`writer`]: the thread that writes it;
+//! - [`tcp`]: connecting, binding and accepting, for every tool;
 //! - [`data_dir`]: whose data a directory holds.
 
 pub mod data_dir;
 pub mod disk;
 pub mod driver;
 pub mod link;
+pub mod tcp;
 pub mod writer;

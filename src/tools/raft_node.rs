@@ -1,7 +1,6 @@
 //! `raft-node`: one member of a Raft key-value cluster.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +21,7 @@ use crate::net::data_dir::DataDir;
 use crate::net::disk::{self, Log, Options};
 use crate::net::driver::Driver;
 use crate::net::link::{self, Outbox};
+use crate::net::tcp;
 use crate::net::writer::{DiskMetrics, Writer};
 use crate::raft::{Config, NodeId, Raft, Record};
 use crate::wire::Wire;
@@ -216,8 +216,7 @@ impl Args {
             (None, Some(Port(Some(port)))) => format!("127.0.0.1:{port}"),
             (None, Some(Port(None)) | None) => "127.0.0.1:7001".to_owned(),
         };
-        let failed = |error| Failure::local(format!("cannot listen on {listen}: {error}{}", remedy(&error)));
-        let addrs: Vec<SocketAddr> = tokio::net::lookup_host(&listen).await.map_err(failed)?.collect();
+        let addrs = tcp::resolve_listen(&listen).await.map_err(|error| Failure::local(error.to_string()))?;
         if let Some(addr) = addrs.iter().find(|addr| !addr.ip().is_loopback())
             && !self.insecure
         {
@@ -227,16 +226,7 @@ impl Args {
                  raft-node does not have it yet)"
             )));
         }
-        TcpListener::bind(&addrs[..]).await.map_err(failed)
-    }
-}
-
-fn remedy(error: &std::io::Error) -> &'static str {
-    match error.kind() {
-        std::io::ErrorKind::AddrInUse => " (is another node running there? choose another port with --listen)",
-        std::io::ErrorKind::AddrNotAvailable => " (is that an address of this machine?)",
-        std::io::ErrorKind::PermissionDenied => " (ports below 1024 need privileges: choose a higher one)",
-        _ => "",
+        tcp::bind(&listen, &addrs).map_err(|error| Failure::local(error.to_string()))
     }
 }
 

@@ -1,0 +1,204 @@
+//! TCP as every tool wants it: names resolved, ports bound, connections made and taken, with errors that say which of these
+//! failed and what to do about it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::defaults::{ACCEPT_PAUSE, BACKLOG, RESERVED_FILES};
+
+/// Why there is no connection.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The name has no address.
+    #[error("cannot find {addr}: {source}")]
+    NameNotFound {
+        /// Where to.
+        addr: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// Nobody listens there.
+    #[error("cannot connect to {addr}: connection refused")]
+    Refused {
+        /// Where to.
+        addr: String,
+    },
+    /// No answer in time.
+    #[error("cannot connect to {addr}: no answer within {}", humantime::format_duration(*.after))]
+    TimedOut {
+        /// Where to.
+        addr: String,
+        /// The time it had.
+        after: Duration,
+    },
+    /// This machine cannot: no file descriptor, no free port, no permission.
+    #[error("cannot connect to {addr}: {source}")]
+    Local {
+        /// Where to.
+        addr: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No way there.
+    #[error("cannot connect to {addr}: {source}")]
+    Unreachable {
+        /// Where to.
+        addr: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Every address of `addr`, a `host:port`.
+///
+/// # Errors
+/// When the name cannot be resolved, or has no address.
+pub async fn resolve(addr: &str) -> io::Result<Vec<SocketAddr>> {
+    let addrs: Vec<_> = tokio::net::lookup_host(addr).await?.collect();
+    if addrs.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(addrs) }
+}
+
+/// Connects to the first address of `addr` (a `host:port`) that answers, all within `timeout`. Small messages leave at
+/// once.
+///
+/// # Errors
+/// Says what failed at the last address tried.
+pub async fn connect(addr: &str, timeout: Duration) -> Result<TcpStream, ConnectError> {
+    let attempt = async {
+        let name = |source| ConnectError::NameNotFound { addr: addr.to_owned(), source };
+        connect_to(&resolve(addr).await.map_err(name)?).await.map_err(|source| failed(addr, timeout, source))
+    };
+    let late = |_| ConnectError::TimedOut { addr: addr.to_owned(), after: timeout };
+    tokio::time::timeout(timeout, attempt).await.map_err(late)?
+}
+
+/// Connects to the first of `addrs` that answers. Small messages leave at once.
+///
+/// # Errors
+/// What the system said of the last.
+pub async fn connect_to(addrs: &[SocketAddr]) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(addrs).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// What an attempt to connect to `addr` failed by.
+pub fn failed(addr: &str, timeout: Duration, source: io::Error) -> ConnectError {
+    use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, PermissionDenied, TimedOut};
+    let addr = addr.to_owned();
+    match source.kind() {
+        ConnectionRefused => ConnectError::Refused { addr },
+        TimedOut => ConnectError::TimedOut { addr, after: timeout },
+        AddrNotAvailable | PermissionDenied => ConnectError::Local { addr, source },
+        _ if is_exhaustion(&source) => ConnectError::Local { addr, source },
+        _ => ConnectError::Unreachable { addr, source },
+    }
+}
+
+/// Why a port cannot be served.
+#[derive(Debug, Error)]
+#[error("cannot listen on {listen}: {source}{}", remedy(.source))]
+pub struct BindError {
+    listen: String,
+    source: io::Error,
+}
+
+/// What to do when an address cannot be bound.
+pub fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => " (is another one running there? choose another port with --listen)",
+        io::ErrorKind::AddrNotAvailable => " (is that an address of this machine?)",
+        io::ErrorKind::PermissionDenied => " (ports below 1024 need privileges: choose a higher one)",
+        _ => "",
+    }
+}
+
+/// Every address of `listen`, a `host:port`.
+///
+/// # Errors
+/// When the name cannot be resolved.
+pub async fn resolve_listen(listen: &str) -> Result<Vec<SocketAddr>, BindError> {
+    resolve(listen).await.map_err(|source| BindError { listen: listen.to_owned(), source })
+}
+
+/// Listens on the first of `addrs` that can be bound; `listen` is what they are called. On `[::]` it takes IPv4, too.
+///
+/// # Errors
+/// Says what the system said of the last, and what to do.
+pub fn bind(listen: &str, addrs: &[SocketAddr]) -> Result<TcpListener, BindError> {
+    let failed = |source| BindError { listen: listen.to_owned(), source };
+    let mut last = io::Error::other("the name has no address");
+    for addr in addrs {
+        match bind_to(*addr) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(failed(last))
+}
+
+fn bind_to(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?; // connections of an earlier life may linger; another listener is still refused
+    if addr.is_ipv6() {
+        socket.set_only_v6(!addr.ip().is_unspecified())?;
+    }
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Takes connections for as long as the process lives: running out of files neither ends it nor keeps it busy.
+#[derive(Debug)]
+pub struct Acceptor {
+    listener: TcpListener,
+    said_exhausted: bool,
+}
+
+impl Acceptor {
+    /// Takes connections off this listener.
+    pub const fn new(listener: TcpListener) -> Self {
+        Self { listener, said_exhausted: false }
+    }
+
+    /// The next connection. Cancelling this loses none.
+    pub async fn next(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.listener.accept().await {
+                Ok(accepted) => {
+                    self.said_exhausted = false;
+                    return accepted;
+                }
+                Err(error) if is_exhaustion(&error) => {
+                    // What is open goes on, and closing makes room. Whoever waits to be accepted, waits.
+                    if !std::mem::replace(&mut self.said_exhausted, true) {
+                        tracing::error!("cannot accept connections: {error}; waiting for others to close");
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+                // The connection failed before it was accepted; the listener is well.
+                Err(error) => tracing::debug!("a connection failed before it was accepted: {error}"),
+            }
+        }
+    }
+}
+
+/// Out of file descriptors, memory or buffers.
+fn is_exhaustion(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    exhausted.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// How many connections may be open, of the `wanted`: as many as the limit of open files allows, less what the process
+/// itself needs.
+pub fn most_connections(wanted: usize) -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    wanted.min(files.saturating_sub(RESERVED_FILES).max(16))
+}
