@@ -86,3 +86,20 @@ pub const RESERVED_FILES: usize = 64;
 pub const DRAIN: Duration = Duration::from_secs(5);
 /// Most bytes a client takes for an answer: a page of a listing, all of whose characters JSON writes as `\u0000`.
 pub const MAX_ANSWER_BYTES: usize = 8 * (MAX_LIST_BYTES + MAX_VALUE_BYTES);
+
+/// Connections that `tcp-echo serve` holds, unless told otherwise.
+pub const ECHO_MAX_CONNECTIONS: usize = 10_000;
+/// Bytes that one read of an echo connection takes: large messages in few system calls, and still within a core's cache.
+pub const ECHO_READ: usize = 128 << 10;
+/// Bytes that all connections of an echo server hold together: frames that are not whole, echoes that are not taken.
+pub const MAX_HELD: usize = 256 << 20;
+/// How long a client that was refused may take to read why.
+pub const LINGER: Duration = Duration::from_secs(1);
+/// Refused clients that are told why at a time; further ones are hung up on without a word.
+pub const MAX_REFUSALS: usize = 64;
+/// Chunks of stdin read ahead of the network.
+pub const STDIN_QUEUE: usize = 4;
+/// Connections that a load generator makes at a time: fewer than a server may keep waiting.
+pub const BENCH_CONNECTING: usize = 128;
+/// After an error a client of a load generator waits so long, lest it measure how fast errors are.
+pub const BENCH_PAUSE: Duration = Duration::from_millis(20);

@@ -40,6 +40,14 @@ pub fn size(text: &str) -> Result<usize, String> {
     usize::try_from(size).map_err(|_| format!("'{text}' is more than this machine can address"))
 }
 
+/// A number of things of which there must be one.
+///
+/// # Errors
+/// Says which numbers there may be.
+pub fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| format!("'{text}' is no number from 1 on"))
+}
+
 /// `host:port`, with a host and a port in range.
 ///
 /// # Errors

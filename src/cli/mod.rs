@@ -4,6 +4,7 @@
 //! - [`output`]: results on stdout, as text or JSON lines;
 //! - [`ready`]: the ready line of a server;
 //! - [`signals`]: the first signal asks, the second one insists;
+//! - [`measure`]: a measurement with a live line, and its latencies;
 //! - [`args`]: argument types.
 
 use std::io::IsTerminal;
@@ -13,6 +14,7 @@ use clap::{ColorChoice, Parser};
 
 pub mod args;
 pub mod failure;
+pub mod measure;
 pub mod output;
 pub mod ready;
 pub mod signals;

@@ -4,7 +4,6 @@
 //! client waits, and throughput what so many of them get; a stall shows as the maximum, once a client.
 
 use std::cell::RefCell;
-use std::io::{IsTerminal, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,13 +13,13 @@ use hyper::{Method, StatusCode};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Cluster, failure, status};
-use crate::cli::{Failure, Kind, Output, args};
+use crate::cli::measure::{self, Measured, Period};
+use crate::cli::{Failure, Kind, Output};
 use crate::defaults::MAX_VALUE_BYTES;
 use crate::http::client::{Client, ClientError};
 
@@ -39,12 +38,8 @@ pub(super) struct Options {
     /// Different keys, bench/0 and on
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     keys: u32,
-    /// How long to measure
-    #[arg(long, short, default_value = "10s", value_parser = args::duration)]
-    duration: Duration,
-    /// How long to run before measuring
-    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
-    warm_up: Duration,
+    #[command(flatten)]
+    period: Period,
     /// Which nodes to load: the leader, as a client that knows it would, or all in turn
     #[arg(long, value_enum, default_value_t = Target::Leader)]
     target: Target,
@@ -78,8 +73,8 @@ struct Tally {
 
 impl Tally {
     fn new() -> Self {
-        // Microseconds up to two minutes, three digits.
-        let histogram = || Histogram::new_with_bounds(1, 120_000_000, 3).expect("the bounds are valid");
+        // Nanoseconds, a microsecond up to two minutes, three digits.
+        let histogram = || Histogram::new_with_bounds(1000, 120_000_000_000, 3).expect("the bounds are valid");
         Self { writes: histogram(), reads: histogram(), errors: 0, first_error: None, measuring: false }
     }
 
@@ -119,63 +114,17 @@ pub(super) async fn run(cluster: &Cluster, options: &Options, output: &Output) -
     for node in &targets {
         Client::connect(node).await.map_err(|error| failure(&error, false))?;
     }
-    let interrupted = clients.run_until(measure(options, &tally, output)).await?;
-    let (seconds, signal) = interrupted;
+    let measured = options.period.measure(
+        "operations",
+        output,
+        || tally.borrow_mut().measuring = true,
+        || tally.borrow().operations(),
+    );
+    let Measured { seconds, signal } = clients.run_until(measured).await?;
+    tally.borrow_mut().measuring = false;
     stop.cancel();
     clients.await;
     report(options, &tally.borrow(), seconds, signal, output)
-}
-
-/// Waits for the warm-up and the measured time, with a live line on a terminal; gives the measured seconds, and the
-/// signal that ended it early.
-async fn measure(options: &Options, tally: &RefCell<Tally>, output: &Output) -> Result<(f64, Option<u8>), Failure> {
-    let handler = |kind| signal(kind).map_err(|error| Failure::local(format!("cannot handle signals: {error}")));
-    let mut interrupt = handler(SignalKind::interrupt())?;
-    let mut terminate = handler(SignalKind::terminate())?;
-    let mut interval_asked = handler(SignalKind::user_defined1())?;
-    let live = std::io::stderr().is_terminal() && !output.is_json();
-
-    let warm = Instant::now() + options.warm_up;
-    tokio::select! {
-        () = tokio::time::sleep_until(warm) => {}
-        _ = interrupt.recv() => return Ok((0.0, Some(2))),
-        _ = terminate.recv() => return Ok((0.0, Some(15))),
-    }
-    tally.borrow_mut().measuring = true;
-    let started = Instant::now();
-    let end = started + options.duration;
-    let mut tick = tokio::time::interval_at(started + Duration::from_secs(1), Duration::from_secs(1));
-    let (mut before, mut since) = (0, started);
-    let signal = loop {
-        let asked = tokio::select! {
-            () = tokio::time::sleep_until(end) => break None,
-            _ = interrupt.recv() => break Some(2),
-            _ = terminate.recv() => break Some(15),
-            _ = tick.tick(), if live => false,
-            _ = interval_asked.recv() => true,
-        };
-        let operations = tally.borrow().operations();
-        let rate = (operations - before) as f64 / since.elapsed().as_secs_f64();
-        (before, since) = (operations, Instant::now());
-        let seconds = started.elapsed().as_secs_f64();
-        if asked {
-            let interval =
-                json!({ "event": "interval", "seconds": seconds, "ops": operations, "ops_per_s": rate.round() });
-            output.result(&interval, || format!("{seconds:.1} s: {operations} operations, {rate:.0}/s"))?;
-        } else {
-            eprint_live(&format!("{seconds:>5.0} s  {rate:>9.0}/s"));
-        }
-    };
-    tally.borrow_mut().measuring = false;
-    if live {
-        eprint_live("");
-    }
-    Ok((started.elapsed().as_secs_f64(), signal))
-}
-
-/// Replaces the live line.
-fn eprint_live(text: &str) {
-    let _ = write!(std::io::stderr(), "\r\x1b[K{text}"); // a terminal that went away is no failure
 }
 
 /// One client.
@@ -225,7 +174,7 @@ impl Load {
                 Ok(answer) => answer,
                 Err(error) => return error,
             };
-            let latency = started.elapsed().as_micros() as u64;
+            let latency = started.elapsed().as_nanos() as u64;
             let good = answer.status == StatusCode::OK || (is_read && answer.status == StatusCode::NOT_FOUND);
             if !good {
                 let body = String::from_utf8_lossy(&answer.body).trim_end().to_owned();
@@ -263,15 +212,8 @@ fn report(options: &Options, tally: &Tally, seconds: f64, signal: Option<u8>, ou
         if histogram.is_empty() {
             continue;
         }
-        let quantiles = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)];
-        let mut text = format!("{name:>6}s {:>9.0}/s", rate(histogram.len()));
-        for (quantile, share) in quantiles {
-            let micros = histogram.value_at_quantile(share);
-            summary[format!("{name}_{quantile}_us")] = Value::from(micros);
-            text += &format!("  {quantile} {:.2} ms", micros as f64 / 1000.0);
-        }
-        summary[format!("{name}_max_us")] = Value::from(histogram.max());
-        lines.push(format!("{text}  max {:.2} ms", histogram.max() as f64 / 1000.0));
+        measure::quantiles(&mut summary, &format!("{name}_"), histogram);
+        lines.push(format!("{name:>6}s {:>9.0}/s  {}", rate(histogram.len()), measure::quantiles_text(histogram)));
     }
     let error = tally.first_error.as_deref().unwrap_or("not even an error came back in that time");
     if tally.errors > 0 {

@@ -1,0 +1,118 @@
+//! One single-threaded runtime a core: a connection lives on one of them, so that its bytes cross no thread and nothing is
+//! locked for them.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use tokio::net::TcpStream;
+use tokio::runtime::{self, Handle};
+use tokio_util::sync::CancellationToken;
+
+/// Threads with a runtime each; the first is the one that started the others.
+#[derive(Debug)]
+pub struct Workers(Vec<Worker>);
+
+#[derive(Debug)]
+struct Worker {
+    load: Arc<AtomicUsize>,
+    remote: Option<Remote>,
+}
+
+#[derive(Debug)]
+struct Remote {
+    runtime: Handle,
+    stop: CancellationToken,
+    thread: JoinHandle<()>,
+}
+
+impl Workers {
+    /// The current runtime, and threads called `name` for the others.
+    ///
+    /// # Errors
+    /// When a thread or its runtime cannot be made.
+    pub fn start(name: &str, count: usize) -> io::Result<Self> {
+        let mut workers = vec![Worker { load: Arc::default(), remote: None }];
+        for number in 1..count {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            let (handle, stop) = (runtime.handle().clone(), CancellationToken::new());
+            let stopped = stop.clone();
+            let thread = std::thread::Builder::new().name(format!("{name}-{number}"));
+            let thread = thread.spawn(move || runtime.block_on(stopped.cancelled()))?;
+            workers.push(Worker { load: Arc::default(), remote: Some(Remote { runtime: handle, stop, thread }) });
+        }
+        Ok(Self(workers))
+    }
+
+    /// Tasks that run.
+    pub fn load(&self) -> usize {
+        self.0.iter().map(|worker| worker.load.load(Ordering::Relaxed)).sum()
+    }
+
+    fn least(&self) -> &Worker {
+        self.0.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed)).expect("there is one")
+    }
+
+    /// Runs a task on the worker that has fewest.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let worker = self.least();
+        let busy = Busy::on(&worker.load);
+        let task = async move {
+            task.await;
+            drop(busy);
+        };
+        drop(match &worker.remote {
+            None => tokio::spawn(task),
+            Some(remote) => remote.runtime.spawn(task),
+        });
+    }
+
+    /// Runs what `serve` makes of a connection on the worker that has fewest.
+    ///
+    /// # Errors
+    /// When the connection cannot move there.
+    pub fn give<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        stream: TcpStream,
+        serve: impl FnOnce(TcpStream) -> F + Send + 'static,
+    ) -> io::Result<()> {
+        if self.least().remote.is_none() {
+            self.spawn(serve(stream));
+            return Ok(());
+        }
+        // A socket is registered with the runtime it was made in: it leaves that one, and the other takes it.
+        let stream = stream.into_std()?;
+        self.spawn(async move {
+            match TcpStream::from_std(stream) {
+                Ok(stream) => serve(stream).await,
+                Err(error) => tracing::error!("cannot serve a connection: {error}"),
+            }
+        });
+        Ok(())
+    }
+
+    /// Ends the threads, and with them the tasks that still run there.
+    pub fn end(self) {
+        for remote in self.0.into_iter().filter_map(|worker| worker.remote) {
+            remote.stop.cancel();
+            drop(remote.thread.join()); // a panic in it has been reported
+        }
+    }
+}
+
+/// A task counts while this lives.
+struct Busy(Arc<AtomicUsize>);
+
+impl Busy {
+    fn on(load: &Arc<AtomicUsize>) -> Self {
+        load.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(load))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

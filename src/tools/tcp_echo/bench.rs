@@ -1,0 +1,151 @@
+//! `tcp-echo bench`.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{Frame, unreachable};
+use crate::cli::measure::{self, Period};
+use crate::cli::{Failure, Kind, Output, args};
+use crate::echo::bench::{Bench, Load};
+use crate::net::tcp::{self, ConnectError};
+
+/// Measure messages a second and their latency
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+        tcp-echo bench 127.0.0.1:7000\n  \
+        tcp-echo bench 127.0.0.1:7000 --conns 1 --rate 1000 --duration 30s\n  \
+        tcp-echo bench 127.0.0.1:7000 --size 64KiB --window 4 --json | jq .mb_per_s\n  \
+        tcp-echo bench 127.0.0.1:7000 --reconnect\n\n\
+        A latency counts from when the message was due: with --rate, its place in the schedule; without, the moment\n\
+        the window had room for it. A server that stalls is thus seen to stall. SIGUSR1 prints how far it is.")]
+pub(super) struct Options {
+    /// Where the server is
+    #[arg(value_name = "HOST:PORT", value_parser = args::address)]
+    addr: String,
+    /// Connections
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = args::at_least_one)]
+    conns: usize,
+    /// Bytes of a message
+    #[arg(long, default_value = "64", value_parser = size)]
+    size: usize,
+    /// Messages on their way at a time on each connection
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = args::at_least_one)]
+    window: usize,
+    /// Messages a second on all connections together [default: as many as it takes]
+    #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
+    rate: Option<f64>,
+    /// What the server takes for a message
+    #[arg(long, value_enum, default_value_t = Frame::Raw, value_name = "FRAME")]
+    frame: Frame,
+    /// Make a connection for each message, and close it
+    #[arg(long, conflicts_with = "window")]
+    reconnect: bool,
+    /// How long a reply may take, and a connection
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = args::duration)]
+    timeout: Duration,
+    /// Threads that load [default: one a core]
+    #[arg(long, short = 'j', value_name = "N", value_parser = args::at_least_one)]
+    workers: Option<usize>,
+    #[command(flatten)]
+    period: Period,
+}
+
+/// Most bytes on their way on one connection, so that what it keeps is bounded.
+const MOST_IN_FLIGHT: usize = 64 << 20;
+
+fn size(text: &str) -> Result<usize, String> {
+    let size = args::size(text)?;
+    if (1..=MOST_IN_FLIGHT).contains(&size) { Ok(size) } else { Err("a size from 1 to 64MiB".to_owned()) }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (0.001..=1e9).contains(rate));
+    rate.ok_or_else(|| "a number of messages a second, such as 1000".to_owned())
+}
+
+/// Loads the server and prints what it took.
+pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure> {
+    if options.size.saturating_mul(options.window) > MOST_IN_FLIGHT {
+        return Err(Failure::usage("--window times --size exceeds 64MiB: choose less of one of them"));
+    }
+    let most = tcp::most_connections(usize::MAX);
+    if options.conns > most {
+        return Err(Failure::usage(format!(
+            "--conns {} is more than the limit of open files allows ({most}): raise it (ulimit -n)",
+            options.conns
+        )));
+    }
+    // Whoever cannot be reached at all is reported as such, not as a benchmark of nothing.
+    let name = |source| unreachable(&ConnectError::NameNotFound { addr: options.addr.clone(), source });
+    let addrs = tcp::resolve(&options.addr).await.map_err(name)?;
+    drop(tcp::connect(&options.addr, options.timeout).await.map_err(|error| unreachable(&error))?);
+
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let load = Load {
+        addrs,
+        framing: options.frame.framing(),
+        connections: options.conns,
+        size: options.size,
+        window: options.window,
+        rate: options.rate,
+        reconnect: options.reconnect,
+        timeout: options.timeout,
+        workers: options.workers.unwrap_or(cores).min(options.conns),
+    };
+    let bench = Bench::start(load).map_err(|error| Failure::local(format!("cannot start: {error}")))?;
+    let measured = options.period.measure("messages", output, || bench.measure(true), || bench.messages()).await?;
+    let tally = bench.stop();
+
+    let latency = &tally.latency;
+    let per_second = |count: f64| if measured.seconds > 0.0 { count / measured.seconds } else { 0.0 };
+    let messages_per_s = per_second(latency.len() as f64);
+    let megabytes_per_s = messages_per_s * options.size as f64 / 1e6;
+    let mut summary = json!({
+        "event": "summary",
+        "addr": options.addr,
+        "conns": options.conns,
+        "size": options.size,
+        "window": options.window,
+        "reconnect": options.reconnect,
+        "seconds": (measured.seconds * 1000.0).round() / 1000.0,
+        "messages": latency.len(),
+        "msgs_per_s": messages_per_s.round(),
+        "mb_per_s": (megabytes_per_s * 100.0).round() / 100.0,
+        "errors": tally.errors,
+        "interrupted": measured.signal.is_some(),
+    });
+    if let Some(rate) = options.rate {
+        summary["rate"] = json!(rate);
+    }
+    measure::quantiles(&mut summary, "", latency);
+    let why = tally.first_error.as_deref();
+    if let Some(error) = why {
+        summary["first_error"] = json!(error);
+    }
+    output.result(&summary, || {
+        let due = match options.rate {
+            Some(rate) => format!("{rate} messages/s due"),
+            None => format!("{} at a time", options.window),
+        };
+        let mut lines = vec![
+            format!(
+                "{} connections, messages of {} bytes, {due}, {:.1} s",
+                options.conns, options.size, measured.seconds
+            ),
+            format!("{messages_per_s:.0} messages/s  {megabytes_per_s:.1} MB/s each way  {} errors", tally.errors),
+            measure::quantiles_text(latency),
+        ];
+        lines.extend(measure::draw(latency));
+        lines.extend(why.map(|error| format!("the first error: {error}")));
+        lines.join("\n")
+    })?;
+    match measured.signal {
+        Some(signal) => Err(Failure::new(Kind::Interrupted { signal }, "interrupted")),
+        None if latency.is_empty() => Err(Failure::new(
+            Kind::Peer,
+            format!("{} echoed nothing: {}", options.addr, why.unwrap_or("no reply in that time")),
+        )),
+        None => Ok(()),
+    }
+}
