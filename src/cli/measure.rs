@@ -139,10 +139,11 @@ pub fn draw(latency: &Histogram<u64>) -> Vec<String> {
     const LAST: [u64; 2] = [50, 70];
     let edges: Vec<u64> =
         (0..9).flat_map(|power| EDGES.iter().chain(&LAST).map(move |edge| edge * 10u64.pow(power + 2))).collect();
-    let mut rows = Vec::new();
-    for range in [0].iter().chain(&edges).zip(edges.iter().chain(&[u64::MAX])) {
-        let (from, to) = (*range.0, *range.1);
-        rows.push((from, to, latency.count_between(from, to.saturating_sub(1))));
+    let ends = edges.iter().copied().chain([u64::MAX]);
+    let mut rows: Vec<_> = [0].iter().chain(&edges).copied().zip(ends).map(|(from, to)| (from, to, 0)).collect();
+    for recorded in latency.iter_recorded() {
+        let row = edges.partition_point(|edge| *edge <= recorded.value_iterated_to());
+        rows[row].2 += recorded.count_at_value();
     }
     let first = rows.iter().position(|row| row.2 > 0);
     let last = rows.iter().rposition(|row| row.2 > 0);
