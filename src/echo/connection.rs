@@ -192,7 +192,7 @@ pub(super) async fn hang_up(input: &mut OwnedReadHalf, watched: &Watched, last: 
     let gone = async {
         send(watched, last).await?;
         SockRef::from(watched.stream()).shutdown(Shutdown::Write)?;
-        let mut unread = [0; 4096];
+        let mut unread = vec![0; 4096]; // on the heap: a task is as large as the largest of its steps
         while input.read(&mut unread).await? > 0 {}
         io::Result::Ok(())
     };
