@@ -147,18 +147,22 @@ impl Client {
         self.input.received
     }
 
-    /// Sends one message and gives what comes back until as much has come back as was sent.
+    /// Sends one message and gives what comes back until as much has come back as was sent. After the `last` one it closes
+    /// its half of the connection, so that a server which waits for the rest of a line knows that there is none.
     ///
     /// # Errors
     /// When less comes back.
-    pub async fn ask(&mut self, message: &[u8]) -> Result<Bytes, EchoError> {
+    pub async fn ask(&mut self, message: &[u8], last: bool) -> Result<Bytes, EchoError> {
         let Self { framing, timeout, input, output, sent } = self;
         let mut frame = BytesMut::new();
         framing.put(&mut frame, message);
         sent.add(&frame);
         sent.frames += 1;
         let write = async {
-            let _ = output.write_all(&frame).await; // that the server has gone, reading tells as well
+            // That the server has gone, reading tells as well.
+            if output.write_all(&frame).await.is_ok() && last {
+                let _ = output.shutdown().await;
+            }
             std::future::pending::<Infallible>().await
         };
         let read = async {

@@ -1,6 +1,6 @@
 //! `tcp-echo send`.
 
-use std::io::{BufRead, Read};
+use std::io::{BufRead, IsTerminal, Read};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -58,7 +58,7 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
     let started = Instant::now();
     let framing = options.frame.framing();
     let mut client = Client::new(stream, framing, options.max_frame, options.timeout);
-    let mut printer = Printer { output, framing, replies: 0 };
+    let mut printer = Printer { output, framing, replies: 0, in_line: false };
     let failed = |error| explain(&options.addr, &error);
 
     if options.text.is_empty() {
@@ -76,6 +76,7 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         if let Ok(trouble) = stdin_trouble.try_recv() {
             return Err(trouble);
         }
+        printer.end_line()?;
         streamed.map_err(|error| error.into_failure(&options.addr))?;
     } else {
         let message = options.text.join(" ");
@@ -89,9 +90,9 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         if framing == Framing::Lines && message.contains('\n') {
             return Err(Failure::usage("a line cannot hold a line end: use --frame length, or send it through stdin"));
         }
-        for _ in 0..options.count {
+        for number in 1..=options.count {
             let asked = Instant::now();
-            let reply = client.ask(message.as_bytes()).await.map_err(failed)?;
+            let reply = client.ask(message.as_bytes(), number == options.count).await.map_err(failed)?;
             printer.reply(&reply, Some(asked.elapsed()))?;
         }
         let (_, nothing) = mpsc::channel(1);
@@ -212,6 +213,8 @@ struct Printer<'a> {
     output: &'a Output,
     framing: Framing,
     replies: u64,
+    /// What was printed last did not end its line.
+    in_line: bool,
 }
 
 impl Printer<'_> {
@@ -235,9 +238,15 @@ impl Printer<'_> {
         match self.framing {
             Framing::Raw if !self.output.is_json() => {
                 self.replies += 1;
+                self.in_line = !payload.ends_with(b"\n");
                 self.output.bytes(payload)
             }
             Framing::Raw | Framing::Lines | Framing::Length => self.reply(payload, None),
         }
+    }
+
+    /// On a terminal the prompt gets a line of its own; a file gets nothing that did not come back.
+    fn end_line(&self) -> Result<(), Failure> {
+        if self.in_line && std::io::stdout().is_terminal() { self.output.bytes(b"\n") } else { Ok(()) }
     }
 }
