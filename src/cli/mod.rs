@@ -8,12 +8,14 @@
 //! - [`args`]: argument types.
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{ColorChoice, Parser};
 
 pub mod args;
 pub mod failure;
+mod generate;
 pub mod measure;
 pub mod output;
 pub mod ready;
@@ -37,6 +39,14 @@ pub struct Common {
     /// Use colours: on a terminal unless NO_COLOR is set, always, or never
     #[arg(long, global = true, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
     pub color: ColorChoice,
+    /// Write completions and man pages below this directory, such as /usr/local/share, and do nothing else
+    #[arg(long, value_name = "DIR", hide_short_help = true, value_parser = alone)]
+    pub generate: Option<String>,
+}
+
+/// The option that stands alone was handled before; here it stands beside others.
+fn alone(_: &str) -> Result<String, String> {
+    Err("it takes no other arguments".to_owned())
 }
 
 impl Common {
@@ -64,6 +74,16 @@ pub trait Tool: Parser {
 
 /// Parses the arguments, runs the tool on a single-threaded runtime, reports how it ended.
 pub fn main<T: Tool>() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "--generate")
+        && let (Some(share), None) = (arguments.next(), arguments.next())
+    {
+        // Before anything is parsed: what a tool needs for its work is not needed for this.
+        return match generate::run(T::command(), Path::new(&share)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failure.report(T::NAME, &Output::new(false)),
+        };
+    }
     let tool = match T::try_parse() {
         Ok(tool) => tool,
         Err(error) => return usage(&error),

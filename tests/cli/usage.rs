@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::common::{Ended, Node, node_in, raft_ctl, raft_node, run};
+use crate::common::{Ended, Node, node_in, raft_ctl, raft_node, run, tcp_echo, udp_listen, udp_send, worker_pool};
 
 fn node(arguments: &[&str]) -> Ended {
     let mut command = raft_node();
@@ -30,6 +30,33 @@ fn help_and_version_go_to_stdout_and_end_well() {
         tool.arg("--version");
         assert_eq!(run(tool).expect(0).stdout, format!("{name} {}\n", env!("CARGO_PKG_VERSION")));
     }
+}
+
+#[test]
+fn every_tool_writes_its_completions_and_man_pages() {
+    let tools = [raft_node(), raft_ctl(), tcp_echo(), udp_listen(), udp_send(), worker_pool()];
+    for mut tool in tools {
+        let name = std::path::Path::new(tool.get_program()).file_name().unwrap().to_str().unwrap().to_owned();
+        let dir = tempfile::tempdir().unwrap();
+        tool.arg("--generate").arg(dir.path());
+        run(tool).expect(0);
+        for file in [
+            format!("bash-completion/completions/{name}"),
+            format!("zsh/site-functions/_{name}"),
+            format!("fish/vendor_completions.d/{name}.fish"),
+            format!("man/man1/{name}.1"),
+        ] {
+            let text =
+                std::fs::read_to_string(dir.path().join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+            assert!(text.contains("json"), "{file} knows the options");
+        }
+    }
+    let mut beside = raft_ctl();
+    beside.args(["--generate", "/tmp", "status"]);
+    run(beside).expect(2).says(&["--generate", "no other arguments"]);
+    let mut nowhere = tcp_echo();
+    nowhere.args(["--generate", "/dev/null/x"]);
+    run(nowhere).expect(6).says(&["/dev/null/x"]);
 }
 
 #[test]
