@@ -32,7 +32,7 @@ pub enum EchoError {
         source: Option<io::Error>,
     },
     /// Nothing came for too long.
-    #[error("nothing came back for {}; {received} of {sent} {unit} had", humantime::format_duration(*.after))]
+    #[error("nothing came back for {} ({received} of {sent} {unit} so far)", humantime::format_duration(*.after))]
     TimedOut {
         /// What has come back.
         received: u64,
