@@ -163,21 +163,18 @@ impl Client {
             if output.write_all(&frame).await.is_ok() && last {
                 let _ = output.shutdown().await;
             }
-            std::future::pending::<Infallible>().await
+            Ok::<(), EchoError>(())
         };
         let read = async {
-            let mut reply = Bytes::new();
+            let mut reply = BytesMut::new();
             while input.received.owed(*framing) < sent.owed(*framing) {
                 let came = tokio::time::timeout(*timeout, input.next(*framing)).await;
-                let came = explain(came, *framing, *timeout, input.received, *sent)?;
-                reply = if reply.is_empty() { came } else { Bytes::from([reply, came].concat()) };
+                reply.extend_from_slice(&explain(came, *framing, *timeout, input.received, *sent)?);
             }
-            Ok(reply)
+            Ok(reply.freeze())
         };
-        tokio::select! {
-            reply = read => reply,
-            never = write => match never {},
-        }
+        let (reply, ()) = tokio::try_join!(read, write)?;
+        Ok(reply)
     }
 
     /// Sends what comes through `messages` (whole frames, or any part of a stream of lines or raw bytes) and hands each
@@ -217,7 +214,7 @@ impl Client {
                 match came {
                     Err(_) if nothing_owed && ended.get() => return Ok(()), // a server that does not close
                     Err(_) if nothing_owed => continue,                     // whoever types may take time
-                    Ok(Ok(None)) if nothing_owed => return Ok(()),
+                    Ok(Ok(None) | Err(ReadError::Io(_))) if nothing_owed => return Ok(()),
                     came => reply(explain(came, framing, timeout, input.received, so_far.get())?)?,
                 }
             }
