@@ -40,8 +40,16 @@ impl Output {
     /// # Errors
     /// When stdout is closed or cannot be written.
     pub fn line(&self, line: &str) -> Result<(), Failure> {
+        self.bytes(format!("{line}\n").as_bytes())
+    }
+
+    /// Prints bytes as they are.
+    ///
+    /// # Errors
+    /// When stdout is closed or cannot be written.
+    pub fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
-        let written = stdout.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdout.flush());
+        let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
         written.map_err(|error| match error.kind() {
             ErrorKind::BrokenPipe => Failure::new(Kind::ClosedPipe, ""),
             _ => Failure::local(format!("cannot write to stdout: {error}")),
