@@ -1,17 +1,22 @@
-//! Many datagrams with one system call (`sendmmsg`), at a pace.
+//! Many datagrams with one system call, at a pace.
+//!
+//! Datagrams of one size go through the kernel as one, which cuts them apart only where they leave it, or where they are
+//! received on the same machine (UDP_SEGMENT, since Linux 4.18): several times as fast. Others take `sendmmsg`.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg, sendmsg};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::{Error, setup, socket};
+use crate::defaults::UDP_SEND_BATCH;
 
 /// How to send.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +36,8 @@ pub struct Sender {
     /// Where to send, unless the socket is connected.
     to: Option<SockaddrStorage>,
     batch: usize,
+    /// Whether the kernel has cut datagrams apart so far; over some devices it cannot.
+    segments: Cell<bool>,
     /// Send the next one alone: see [`send`](Self::send).
     careful: Cell<bool>,
 }
@@ -78,7 +85,7 @@ impl Sender {
             }
         }
         let socket = UdpSocket::from_std(socket.into()).map_err(setup("watch a socket"))?;
-        Ok(Self { socket, to, batch, careful: Cell::new(false) })
+        Ok(Self { socket, to, batch, segments: Cell::new(true), careful: Cell::new(false) })
     }
 
     /// The socket, to receive answers.
@@ -97,17 +104,16 @@ impl Sender {
     /// # Errors
     /// The kernel's; "connection refused" for an earlier datagram.
     pub async fn send(&self, datagrams: &[&[u8]]) -> io::Result<usize> {
-        let (careful, to) = (self.careful.get(), self.to);
+        let careful = self.careful.get();
         let batch = if careful { 1 } else { self.batch };
         let datagrams = &datagrams[..datagrams.len().min(batch)];
-        let socket = &self.socket;
-        let sent = socket.async_io(Interest::WRITABLE, || send_now(socket, datagrams, to)).await?;
+        let (sent, tried) = self.socket.async_io(Interest::WRITABLE, || self.send_now(datagrams)).await?;
         // An error that meets the second or a later datagram of a batch is forgotten by the kernel. So after a short
         // batch one goes alone, and what comes of it is asked for before the next.
-        if careful && let Some(error) = socket.take_error()? {
+        if careful && let Some(error) = self.socket.take_error()? {
             return Err(error);
         }
-        self.careful.set(sent < datagrams.len());
+        self.careful.set(sent < tried);
         Ok(sent)
     }
 
@@ -118,15 +124,39 @@ impl Sender {
     pub fn check(&self) -> io::Result<()> {
         self.socket.take_error()?.map_or(Ok(()), Err)
     }
+
+    /// How many went, and how many were to go.
+    fn send_now(&self, datagrams: &[&[u8]]) -> io::Result<(usize, usize)> {
+        let socket = self.socket.as_raw_fd();
+        let flags = MsgFlags::MSG_DONTWAIT;
+        if self.segments.get() && datagrams.len() > 1 {
+            let alike = together(datagrams);
+            if let (2.., Ok(size)) = (alike.len(), u16::try_from(alike[0].len())) {
+                let slices: Vec<_> = alike.iter().map(|bytes| IoSlice::new(bytes)).collect();
+                let cut = [ControlMessage::UdpGsoSegments(&size)];
+                match sendmsg(socket, &slices, &cut, flags, self.to.as_ref()) {
+                    Ok(_) => return Ok((alike.len(), alike.len())),
+                    // Larger than the device takes, or it cannot do the checksums: one at a time, then.
+                    Err(Errno::EINVAL | Errno::EIO | Errno::EMSGSIZE | Errno::EOPNOTSUPP) => self.segments.set(false),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(datagrams.len(), None);
+        let slices: Vec<_> = datagrams.iter().map(|bytes| [IoSlice::new(bytes)]).collect();
+        let addresses = vec![self.to; datagrams.len()];
+        let nothing_else: [ControlMessage<'_>; 0] = [];
+        let sent = sendmmsg(socket, &mut headers, &slices, addresses, nothing_else, flags)?.count();
+        Ok((sent, datagrams.len()))
+    }
 }
 
-fn send_now(socket: &UdpSocket, datagrams: &[&[u8]], to: Option<SockaddrStorage>) -> io::Result<usize> {
-    let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(datagrams.len(), None);
-    let slices: Vec<_> = datagrams.iter().map(|bytes| [IoSlice::new(bytes)]).collect();
-    let addresses = vec![to; datagrams.len()];
-    let nothing_else: [ControlMessage<'_>; 0] = [];
-    let sent = sendmmsg(socket.as_raw_fd(), &mut headers, &slices, addresses, nothing_else, MsgFlags::MSG_DONTWAIT)?;
-    Ok(sent.count())
+/// The first of these that can go through the kernel as one: of the same size, and together no larger than one may be.
+fn together<'a, 'b>(datagrams: &'a [&'b [u8]]) -> &'a [&'b [u8]] {
+    let size = datagrams.first().map_or(0, |first| first.len());
+    let most = longest(IpAddr::V4(Ipv4Addr::UNSPECIFIED)).checked_div(size).unwrap_or(1).clamp(1, UDP_SEND_BATCH);
+    let alike = datagrams.iter().take(most).take_while(|datagram| datagram.len() == size).count();
+    &datagrams[..alike]
 }
 
 /// The longest datagram to that address: 65,535 bytes less the headers of UDP and, with IPv4, of IP (RFC 768, 791, 8200).
@@ -201,6 +231,17 @@ mod tests {
             assert_eq!(receiver.recv(&mut buffer).await.unwrap(), 1);
             assert_eq!(buffer[0], number);
         }
+    }
+
+    #[test]
+    fn what_is_alike_goes_together_as_far_as_it_may() {
+        let count = |sizes: &[usize]| {
+            let datagrams: Vec<_> = sizes.iter().map(|size| vec![0; *size]).collect();
+            together(&datagrams.iter().map(|bytes| &bytes[..]).collect::<Vec<_>>()).len()
+        };
+        assert_eq!((count(&[3, 3, 3]), count(&[3, 3, 4]), count(&[3, 4]), count(&[])), (3, 2, 1, 0));
+        assert_eq!((count(&[0, 0]), count(&[40_000; 2]), count(&[30_000; 3])), (1, 1, 2));
+        assert_eq!(count(&[64; 1000]), UDP_SEND_BATCH);
     }
 
     #[tokio::test]
