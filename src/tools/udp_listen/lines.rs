@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -17,6 +17,8 @@ pub(super) struct Lines {
     hex: bool,
     port: u16,
     clock: Clock,
+    from: Address,
+    to: Address,
     scratch: String,
 }
 
@@ -25,9 +27,9 @@ struct Packet<'a> {
     event: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     ts: Option<&'a str>,
-    from: SocketAddr,
+    from: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    to: Option<SocketAddr>,
+    to: Option<&'a str>,
     len: usize,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
@@ -40,7 +42,15 @@ struct Packet<'a> {
 impl Lines {
     /// Lines in that form, for a socket on that port.
     pub(super) fn new(json: bool, hex: bool, port: u16) -> Self {
-        Self { json, hex, port, clock: Clock::default(), scratch: String::new() }
+        Self {
+            json,
+            hex,
+            port,
+            clock: Clock::default(),
+            from: Address::default(),
+            to: Address::default(),
+            scratch: String::new(),
+        }
     }
 
     /// Appends a line.
@@ -50,14 +60,13 @@ impl Lines {
         if text.is_none() {
             hex::push(datagram.bytes, &mut self.scratch);
         }
-        let from = SocketAddr::new(datagram.from.ip().to_canonical(), datagram.from.port());
-        let from = if from.is_ipv4() { from } else { datagram.from }; // with its scope
+        let from = self.from.show(datagram.from);
         if self.json {
             let packet = Packet {
                 event: "packet",
                 ts: datagram.at.map(|at| self.clock.show(at)),
                 from,
-                to: datagram.to.map(|to| SocketAddr::new(to.ip, self.port)),
+                to: datagram.to.map(|to| self.to.show(SocketAddr::new(to.ip, self.port))),
                 len: datagram.len,
                 truncated: datagram.is_truncated(),
                 text,
@@ -111,6 +120,26 @@ fn push_escaped(text: &str, out: &mut String) {
             }
             plain => out.push(plain),
         }
+    }
+}
+
+/// Shows addresses. The next datagram often has that of the last one.
+#[derive(Debug, Default)]
+struct Address {
+    of: Option<SocketAddr>,
+    shown: String,
+}
+
+impl Address {
+    fn show(&mut self, addr: SocketAddr) -> &str {
+        if self.of != Some(addr) {
+            self.of = Some(addr);
+            self.shown = match addr.ip().to_canonical() {
+                ip @ IpAddr::V4(_) => SocketAddr::new(ip, addr.port()).to_string(),
+                IpAddr::V6(_) => addr.to_string(), // with its scope
+            };
+        }
+        &self.shown
     }
 }
 
@@ -187,6 +216,18 @@ mod tests {
         assert!(line(false, false, &mapped).contains("from 192.0.2.1:5:"));
         let scoped = Datagram { from: "[fe80::1%3]:5".parse().unwrap(), ..datagram(b"") };
         assert!(line(false, false, &scoped).contains("from [fe80::1%3]:5:"));
+    }
+
+    #[test]
+    fn an_address_is_not_mistaken_for_the_one_before() {
+        let mut lines = Lines::new(false, false, 9000);
+        let mut out = Vec::new();
+        for port in [1, 1, 2, 1] {
+            lines.append(&Datagram { from: ([127, 0, 0, 1], port).into(), ..datagram(b"") }, &mut out);
+        }
+        let shown = String::from_utf8(out).unwrap();
+        let ports: Vec<_> = shown.lines().map(|line| line.rsplit(':').nth(1).unwrap()).collect();
+        assert_eq!(ports, ["1", "1", "2", "1"]);
     }
 
     #[test]

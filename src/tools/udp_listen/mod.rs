@@ -20,7 +20,7 @@ use crate::datagram::drops::dropped;
 use crate::datagram::receiver::Receiver;
 use crate::datagram::socket::{self, Group, Listen};
 use crate::defaults::{
-    DRAIN, UDP_DRAIN, UDP_MAX_DATAGRAM, UDP_MAX_RCVBUF, UDP_RCVBUF, UDP_RECEIVE_BATCH, UDP_REPLY_RATE,
+    DRAIN, UDP_DRAIN, UDP_MAX_DATAGRAM, UDP_MAX_RCVBUF, UDP_QUEUE_BYTES, UDP_RCVBUF, UDP_RECEIVE_BATCH, UDP_REPLY_RATE,
 };
 mod desk;
 mod lines;
@@ -38,10 +38,11 @@ use writer::Writer;
 #[command(
     name = "udp-listen",
     version,
+    mut_arg("quiet", |quiet| quiet.help("Only count: show no datagrams, and nothing on stderr but errors")),
     after_help = "Examples:\n  \
         udp-listen\n  \
         udp-listen --listen 0.0.0.0:514 --json --out packets.jsonl\n  \
-        udp-listen --count 1 --json | jq -r .text\n  \
+        udp-listen --json | jq 'select(.event == \"packet\").len'\n  \
         udp-listen --quiet --stats 1s          how many come, and how many are lost\n  \
         udp-listen --join 239.1.2.3%eth0       a multicast group, on port 9000\n  \
         udp-listen --listen '[::]:9000'        IPv6 and IPv4\n  \
@@ -132,10 +133,10 @@ impl Tool for Args {
 
 impl Args {
     fn check(&self) -> Result<(), Failure> {
-        if let Some(size) = self.size.filter(|size| *size > UDP_MAX_DATAGRAM) {
-            return Err(Failure::usage(format!(
-                "--size {size} is more than a datagram can have: at most {UDP_MAX_DATAGRAM}"
-            )));
+        if self.common.quiet && self.out_file().is_some() {
+            return Err(Failure::usage(
+                "--quiet shows no datagrams, so nothing would come to --out: leave one of them out",
+            ));
         }
         if let Some(size) = self.rcvbuf.filter(|size| *size > UDP_MAX_RCVBUF) {
             return Err(Failure::usage(format!("--rcvbuf {size} is more than the kernel can count: at most 1GiB")));
@@ -149,7 +150,7 @@ impl Args {
     }
 
     fn kept(&self) -> usize {
-        if self.wants_details() { self.size.unwrap_or(UDP_MAX_DATAGRAM) } else { 0 }
+        if self.wants_details() { self.size.map_or(UDP_MAX_DATAGRAM, |size| size.min(UDP_MAX_DATAGRAM)) } else { 0 }
     }
 
     /// Binds the first address of --listen that can be bound.
@@ -249,14 +250,17 @@ struct Listener<'a> {
 impl Listener<'_> {
     async fn run(mut self, mut signals: Signals, writer: Writer) -> Result<(), Failure> {
         let end = self.listen(&mut signals, &writer).await?;
-        tokio::select! {
-            finished = tokio::time::timeout(DRAIN, self.finish(end, writer)) => match finished {
-                Ok(finished) => finished?,
-                Err(_) => return Err(Failure::local(format!("gave up: nobody took what was written for {DRAIN:?}"))),
-            },
+        let finished = tokio::select! {
+            finished = tokio::time::timeout(DRAIN, self.finish(end, writer)) => finished,
             signal = signals.stop() => signals::end(signal),
+        };
+        let finished = finished
+            .unwrap_or_else(|_| Err(Failure::local(format!("gave up: nobody took what was written for {DRAIN:?}"))));
+        // A stdout that took no lines takes no summary either.
+        if finished.is_ok() || self.args.out_file().is_some() {
+            self.summary(end == End::Signal)?;
         }
-        self.summary(end == End::Signal)
+        finished
     }
 
     /// Takes what comes, until it is to end.
@@ -327,7 +331,7 @@ impl Listener<'_> {
             let _ = writeln!(std::io::stderr(), "{interval}"); // with stderr closed there is nobody to tell
         } else if self.args.out_file().is_some() {
             self.output.result(&interval, String::new)?;
-        } else {
+        } else if self.waiting.len() < UDP_QUEUE_BYTES {
             // In line with the datagrams. A reader that has stalled stalls this, too, but not the rest.
             serde_json::to_writer(&mut self.waiting, &interval).expect("a Vec takes all");
             self.waiting.push(b'\n');

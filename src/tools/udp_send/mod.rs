@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(value_name = "HOST:PORT", value_parser = args::address)]
     addr: String,
     /// What to send: these words, joined by spaces
-    #[arg(conflicts_with = "size")]
+    #[arg(conflicts_with = "size", allow_negative_numbers = true)]
     text: Vec<OsString>,
     /// Send at most so many [default: one; every line of stdin; with --duration no limit]
     #[arg(long, short = 'n', value_parser = clap::value_parser!(u64).range(1..))]

@@ -234,6 +234,7 @@ fn a_file_that_cannot_be_written_is_named() {
     let error = server.process.out.event("error");
     let message = error["message"].as_str().unwrap();
     assert!(error["kind"] == "local" && message.contains("--out /dev/full") && message.contains("No space"), "{error}");
+    assert_eq!(events(&server.process, "summary")[0]["packets"], 1, "what came is told all the same");
 }
 
 #[test]

@@ -18,6 +18,8 @@ fn words_are_one_datagram_and_a_count_repeats_it() {
     }
     send(&[&addr, "--hex", "de ad", "BEEF"]).expect(0);
     assert_eq!(next(&receiver), b"\xde\xad\xbe\xef");
+    send(&[&addr, "-5"]).expect(0);
+    assert_eq!(next(&receiver), b"-5");
     send(&[&addr, ""]).expect(0);
     assert_eq!(next(&receiver), b"");
 }
@@ -155,7 +157,10 @@ fn silence_is_a_deadline() {
 
 #[test]
 fn a_port_at_which_nothing_listens_is_told() {
-    let addr = client("127.0.0.1:0").local_addr().unwrap().to_string(); // closed at once
+    // A socket that hears another one only keeps the port, and is not there for us.
+    let nobody = client("127.0.0.1:0");
+    nobody.connect("127.0.0.1:1").unwrap();
+    let addr = nobody.local_addr().unwrap().to_string();
     send(&[&addr, "hello"]).expect(3).says(&[&addr, "nothing listens"]);
     send(&[&addr, "hello", "--wait-reply", "20s"]).expect(3).says(&[&addr, "nothing listens"]);
     for size in [&["--size", "64"][..], &["text"]] {
@@ -182,6 +187,20 @@ fn an_interrupted_run_tells_how_far_it_came() {
         assert!(summary["sent"].as_u64().is_some_and(|sent| sent < 100), "{summary}");
         assert_eq!(events(&process, "summary").len(), 1);
     }
+}
+
+#[test]
+fn an_interrupt_does_not_wait_for_stdin() {
+    use std::io::Write;
+    let receiver = client("127.0.0.1:0");
+    let mut command = udp_send();
+    command.arg(receiver.local_addr().unwrap().to_string());
+    let (mut process, mut stdin) = Process::start_fed(command);
+    writeln!(stdin, "one").unwrap();
+    assert_eq!(next(&receiver), b"one");
+    process.signal("INT");
+    assert_eq!(process.ended().code(), Some(130));
+    assert_eq!(process.err.text(), "udp-send: interrupted\n");
 }
 
 #[test]

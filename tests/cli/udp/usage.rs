@@ -47,7 +47,7 @@ fn values_that_cannot_work_are_refused_with_the_reason() {
         (&["--count", "0"], &["--count"]),
         (&["--duration", "5"], &["--duration", "500ms"]),
         (&["--stats", "0s"], &["--stats", "above zero"]),
-        (&["--size", "65528"], &["--size", "65527"]),
+        (&["--quiet", "--out", "packets"], &["--quiet", "--out"]),
         (&["--size", "1 potato"], &["--size", "64KiB"]),
         (&["--rcvbuf", "2GiB"], &["--rcvbuf", "1GiB"]),
         (&["--reply-rate", "5"], &["--reply"]),
