@@ -94,6 +94,8 @@ pub const UDP_RCVBUF: usize = 4 << 20;
 pub const UDP_MAX_RCVBUF: usize = 1 << 30;
 /// Lines that may wait for a slow disk or reader: a second at 300,000 datagrams a second.
 pub const UDP_QUEUE_BYTES: usize = 64 << 20;
+/// Bytes of lines after which a busy listener hands them to the thread that writes, which costs a switch between the two.
+pub const UDP_CHUNK_BYTES: usize = 64 << 10;
 /// How long a listener that is to stop goes on with what has arrived already: more than any buffer holds, unless a flood
 /// goes on.
 pub const UDP_DRAIN: Duration = Duration::from_millis(500);

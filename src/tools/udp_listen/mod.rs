@@ -20,7 +20,8 @@ use crate::datagram::drops::dropped;
 use crate::datagram::receiver::Receiver;
 use crate::datagram::socket::{self, Group, Listen};
 use crate::defaults::{
-    DRAIN, UDP_DRAIN, UDP_MAX_DATAGRAM, UDP_MAX_RCVBUF, UDP_QUEUE_BYTES, UDP_RCVBUF, UDP_RECEIVE_BATCH, UDP_REPLY_RATE,
+    DRAIN, UDP_CHUNK_BYTES, UDP_DRAIN, UDP_MAX_DATAGRAM, UDP_MAX_RCVBUF, UDP_QUEUE_BYTES, UDP_RCVBUF,
+    UDP_RECEIVE_BATCH, UDP_REPLY_RATE,
 };
 mod desk;
 mod lines;
@@ -240,7 +241,7 @@ struct Listener<'a> {
     socket: UdpSocket,
     receiver: Receiver,
     desk: Desk,
-    /// Lines that wait for room in the writer's queue; until they have it, nothing is taken.
+    /// Lines that are not in the writer's queue yet.
     waiting: Vec<u8>,
     started: Instant,
     /// When the last interval was, and how many datagrams had come by then.
@@ -286,13 +287,14 @@ impl Listener<'_> {
                 () = &mut end => return Ok(End::Duration),
                 () = tick(&mut stats) => self.interval()?,
                 () = &mut failed => return Ok(End::Output),
-                () = writer.write(&mut self.waiting), if !self.waiting.is_empty() => {}
+                // First what is there, as far as a chunk of lines reaches; as soon as nothing is, the lines go.
                 received = self.receiver.receive(&self.socket, left, |datagram| {
                     self.desk.take(&self.socket, &datagram);
-                }), if self.waiting.is_empty() => {
+                }), if self.waiting.len() < UDP_CHUNK_BYTES => {
                     received.map_err(|error| cannot_receive(&error))?;
-                    std::mem::swap(&mut self.waiting, &mut self.desk.lines);
+                    self.waiting.append(&mut self.desk.lines);
                 }
+                () = writer.write(&mut self.waiting), if !self.waiting.is_empty() => {}
             }
         }
     }
