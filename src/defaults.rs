@@ -103,3 +103,25 @@ pub const STDIN_QUEUE: usize = 4;
 pub const BENCH_CONNECTING: usize = 128;
 /// After an error a client of a load generator waits so long, lest it measure how fast errors are.
 pub const BENCH_PAUSE: Duration = Duration::from_millis(20);
+
+/// Datagrams taken with one system call: enough to spread its cost, few enough that they stay in the cache.
+pub const UDP_RECEIVE_BATCH: usize = 64;
+/// Datagrams sent with one system call, for the same reason.
+pub const UDP_SEND_BATCH: usize = 64;
+/// Most bytes of payload a datagram can have: 65,535 less the header of UDP, over IPv6.
+pub const UDP_MAX_DATAGRAM: usize = 65_527;
+/// Bytes the kernel is asked to keep for a busy listener: 20 ms of small datagrams at 500,000 a second.
+pub const UDP_RCVBUF: usize = 4 << 20;
+/// The largest such buffer that may be asked for; the kernel counts in signed 32 bits, and doubles.
+pub const UDP_MAX_RCVBUF: usize = 1 << 30;
+/// Lines that may wait for a slow disk or reader: a second at 300,000 datagrams a second.
+pub const UDP_QUEUE_BYTES: usize = 64 << 20;
+/// Bytes of lines after which a busy listener hands them to the thread that writes, which costs a switch between the two.
+pub const UDP_CHUNK_BYTES: usize = 64 << 10;
+/// How long a listener that is to stop goes on with what has arrived already: more than any buffer holds, unless a flood
+/// goes on.
+pub const UDP_DRAIN: Duration = Duration::from_millis(500);
+/// Replies a source may have a second: plenty for a person, little for a flood in another's name.
+pub const UDP_REPLY_RATE: u32 = 100;
+/// Places in which the sources of replies are counted.
+pub const UDP_REPLY_BUCKETS: usize = 4096;

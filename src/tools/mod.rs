@@ -6,3 +6,35 @@ pub mod tcp_echo;
 pub mod udp_listen;
 pub mod udp_send;
 pub mod worker_pool;
+
+use tokio::time::Instant;
+
+use crate::cli::{Failure, Kind};
+use crate::datagram;
+
+/// What went wrong with a socket, and the exit code for it.
+fn udp_failure(error: &datagram::Error) -> Failure {
+    let kind = match error {
+        datagram::Error::Name { .. } => Kind::NameNotFound,
+        datagram::Error::Broadcast { .. } => Kind::Usage,
+        datagram::Error::Unreachable { .. } => Kind::Unreachable,
+        datagram::Error::Bind { .. }
+        | datagram::Error::Setup { .. }
+        | datagram::Error::Join { .. }
+        | datagram::Error::NoInterface { .. } => Kind::Local,
+    };
+    Failure::new(kind, error.to_string())
+}
+
+/// Waits until then, or for ever.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// `1 packet`, `2 packets`.
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,424 @@
+//! `udp-listen`: shows, counts and answers datagrams.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::pin::pin;
+use std::time::Duration;
+
+use clap::Parser;
+use serde::Serialize;
+use tokio::net::UdpSocket;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use super::{at, counted, udp_failure};
+use crate::cli::signals::{self, Signal, Signals};
+use crate::cli::{Common, Failure, Kind, Output, Tool, args, ready};
+use crate::datagram::drops::dropped;
+use crate::datagram::receiver::Receiver;
+use crate::datagram::socket::{self, Group, Listen};
+use crate::defaults::{
+    DRAIN, UDP_CHUNK_BYTES, UDP_DRAIN, UDP_MAX_DATAGRAM, UDP_MAX_RCVBUF, UDP_QUEUE_BYTES, UDP_RCVBUF,
+    UDP_RECEIVE_BATCH, UDP_REPLY_RATE,
+};
+mod desk;
+mod lines;
+mod writer;
+
+use desk::{Desk, Replier};
+use lines::Lines;
+use writer::Writer;
+
+/// Show, count and answer UDP datagrams
+///
+/// A line for each datagram; at the end a summary, with how many the kernel had to drop because this program, or whoever
+/// reads its output, was too slow.
+#[derive(Debug, Parser)]
+#[command(
+    name = "udp-listen",
+    version,
+    mut_arg("quiet", |quiet| quiet.help("Only count: show no datagrams, and nothing on stderr but errors")),
+    after_help = "Examples:\n  \
+        udp-listen\n  \
+        udp-listen --listen 0.0.0.0:514 --json --out packets.jsonl\n  \
+        udp-listen --json | jq 'select(.event == \"packet\").len'\n  \
+        udp-listen --quiet --stats 1s          how many come, and how many are lost\n  \
+        udp-listen --join 239.1.2.3%eth0       a multicast group, on port 9000\n  \
+        udp-listen --listen '[::]:9000'        IPv6 and IPv4\n  \
+        udp-listen --reply echo                send back what comes\n\n\
+        SIGUSR1 prints how far it is.\n\n\
+        Exit codes: 0 done, or stopped by a signal, 2 usage, 3 name not found, 6 trouble with port, group or disk"
+)]
+pub struct Args {
+    /// Where to listen; port 0 takes a free one [default: 127.0.0.1:9000, with --join port 9000 of all addresses]
+    #[arg(long, short, value_name = "HOST:PORT", value_parser = args::address)]
+    listen: Option<String>,
+    /// Stop after this many datagrams
+    #[arg(long, short = 'n', value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Stop after this time
+    #[arg(long, short, value_name = "DURATION", value_parser = args::duration)]
+    duration: Option<Duration>,
+    /// Receive a multicast group, too, through the interface of that name or address; repeatable
+    #[arg(long, value_name = "GROUP[%IFACE]")]
+    join: Vec<Group>,
+    /// Answer each datagram with itself, or with a text, cut to as many bytes as came
+    ///
+    /// Not answered are source ports below 1024, this socket itself and what was sent to a group or to everybody.
+    #[arg(long, value_name = "echo|TEXT")]
+    reply: Option<String>,
+    /// Replies a source may have a second
+    #[arg(long, value_name = "PPS", requires = "reply", default_value_t = UDP_REPLY_RATE, value_parser = clap::value_parser!(u32).range(1..))]
+    reply_rate: u32,
+    /// Show the bytes in hexadecimal, even if they are text
+    #[arg(long)]
+    hex: bool,
+    /// Keep only so many bytes of a datagram, and mark it as truncated if it had more [default: all]
+    #[arg(long, value_name = "BYTES", value_parser = args::size)]
+    size: Option<usize>,
+    /// Say how far it is, this often: on stderr, or with --json on stdout
+    #[arg(long, value_name = "DURATION", value_parser = args::duration)]
+    stats: Option<Duration>,
+    /// What the kernel is to keep while this program is busy [default: 4MiB, or what net.core.rmem_max allows]
+    #[arg(long, value_name = "BYTES", value_parser = args::size)]
+    rcvbuf: Option<usize>,
+    /// Write the datagrams to this file instead of stdout; - is stdout
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Write the ready line to this file, too, as JSON, in one piece
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Tool for Args {
+    const NAME: &'static str = "udp-listen";
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    async fn run(self, output: &Output) -> Result<(), Failure> {
+        let signals = Signals::new()?;
+        self.check()?;
+        if let Some(file) = &self.ready_file {
+            let _ = std::fs::remove_file(file); // of an earlier life; writing the new one tells what is wrong with it
+        }
+        let socket = self.open().await?;
+        let addr = socket.local_addr().map_err(|error| Failure::local(format!("cannot listen: {error}")))?;
+        let writer = self.writer()?;
+        let replier = match &self.reply {
+            Some(text) => Some(Replier::new(text, self.reply_rate, addr)?),
+            None => None,
+        };
+        // With --quiet there is nothing to show.
+        let lines = (!self.common.quiet).then(|| Lines::new(output.is_json(), self.hex, addr.port()));
+        ready::announce(output, Self::NAME, None, addr, self.ready_file.as_deref())?;
+        let started = Instant::now();
+        let listener = Listener {
+            receiver: Receiver::new(UDP_RECEIVE_BATCH, self.kept(), self.wants_details()),
+            desk: Desk::new(lines, replier),
+            waiting: Vec::new(),
+            reported: (started, 0),
+            started,
+            socket,
+            output,
+            args: &self,
+        };
+        listener.run(signals, writer).await
+    }
+}
+
+impl Args {
+    fn check(&self) -> Result<(), Failure> {
+        if self.common.quiet && self.out_file().is_some() {
+            return Err(Failure::usage(
+                "--quiet shows no datagrams, so nothing would come to --out: leave one of them out",
+            ));
+        }
+        if let Some(size) = self.rcvbuf.filter(|size| *size > UDP_MAX_RCVBUF) {
+            return Err(Failure::usage(format!("--rcvbuf {size} is more than the kernel can count: at most 1GiB")));
+        }
+        Ok(())
+    }
+
+    /// What is asked of each datagram beside its size. When nothing is, the kernel copies nothing.
+    const fn wants_details(&self) -> bool {
+        !self.common.quiet || self.reply.is_some()
+    }
+
+    fn kept(&self) -> usize {
+        if self.wants_details() { self.size.map_or(UDP_MAX_DATAGRAM, |size| size.min(UDP_MAX_DATAGRAM)) } else { 0 }
+    }
+
+    /// Binds the first address of --listen that can be bound.
+    async fn open(&self) -> Result<UdpSocket, Failure> {
+        let options = Listen {
+            buffer: self.rcvbuf.unwrap_or(UDP_RCVBUF),
+            groups: self.join.clone(),
+            details: self.wants_details(),
+        };
+        let listen = match (&self.listen, &self.join[..]) {
+            (Some(listen), _) => listen,
+            (None, []) => "127.0.0.1:9000",
+            (None, groups) if groups.iter().all(|group| group.address.is_ipv4()) => "0.0.0.0:9000",
+            (None, _) => "[::]:9000",
+        };
+        let addrs = socket::resolve(listen).await.map_err(|error| udp_failure(&error))?;
+        for group in &self.join {
+            if !addrs.iter().any(|addr| can_receive(addr.ip(), group.address)) {
+                let wildcard = if group.address.is_ipv4() { "0.0.0.0" } else { "[::]" };
+                return Err(Failure::usage(format!(
+                    "a socket on {listen} never receives what is sent to {group}: use --listen {wildcard}:{}, or leave \
+                     --listen out",
+                    addrs[0].port()
+                )));
+            }
+        }
+        let mut failed = None;
+        for addr in addrs {
+            match socket::listen(addr, &options) {
+                Ok(socket) => {
+                    self.warn(&socket, addr);
+                    return Ok(socket);
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        Err(udp_failure(&failed.expect("a name has an address")))
+    }
+
+    fn warn(&self, socket: &UdpSocket, addr: SocketAddr) {
+        if !addr.ip().is_loopback() {
+            tracing::warn!("{addr} can be reached from other machines; nothing says who sends, or that it is true");
+        }
+        // By default it takes what it can get, and tells when that was too little.
+        if let (Some(asked), Ok(granted)) = (self.rcvbuf, socket::granted_buffer(socket))
+            && granted < asked
+        {
+            tracing::warn!(
+                "the kernel keeps {granted} bytes for this socket, not {asked}: \
+                 allow it more with sysctl -w net.core.rmem_max={asked}"
+            );
+        }
+    }
+
+    fn writer(&self) -> Result<Writer, Failure> {
+        let writer = match self.out_file() {
+            Some(file) => File::create(file)
+                .map_err(|error| Failure::local(format!("cannot write --out {}: {error}", file.display())))
+                .map(Writer::start)?,
+            None => Writer::start(std::io::stdout()),
+        };
+        writer.map_err(|error| Failure::local(format!("cannot start the writing thread: {error}")))
+    }
+
+    fn out_file(&self) -> Option<&PathBuf> {
+        self.out.as_ref().filter(|file| file.as_os_str() != "-")
+    }
+}
+
+/// Whether a socket on `addr` can receive what is sent to `group`.
+fn can_receive(addr: IpAddr, group: IpAddr) -> bool {
+    addr == group || (addr.is_unspecified() && (addr.is_ipv6() || group.is_ipv4()))
+}
+
+/// Why it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Count,
+    Duration,
+    Signal,
+    Output,
+}
+
+struct Listener<'a> {
+    args: &'a Args,
+    output: &'a Output,
+    socket: UdpSocket,
+    receiver: Receiver,
+    desk: Desk,
+    /// Lines that are not in the writer's queue yet.
+    waiting: Vec<u8>,
+    started: Instant,
+    /// When the last interval was, and how many datagrams had come by then.
+    reported: (Instant, u64),
+}
+
+impl Listener<'_> {
+    async fn run(mut self, mut signals: Signals, writer: Writer) -> Result<(), Failure> {
+        let end = self.listen(&mut signals, &writer).await?;
+        let finished = tokio::select! {
+            finished = tokio::time::timeout(DRAIN, self.finish(end, writer)) => finished,
+            signal = signals.stop() => signals::end(signal),
+        };
+        let finished = finished
+            .unwrap_or_else(|_| Err(Failure::local(format!("gave up: nobody took what was written for {DRAIN:?}"))));
+        // A stdout that took no lines takes no summary either.
+        if finished.is_ok() || self.args.out_file().is_some() {
+            self.summary(end == End::Signal)?;
+        }
+        finished
+    }
+
+    /// Takes what comes, until it is to end.
+    async fn listen(&mut self, signals: &mut Signals, writer: &Writer) -> Result<End, Failure> {
+        let mut stats = self.args.stats.map(tokio::time::interval);
+        if let Some(stats) = &mut stats {
+            stats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            stats.reset(); // the first one comes after a period
+        }
+        let mut end = pin!(at(self.args.duration.and_then(|duration| self.started.checked_add(duration))));
+        let mut failed = pin!(writer.failed());
+        loop {
+            let left = self.left();
+            if left == 0 {
+                return Ok(End::Count);
+            }
+            tokio::select! {
+                biased;
+                signal = signals.next() => match signal {
+                    Signal::Stop(_) => return Ok(End::Signal),
+                    Signal::Interval => self.interval()?,
+                },
+                () = &mut end => return Ok(End::Duration),
+                () = tick(&mut stats) => self.interval()?,
+                () = &mut failed => return Ok(End::Output),
+                // First what is there, as far as a chunk of lines reaches; as soon as nothing is, the lines go.
+                received = self.receiver.receive(&self.socket, left, |datagram| {
+                    self.desk.take(&self.socket, &datagram);
+                }), if self.waiting.len() < UDP_CHUNK_BYTES => {
+                    received.map_err(|error| cannot_receive(&error))?;
+                    self.waiting.append(&mut self.desk.lines);
+                }
+                () = writer.write(&mut self.waiting), if !self.waiting.is_empty() => {}
+            }
+        }
+    }
+
+    /// How many to take at most.
+    fn left(&self) -> usize {
+        let left = self.args.count.map_or(u64::MAX, |count| count - self.desk.totals.packets);
+        usize::try_from(left).unwrap_or(usize::MAX)
+    }
+
+    /// Takes what has arrived by now, and waits until all lines are written.
+    async fn finish(&mut self, end: End, writer: Writer) -> Result<(), Failure> {
+        writer.write(&mut self.waiting).await;
+        let enough = Instant::now() + UDP_DRAIN;
+        while matches!(end, End::Duration | End::Signal) && self.left() > 0 && Instant::now() < enough {
+            match self.receiver.take(&self.socket, self.left(), |datagram| self.desk.take(&self.socket, &datagram)) {
+                Ok(_) => writer.write(&mut self.desk.lines).await,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(cannot_receive(&error)),
+            }
+        }
+        writer.finish().await.map_err(|error| match (error.kind(), self.args.out_file()) {
+            (_, Some(file)) => Failure::local(format!("cannot write to --out {}: {error}", file.display())),
+            (ErrorKind::BrokenPipe, None) => Failure::new(Kind::ClosedPipe, ""),
+            (_, None) => Failure::local(format!("cannot write to stdout: {error}")),
+        })
+    }
+
+    /// Says how far it is.
+    fn interval(&mut self) -> Result<(), Failure> {
+        let now = Instant::now();
+        let (before, packets_before) = std::mem::replace(&mut self.reported, (now, self.desk.totals.packets));
+        let pps = (self.desk.totals.packets - packets_before) as f64 / (now - before).as_secs_f64();
+        let interval = Event { pps: Some(pps.round()), ..self.event("interval") };
+        if !self.output.is_json() {
+            let _ = writeln!(std::io::stderr(), "{interval}"); // with stderr closed there is nobody to tell
+        } else if self.args.out_file().is_some() {
+            self.output.result(&interval, String::new)?;
+        } else if self.waiting.len() < UDP_QUEUE_BYTES {
+            // In line with the datagrams. A reader that has stalled stalls this, too, but not the rest.
+            serde_json::to_writer(&mut self.waiting, &interval).expect("a Vec takes all");
+            self.waiting.push(b'\n');
+        }
+        Ok(())
+    }
+
+    /// Says how it ended.
+    fn summary(&self, interrupted: bool) -> Result<(), Failure> {
+        let summary = Event { interrupted: Some(interrupted), ..self.event("summary") };
+        self.output.result(&summary, || summary.to_string())?;
+        if let (Some(dropped @ 1..), Ok(granted)) = (summary.dropped, socket::granted_buffer(&self.socket)) {
+            let lost = counted(dropped, "datagram");
+            tracing::warn!(
+                "{lost} came while the {granted} bytes were full that the kernel keeps for this program: see --rcvbuf, \
+                 --quiet, and sysctl net.core.rmem_max"
+            );
+        }
+        Ok(())
+    }
+
+    fn event(&self, event: &'static str) -> Event {
+        let (totals, replies) = (self.desk.totals, self.args.reply.is_some());
+        Event {
+            event,
+            packets: totals.packets,
+            bytes: totals.bytes,
+            dropped: dropped(&self.socket),
+            seconds: (self.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+            pps: None,
+            truncated: self.args.size.map(|_| totals.truncated),
+            replies: replies.then_some(totals.replies),
+            withheld: replies.then_some(totals.withheld),
+            interrupted: None,
+        }
+    }
+}
+
+/// How far it is, or how it ended.
+#[derive(Debug, Serialize)]
+struct Event {
+    event: &'static str,
+    packets: u64,
+    bytes: u64,
+    /// Nothing when the kernel does not tell.
+    dropped: Option<u64>,
+    seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pps: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truncated: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replies: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    withheld: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interrupted: Option<bool>,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}, ", counted(self.packets, "packet"), counted(self.bytes, "byte"))?;
+        match self.dropped {
+            Some(dropped) => write!(f, "{dropped} dropped")?,
+            None => write!(f, "nobody knows how many dropped")?,
+        }
+        if let Some(truncated) = self.truncated {
+            write!(f, ", {truncated} truncated")?;
+        }
+        if let (Some(replies), Some(withheld)) = (self.replies, self.withheld) {
+            write!(f, ", {replies} answered, {withheld} not")?;
+        }
+        write!(f, ", {:.3} s", self.seconds)?;
+        self.pps.map_or(Ok(()), |pps| write!(f, ", {pps:.0}/s now"))
+    }
+}
+
+fn cannot_receive(error: &std::io::Error) -> Failure {
+    Failure::local(format!("cannot receive: {error}"))
+}
+
+/// Waits for the next tick, or for ever.
+async fn tick(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
+    }
+}

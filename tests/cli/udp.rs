@@ -1,1 +1,0 @@
-//! `udp-listen` and `udp-send`.
