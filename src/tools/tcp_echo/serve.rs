@@ -160,6 +160,7 @@ fn tell(output: &Output, event: &Event) -> Result<(), Failure> {
                 End::HungUp => "hangup",
                 End::Idle => "idle",
                 End::Protocol(_) => "protocol",
+                End::Cut => "cut",
                 End::Broken(_) => "broken",
             };
             line(json!({
