@@ -59,12 +59,13 @@ impl Period {
         }
         start();
         let started = Instant::now();
-        let end = started + self.duration;
+        let end = tokio::time::sleep(self.duration); // however long: it does not overflow
+        tokio::pin!(end);
         let mut tick = tokio::time::interval_at(started + Duration::from_secs(1), Duration::from_secs(1));
         let (mut before, mut since) = (0, started);
         let signal = loop {
             let asked = tokio::select! {
-                () = tokio::time::sleep_until(end) => break None,
+                () = &mut end => break None,
                 _ = tick.tick(), if live.0 => false,
                 signal = signals.next() => match signal {
                     Signal::Stop(signal) => break Some(signal),
