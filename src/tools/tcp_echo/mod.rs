@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::cli::{Common, Failure, Kind, Output, Tool, args, signals};
+use crate::cli::{Common, Failure, Kind, Output, Tool, args};
 use crate::defaults::MAX_HELD;
 use crate::net::tcp::ConnectError;
 use crate::wire::frame::Framing;
@@ -53,8 +53,7 @@ impl Tool for Args {
     async fn run(self, output: &Output) -> Result<(), Failure> {
         match self.command {
             Command::Serve(options) => serve::run(options, output).await,
-            Command::Send(options) => signals::interruptible(send::run(options, output)).await,
-            // It has a summary to print when it is interrupted.
+            Command::Send(options) => send::run(options, output).await,
             Command::Bench(options) => bench::run(options, output).await,
         }
     }
