@@ -100,6 +100,8 @@ pub struct Bench {
 struct Shared {
     load: Load,
     message: Bytes,
+    /// A whole window of messages.
+    block: Vec<u8>,
     /// One a worker, so that nobody waits for it.
     tallies: Vec<Mutex<Tally>>,
     measuring: AtomicBool,
@@ -128,8 +130,10 @@ impl Bench {
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(load: Load) -> io::Result<Self> {
+        let message = load.message();
         let shared = Arc::new(Shared {
-            message: load.message(),
+            block: message.repeat(load.window),
+            message,
             tallies: (0..load.workers).map(|_| Mutex::new(Tally::new())).collect(),
             measuring: AtomicBool::new(false),
             registry: Registry::default(),
@@ -243,7 +247,7 @@ impl Client {
 
     /// Loads one connection until it fails.
     async fn load(&self, schedule: Option<&mut Schedule>) -> Result<(), Trouble> {
-        let Shared { load, message, registry, .. } = &*self.shared;
+        let Shared { load, message, block, registry, .. } = &*self.shared;
         let stream = {
             let _turn = self.shared.connecting.acquire().await.expect("it is never closed");
             let connected = tokio::time::timeout(load.timeout, tcp::connect_to(&load.addrs)).await;
@@ -254,7 +258,7 @@ impl Client {
         let mut flow = Flow {
             client: self,
             watched: &watched,
-            block: message.repeat(load.window),
+            block,
             message: message.len(),
             due: VecDeque::with_capacity(load.window),
             unsent: 0,
@@ -303,7 +307,7 @@ struct Flow<'a> {
     client: &'a Client,
     watched: &'a Watched,
     /// A whole window of messages.
-    block: Vec<u8>,
+    block: &'a [u8],
     /// Bytes of one.
     message: usize,
     /// When each message that is not answered yet was due.

@@ -69,7 +69,8 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
     if options.size.saturating_mul(options.window) > MOST_IN_FLIGHT {
         return Err(Failure::usage("--window times --size exceeds 64MiB: choose less of one of them"));
     }
-    let most = tcp::most_connections(usize::MAX);
+    // With a rate, each connection has a timer, which is a file, too.
+    let most = tcp::most_connections(usize::MAX) / if options.rate.is_some() { 2 } else { 1 };
     if options.conns > most {
         return Err(Failure::usage(format!(
             "--conns {} is more than the limit of open files allows ({most}): raise it (ulimit -n)",
