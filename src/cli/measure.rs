@@ -17,7 +17,7 @@ pub struct Period {
     #[arg(long, short, default_value = "10s", value_parser = args::duration)]
     pub duration: Duration,
     /// How long to run before measuring
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = args::duration_or_zero)]
     pub warm_up: Duration,
 }
 

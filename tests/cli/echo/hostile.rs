@@ -1,6 +1,6 @@
 //! Clients that no program should be, and a server that must not mind.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
@@ -107,9 +107,8 @@ fn a_reset_in_the_middle_of_anything_harms_nobody_else() {
 fn a_thousand_connects_at_once_are_all_served() {
     let server = serving(&[]);
     let clients: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..8)
-            .map(|_| scope.spawn(|| (0..125).map(|_| dial(server.addr)).collect::<Vec<_>>()))
-            .collect();
+        let threads: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| (0..125).map(|_| dial(server.addr)).collect::<Vec<_>>())).collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     for (number, mut client) in clients.iter().enumerate() {
@@ -163,7 +162,10 @@ fn half_frames_of_many_clients_cannot_take_all_memory() {
         connection.set_read_timeout(Some(Duration::from_millis(if crowd.len() < 4 { 1 } else { 1_000 }))).unwrap();
         match connection.peek(&mut [0]) {
             Ok(_) => break connection,
-            Err(error) => assert!(all.is_ok() && error.kind() == std::io::ErrorKind::WouldBlock, "{error}"),
+            Err(error) => assert!(
+                all.is_ok() && matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+                "{error}"
+            ),
         }
         crowd.push(connection);
     };
@@ -243,7 +245,8 @@ fn perform(act: Act, on: usize, server: &Server, open: &mut Vec<TcpStream>) {
 
 #[test]
 fn no_interleaving_of_hostile_clients_disturbs_a_good_one() {
-    for (framing, hello) in [("raw", b"hello".to_vec()), ("lines", b"hello\n".to_vec()), ("length", with_length(b"hello"))]
+    for (framing, hello) in
+        [("raw", b"hello".to_vec()), ("lines", b"hello\n".to_vec()), ("length", with_length(b"hello"))]
     {
         let server = serving(&["--frame", framing, "--max-frame", "1000", "--max-conns", "200"]);
         let good = dial(server.addr);

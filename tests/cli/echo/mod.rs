@@ -10,9 +10,9 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::common::{Ended, PATIENCE, Process, Server, run, tcp_echo};
 
-//mod bench;
+mod bench;
 mod hostile;
-//mod send;
+mod send;
 mod serve;
 
 /// `tcp-echo serve` on a free port.
@@ -117,6 +117,7 @@ fn write_until_stuck(mut stream: &TcpStream, bytes: &mut impl Iterator<Item = Ve
         while !rest.is_empty() {
             match stream.write(rest) {
                 Ok(written) => (taken, rest) = (taken + written, &rest[written..]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return taken,
                 Err(error) => panic!("after {taken} bytes: {error}"),
             }
