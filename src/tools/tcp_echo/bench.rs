@@ -120,6 +120,7 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         summary["rate"] = json!(rate);
     }
     measure::quantiles(&mut summary, "", latency);
+    summary["unanswered_us"] = json!((tally.unanswered.as_nanos() as f64 / 100.0).round() / 10.0);
     let why = tally.first_error.as_deref();
     if let Some(error) = why {
         summary["first_error"] = json!(error);
@@ -138,6 +139,10 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
             measure::quantiles_text(latency),
         ];
         lines.extend(measure::draw(latency));
+        if tally.unanswered > Duration::from_nanos(latency.max()) {
+            let wait = tally.unanswered.as_secs_f64();
+            lines.push(format!("at the end a message was unanswered that had been due for {wait:.3} s"));
+        }
         lines.extend(why.map(|error| format!("the first error: {error}")));
         lines.join("\n")
     })?;

@@ -135,6 +135,25 @@ fn a_server_that_stalls_for_a_second_is_seen_to_stall() {
 }
 
 #[test]
+fn a_server_that_stalls_until_the_end_is_seen_to_stall() {
+    for way in [&["--rate", "1000"] as &[_], &[], &["--reconnect"]] {
+        let server = serving(&[]);
+        let mut bench = bench_of(server.addr, &[&["--conns", "2", "--duration", "900ms", "--json"], way].concat());
+        bench.args(["--timeout", "20s"]);
+        let mut bench = Process::start(bench);
+        wait_for_seconds(&bench, 0.1);
+        server.process.signal("STOP");
+        let stopped = wait_for_seconds(&bench, 0.0)["seconds"].as_f64().unwrap();
+        assert_eq!(bench.ended().code(), Some(0));
+        server.process.signal("CONT");
+        let summary = bench.out.event("summary");
+        let measured = summary["seconds"].as_f64().unwrap();
+        let unanswered = summary["unanswered_us"].as_f64().unwrap();
+        assert!(unanswered > (measured - stopped) * 1e6 * 0.9, "stopped at {stopped} s: {summary}");
+    }
+}
+
+#[test]
 fn a_server_that_sends_something_else_is_an_error_and_nothing_is_measured() {
     let addr = answering(|bytes| bytes.fill(b'z'));
     let mut command = bench_of(addr, &["--json", "--conns", "3", "--duration", "200ms"]);
