@@ -24,11 +24,16 @@ pub fn duration_range(text: &str) -> Result<RangeInclusive<Duration>, String> {
 /// # Errors
 /// Says what a duration looks like.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        Ok(_) => Err("it must be above zero".to_owned()),
-        Err(_) => Err(format!("'{text}' is no duration such as 500ms, 5s or 2m")),
-    }
+    let duration = duration_or_zero(text)?;
+    if duration.is_zero() { Err("it must be above zero".to_owned()) } else { Ok(duration) }
+}
+
+/// `0s`, `500ms`, `5s`, `2m`: a duration.
+///
+/// # Errors
+/// Says what a duration looks like.
+pub fn duration_or_zero(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| format!("'{text}' is no duration such as 500ms, 5s or 2m"))
 }
 
 /// `64`, `64KiB`, `1MiB`, `1.5MB`: a number of bytes that this machine can address.

@@ -17,7 +17,7 @@ pub struct Period {
     #[arg(long, short, default_value = "10s", value_parser = args::duration)]
     pub duration: Duration,
     /// How long to run before measuring
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = args::duration_or_zero)]
     pub warm_up: Duration,
 }
 
@@ -59,12 +59,13 @@ impl Period {
         }
         start();
         let started = Instant::now();
-        let end = started + self.duration;
+        let end = tokio::time::sleep(self.duration); // however long: it does not overflow
+        tokio::pin!(end);
         let mut tick = tokio::time::interval_at(started + Duration::from_secs(1), Duration::from_secs(1));
         let (mut before, mut since) = (0, started);
         let signal = loop {
             let asked = tokio::select! {
-                () = tokio::time::sleep_until(end) => break None,
+                () = &mut end => break None,
                 _ = tick.tick(), if live.0 => false,
                 signal = signals.next() => match signal {
                     Signal::Stop(signal) => break Some(signal),

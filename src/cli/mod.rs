@@ -96,7 +96,11 @@ pub fn main<T: Tool>() -> ExitCode {
         .enable_all()
         .build()
         .map_err(|error| Failure::local(format!("cannot start: {error}")))
-        .and_then(|runtime| runtime.block_on(tool.run(&output)));
+        .and_then(|runtime| {
+            let result = runtime.block_on(tool.run(&output));
+            runtime.shutdown_background(); // a name server that does not answer is not waited for
+            result
+        });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(T::NAME, &output),

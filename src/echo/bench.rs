@@ -12,7 +12,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -80,13 +80,16 @@ pub struct Tally {
     pub errors: u64,
     /// The first thing that went wrong, while measuring or before.
     pub first_error: Option<String>,
+    /// How long the message that was due first of those not answered at the end had waited: a stall that did not end in
+    /// time shows in no latency.
+    pub unanswered: Duration,
 }
 
 impl Tally {
     fn new() -> Self {
         // A tenth of a microsecond up to two minutes, three digits.
         let latency = Histogram::new_with_bounds(100, 120_000_000_000, 3).expect("the bounds are valid");
-        Self { latency, errors: 0, first_error: None }
+        Self { latency, errors: 0, first_error: None, unanswered: Duration::ZERO }
     }
 }
 
@@ -102,8 +105,13 @@ pub struct Bench {
 struct Shared {
     load: Load,
     message: Bytes,
+    /// A whole window of messages.
+    block: Vec<u8>,
     /// One a worker, so that nobody waits for it.
     tallies: Vec<Mutex<Tally>>,
+    started: Instant,
+    /// For each client, when the message that it has waited for longest was due, in nanoseconds after the start; 0 for none.
+    waiting: Vec<AtomicU64>,
     measuring: AtomicBool,
     registry: Registry,
     connecting: Semaphore,
@@ -130,9 +138,13 @@ impl Bench {
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(load: Load) -> io::Result<Self> {
+        let message = load.message();
         let shared = Arc::new(Shared {
-            message: load.message(),
+            block: message.repeat(load.window),
+            message,
             tallies: (0..load.workers).map(|_| Mutex::new(Tally::new())).collect(),
+            started: Instant::now(),
+            waiting: (0..load.connections).map(|_| AtomicU64::new(0)).collect(),
             measuring: AtomicBool::new(false),
             registry: Registry::default(),
             connecting: Semaphore::new(BENCH_CONNECTING),
@@ -188,11 +200,18 @@ impl Bench {
     /// Ends the load and gives what was measured.
     pub fn stop(self) -> Tally {
         self.measure(false);
+        let now = nanoseconds(self.shared.started.elapsed());
+        let waiting = self.shared.waiting.iter().map(|due| due.load(Ordering::Relaxed)).filter(|due| *due > 0);
+        let unanswered = waiting.min().map_or(0, |due| now.saturating_sub(due));
         self.stop.cancel();
-        let tally = self.tally();
+        let tally = Tally { unanswered: Duration::from_nanos(unanswered), ..self.tally() };
         self.workers.end();
         tally
     }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
@@ -238,14 +257,19 @@ impl Client {
 
     fn measured(&self, latency: Duration) {
         if self.shared.measuring.load(Ordering::Relaxed) {
-            let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-            self.tally().latency.saturating_record(nanoseconds);
+            self.tally().latency.saturating_record(nanoseconds(latency));
         }
+    }
+
+    /// Notes since when it waits.
+    fn waits_since(&self, due: Option<Instant>) {
+        let since = due.map_or(0, |due| nanoseconds(due.duration_since(self.shared.started)).max(1));
+        self.shared.waiting[self.number].store(since, Ordering::Relaxed);
     }
 
     /// Loads one connection until it fails.
     async fn load(&self, schedule: Option<&mut Schedule>) -> Result<(), Trouble> {
-        let Shared { load, message, registry, .. } = &*self.shared;
+        let Shared { load, message, block, registry, .. } = &*self.shared;
         let stream = {
             let _turn = self.shared.connecting.acquire().await.expect("it is never closed");
             let connected = tokio::time::timeout(load.timeout, tcp::connect_to(&load.addrs)).await;
@@ -256,7 +280,7 @@ impl Client {
         let mut flow = Flow {
             client: self,
             watched: &watched,
-            block: message.repeat(load.window),
+            block,
             message: message.len(),
             due: VecDeque::with_capacity(load.window),
             unsent: 0,
@@ -266,6 +290,7 @@ impl Client {
         };
         let ended = poll_fn(|cx| flow.poll(&mut input, cx)).await;
         registry.remove(&watched);
+        self.waits_since(None);
         if watched.timed_out() { Err(Trouble::TimedOut(load.timeout)) } else { ended }
     }
 
@@ -276,6 +301,7 @@ impl Client {
             Some(schedule) => schedule.next().await?,
             None => Instant::now(),
         };
+        self.waits_since(Some(due));
         let asked = async {
             let mut stream = self.connect_anew().await.map_err(Trouble::Connect)?;
             stream.write_all(message).await?;
@@ -289,7 +315,9 @@ impl Client {
             }
             if reply == message[..] { Ok(()) } else { Err(different(&reply)) }
         };
-        tokio::time::timeout(load.timeout, asked).await.map_err(|_| Trouble::TimedOut(load.timeout))??;
+        let ended = tokio::time::timeout(load.timeout, asked).await;
+        self.waits_since(None);
+        ended.map_err(|_| Trouble::TimedOut(load.timeout))??;
         self.measured(due.elapsed());
         Ok(())
     }
@@ -322,7 +350,7 @@ struct Flow<'a> {
     client: &'a Client,
     watched: &'a Watched,
     /// A whole window of messages.
-    block: Vec<u8>,
+    block: &'a [u8],
     /// Bytes of one.
     message: usize,
     /// When each message that is not answered yet was due.
@@ -345,6 +373,7 @@ impl Flow<'_> {
         loop {
             self.fill_window(cx)?;
             self.watched.set_waiting(!self.due.is_empty());
+            self.client.waits_since(self.due.front().copied());
             self.write(cx)?;
             let came = SCRATCH.with_borrow_mut(|scratch| {
                 let mut buffer = ReadBuf::new(scratch);

@@ -10,10 +10,10 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::error::Elapsed;
 
-use crate::defaults::ECHO_READ;
+use crate::defaults::{ECHO_READ, LINGER};
 use crate::wire::frame::{FrameError, Framing, Scanner};
 
 /// Why less came back than was sent.
@@ -59,7 +59,7 @@ pub struct Client {
     timeout: Duration,
     input: Input,
     output: OwnedWriteHalf,
-    sent: Sum,
+    sent: Cell<Sum>,
 }
 
 /// The half that reads.
@@ -134,12 +134,12 @@ impl Client {
         let (input, output) = stream.into_split();
         let scanner = Scanner::new(framing, max_frame);
         let input = Input { stream: input, scanner, arrived: BytesMut::new(), received: Sum::default() };
-        Self { framing, timeout, input, output, sent: Sum::default() }
+        Self { framing, timeout, input, output, sent: Cell::default() }
     }
 
     /// What was sent.
     pub const fn sent(&self) -> Sum {
-        self.sent
+        self.sent.get()
     }
 
     /// What has come back.
@@ -156,6 +156,7 @@ impl Client {
         let Self { framing, timeout, input, output, sent } = self;
         let mut frame = BytesMut::new();
         framing.put(&mut frame, message);
+        let sent = sent.get_mut();
         sent.add(&frame);
         sent.frames += 1;
         let write = async {
@@ -189,42 +190,47 @@ impl Client {
     ) -> Result<(), E> {
         let Self { framing, timeout, input, output, sent } = self;
         let (framing, timeout) = (*framing, *timeout);
-        let (so_far, ended) = (Cell::new(*sent), Cell::new(false));
+        let (sent, ended, progress) = (&*sent, Cell::new(false), Notify::new());
         let write = async {
             while let Some(bytes) = messages.recv().await {
-                let mut sum = so_far.get();
+                let mut sum = sent.get();
                 sum.add(&bytes);
                 sum.frames += match framing {
                     Framing::Lines => memchr::memchr_iter(b'\n', &bytes).count() as u64,
                     Framing::Raw | Framing::Length => 1,
                 };
-                so_far.set(sum);
+                sent.set(sum);
+                progress.notify_one();
                 if output.write_all(&bytes).await.is_err() {
                     break; // that the server has gone, reading tells as well
                 }
             }
             ended.set(true);
+            progress.notify_one();
             let _ = output.shutdown().await;
             std::future::pending::<Infallible>().await
         };
         let read = async {
             loop {
                 let came = tokio::time::timeout(timeout, input.next(framing)).await;
-                let nothing_owed = input.received.owed(framing) >= so_far.get().owed(framing);
+                let nothing_owed = input.received.owed(framing) >= sent.get().owed(framing);
                 match came {
                     Err(_) if nothing_owed && ended.get() => return Ok(()), // a server that does not close
                     Err(_) if nothing_owed => continue,                     // whoever types may take time
-                    Ok(Ok(None) | Err(ReadError::Io(_))) if nothing_owed => return Ok(()),
-                    came => reply(explain(came, framing, timeout, input.received, so_far.get())?)?,
+                    Ok(Ok(None) | Err(ReadError::Io(_))) if nothing_owed => {
+                        // What comes through `messages` now is owed, and will not come: that, or their end, may take time.
+                        if ended.get() || tokio::time::timeout(LINGER, progress.notified()).await.is_err() {
+                            return Ok(());
+                        }
+                    }
+                    came => reply(explain(came, framing, timeout, input.received, sent.get())?)?,
                 }
             }
         };
-        let result = tokio::select! {
+        tokio::select! {
             result = read => result,
             never = write => match never {},
-        };
-        *sent = so_far.get();
-        result
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! - [`registry`]: the open connections, and the sweep that ends those on which nothing moves;
 //! - [`workers`]: one single-threaded runtime a core;
 //! - [`client`]: sends messages and gives what comes back;
-//! - [`bench`]: the load generator.
+//! - [`mod@bench`]: the load generator.
 //!
 //! A connection has no timer and no buffer of its own while nothing waits on it: ten thousand idle ones are cheap, and a
 //! message costs one read and one write.

@@ -103,15 +103,18 @@ pub struct Registry {
     open: Mutex<BTreeMap<u64, Arc<Watched>>>,
     last: AtomicU64,
     closing: AtomicBool,
+    cut: AtomicBool,
     emptied: Notify,
 }
 
 impl Registry {
     /// Takes a connection in.
     pub fn add(&self, writer: OwnedWriteHalf) -> Arc<Watched> {
-        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut open = lock(&self.open);
+        let number = self.last.fetch_add(1, Ordering::SeqCst) + 1;
         let watched = Arc::new(Watched::new(number, writer));
-        lock(&self.open).insert(number, Arc::clone(&watched));
+        open.insert(number, Arc::clone(&watched));
+        drop(open);
         if self.closing.load(Ordering::SeqCst) {
             watched.shut(Shutdown::Read); // it came too late to be found among the open ones
         }
@@ -170,14 +173,20 @@ impl Registry {
 
     /// Ends them all, whatever is on its way.
     pub fn close_all(&self) {
+        self.cut.store(true, Ordering::SeqCst);
         lock(&self.open).values().for_each(|watched| watched.shut(Shutdown::Both));
     }
 
-    /// Waits until none is open.
-    pub async fn wait_empty(&self) {
+    /// Whether [`Registry::close_all`] has ended them.
+    pub fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::SeqCst)
+    }
+
+    /// Waits until `count` connections have been taken in since the start, and none of them is open.
+    pub async fn wait_ended(&self, count: u64) {
         loop {
             let emptied = self.emptied.notified();
-            if self.is_empty() {
+            if self.last.load(Ordering::SeqCst) >= count && self.is_empty() {
                 return;
             }
             emptied.await;

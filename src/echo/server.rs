@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::{self, Broken, Echo, Held};
 use super::registry::{Registry, Watched};
 use super::workers::Workers;
-use crate::defaults::{DRAIN, MAX_REFUSALS};
+use crate::defaults::{BACKLOG, DRAIN, LINGER, MAX_REFUSALS};
 use crate::net::tcp::Acceptor;
 use crate::wire::frame::Framing;
 
@@ -84,6 +84,8 @@ pub enum End {
     Idle,
     /// The client broke the protocol, and was told so.
     Protocol(String),
+    /// The server stopped, and what was on its way did not get there in time.
+    Cut,
     /// The connection broke.
     Broken(io::Error),
 }
@@ -95,6 +97,7 @@ impl fmt::Display for End {
             Self::HungUp => f.write_str("hung up"),
             Self::Idle => f.write_str("idle for too long"),
             Self::Protocol(why) => f.write_str(why),
+            Self::Cut => f.write_str("cut off by the end of the server"),
             Self::Broken(error) => error.fmt(f),
         }
     }
@@ -179,10 +182,18 @@ impl Server {
             () = accept => {}
             () = self.registry.sweep(self.options.idle_timeout) => {}
         }
+        // Whoever has connected before the stop, and may have sent something, is served, too.
+        for _ in 0..BACKLOG {
+            tokio::task::yield_now().await; // the runtime hears who is there
+            let Ok((stream, peer)) = tokio::time::timeout(Duration::ZERO, acceptor.next()).await else { break };
+            self.deal(&workers, stream, peer);
+        }
         drop(acceptor);
-        let _ = tokio::time::timeout(DRAIN, self.registry.wait_empty()).await; // then they are cut off
+        let dealt = self.connections.load(Ordering::Relaxed);
+        let _ = tokio::time::timeout(DRAIN, self.registry.wait_ended(dealt)).await; // then they are cut off
         let cut = self.registry.len();
         self.registry.close_all();
+        let _ = tokio::time::timeout(LINGER, self.registry.wait_ended(dealt)).await; // each tells that it has ended
         workers.end();
         Ok(cut)
     }
@@ -234,6 +245,7 @@ impl Server {
                 End::HungUp
             }
             Ok(()) => End::Closed,
+            Err(Broken::Io(_)) if self.registry.is_cut() => End::Cut,
             Err(Broken::Io(error)) => End::Broken(error),
             Err(broken @ (Broken::Frame(_) | Broken::HalfFrame(_) | Broken::Full)) => {
                 connection::hang_up(&mut input, &watched, &self.notice(&broken)).await;

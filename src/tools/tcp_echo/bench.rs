@@ -69,7 +69,8 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
     if options.size.saturating_mul(options.window) > MOST_IN_FLIGHT {
         return Err(Failure::usage("--window times --size exceeds 64MiB: choose less of one of them"));
     }
-    let most = tcp::most_connections(usize::MAX);
+    // With a rate, each connection has a timer, which is a file, too.
+    let most = tcp::most_connections(usize::MAX) / if options.rate.is_some() { 2 } else { 1 };
     if options.conns > most {
         return Err(Failure::usage(format!(
             "--conns {} is more than the limit of open files allows ({most}): raise it (ulimit -n)",
@@ -119,6 +120,7 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         summary["rate"] = json!(rate);
     }
     measure::quantiles(&mut summary, "", latency);
+    summary["unanswered_us"] = json!((tally.unanswered.as_nanos() as f64 / 100.0).round() / 10.0);
     let why = tally.first_error.as_deref();
     if let Some(error) = why {
         summary["first_error"] = json!(error);
@@ -137,6 +139,10 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
             measure::quantiles_text(latency),
         ];
         lines.extend(measure::draw(latency));
+        if tally.unanswered > Duration::from_nanos(latency.max()) {
+            let wait = tally.unanswered.as_secs_f64();
+            lines.push(format!("at the end a message was unanswered that had been due for {wait:.3} s"));
+        }
         lines.extend(why.map(|error| format!("the first error: {error}")));
         lines.join("\n")
     })?;

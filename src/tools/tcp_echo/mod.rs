@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::cli::{Common, Failure, Kind, Output, Tool, args, signals};
+use crate::cli::{Common, Failure, Kind, Output, Tool, args};
+use crate::defaults::MAX_HELD;
 use crate::net::tcp::ConnectError;
 use crate::wire::frame::Framing;
 
@@ -52,8 +53,7 @@ impl Tool for Args {
     async fn run(self, output: &Output) -> Result<(), Failure> {
         match self.command {
             Command::Serve(options) => serve::run(options, output).await,
-            Command::Send(options) => signals::interruptible(send::run(options, output)).await,
-            // It has a summary to print when it is interrupted.
+            Command::Send(options) => send::run(options, output).await,
             Command::Bench(options) => bench::run(options, output).await,
         }
     }
@@ -80,10 +80,10 @@ impl Frame {
     }
 }
 
-/// The longest frame that a tool may be told to take.
+/// The longest frame that a tool may be told to take: one that a server can hold beside another.
 fn max_frame(text: &str) -> Result<usize, String> {
     let size = args::size(text)?;
-    if (1..=1 << 30).contains(&size) { Ok(size) } else { Err("a size from 1 to 1GiB".to_owned()) }
+    if (1..=MAX_HELD / 2).contains(&size) { Ok(size) } else { Err("a size from 1 to 128MiB".to_owned()) }
 }
 
 /// For the command line: the kind, and what to do.

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Frame, text_or_hex, unreachable};
+use crate::cli::signals::Signals;
 use crate::cli::{Failure, Kind, Output, args};
 use crate::defaults::{ECHO_READ, RECONNECT, STDIN_QUEUE};
 use crate::echo::client::{Client, EchoError};
@@ -36,7 +37,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = super::max_frame)]
     max_frame: usize,
     /// Send the message so many times, each when the one before has come back
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 1, requires = "text")]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 1, requires = "text", value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
     /// How long a connection may take to be made
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = args::duration)]
@@ -54,60 +55,39 @@ pub(super) struct Options {
 
 /// Sends, and prints what comes back.
 pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure> {
-    let stream = connect(&options).await?;
+    let message = message(&options)?;
+    let mut signals = Signals::new()?;
+    let interrupted = |signal| Failure::new(Kind::Interrupted { signal }, "interrupted");
+    let stream = tokio::select! {
+        stream = connect(&options) => stream?,
+        signal = signals.stop() => return Err(interrupted(signal)),
+    };
     let started = Instant::now();
     let framing = options.frame.framing();
     let mut client = Client::new(stream, framing, options.max_frame, options.timeout);
     let mut printer = Printer { output, framing, replies: 0, in_line: false };
-    let failed = |error| explain(&options.addr, &error);
-
-    if options.text.is_empty() {
-        let (messages, queue) = mpsc::channel(STDIN_QUEUE);
-        let (trouble, stdin_trouble) = std::sync::mpsc::channel();
-        let reader = std::thread::Builder::new().name("stdin".to_owned());
-        let max_frame = options.max_frame;
-        let read = move || {
-            if let Err(error) = read_stdin(framing, max_frame, &messages) {
-                let _ = trouble.send(error); // unless all has ended meanwhile
-            }
-        };
-        reader.spawn(read).map_err(|error| Failure::local(format!("cannot read stdin: {error}")))?;
-        let streamed = client.stream(queue, |payload| printer.part(&payload).map_err(Stopped::Output)).await;
-        if let Ok(trouble) = stdin_trouble.try_recv() {
-            return Err(trouble);
+    let exchange = async {
+        match &message {
+            Some(message) => ask(&options, message, &mut client, &mut printer).await,
+            None => pipe(&options, &mut client, &mut printer).await,
         }
-        printer.end_line()?;
-        streamed.map_err(|error| error.into_failure(&options.addr))?;
-    } else {
-        let message = options.text.join(" ");
-        if message.len() > options.max_frame && framing != Framing::Raw {
-            return Err(Failure::usage(format!(
-                "the message has {} bytes, --max-frame allows {}",
-                message.len(),
-                options.max_frame
-            )));
-        }
-        if framing == Framing::Lines && message.contains('\n') {
-            return Err(Failure::usage("a line cannot hold a line end: use --frame length, or send it through stdin"));
-        }
-        for number in 1..=options.count {
-            let asked = Instant::now();
-            let reply = client.ask(message.as_bytes(), number == options.count).await.map_err(failed)?;
-            printer.reply(&reply, Some(asked.elapsed()))?;
-        }
-        let (_, nothing) = mpsc::channel(1);
-        let rest = client.stream(nothing, |payload| printer.reply(&payload, None).map_err(Stopped::Output)).await;
-        rest.map_err(|error| error.into_failure(&options.addr))?;
-    }
+    };
+    let signal = tokio::select! {
+        ended = exchange => ended.map(|()| None)?,
+        signal = signals.stop() => Some(signal),
+    };
 
     let (sent, received) = (client.sent(), client.received());
     if output.is_json() {
         let seconds = (started.elapsed().as_secs_f64() * 1e6).round() / 1e6;
         let summary = json!({
             "event": "summary", "addr": options.addr, "sent_bytes": sent.bytes, "received_bytes": received.bytes,
-            "replies": printer.replies, "seconds": seconds, "interrupted": false,
+            "replies": printer.replies, "seconds": seconds, "interrupted": signal.is_some(),
         });
         output.line(&summary.to_string())?;
+    }
+    if let Some(signal) = signal {
+        return Err(interrupted(signal));
     }
     if options.check && (sent.bytes, sent.crc) != (received.bytes, received.crc) {
         return Err(Failure::new(
@@ -116,6 +96,58 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         ));
     }
     Ok(())
+}
+
+/// The words to send, if it is not stdin.
+fn message(options: &Options) -> Result<Option<String>, Failure> {
+    if options.text.is_empty() {
+        return Ok(None);
+    }
+    let message = options.text.join(" ");
+    let framing = options.frame.framing();
+    if message.len() > options.max_frame && framing != Framing::Raw {
+        let (len, max) = (message.len(), options.max_frame);
+        return Err(Failure::usage(format!("the message has {len} bytes, --max-frame allows {max}")));
+    }
+    if framing == Framing::Lines && message.contains('\n') {
+        return Err(Failure::usage("a line cannot hold a line end: use --frame length, or send it through stdin"));
+    }
+    Ok(Some(message))
+}
+
+/// Sends a message as often as asked, each when the one before has come back, then prints what else comes.
+async fn ask(options: &Options, message: &str, client: &mut Client, printer: &mut Printer<'_>) -> Result<(), Failure> {
+    for number in 1..=options.count {
+        let asked = Instant::now();
+        let reply = client
+            .ask(message.as_bytes(), number == options.count)
+            .await
+            .map_err(|error| explain(&options.addr, &error))?;
+        printer.reply(&reply, Some(asked.elapsed()))?;
+    }
+    let (_, nothing) = mpsc::channel(1);
+    let rest = client.stream(nothing, |payload| printer.reply(&payload, None).map_err(Stopped::Output)).await;
+    rest.map_err(|error| error.into_failure(&options.addr))
+}
+
+/// Sends stdin and prints what comes back.
+async fn pipe(options: &Options, client: &mut Client, printer: &mut Printer<'_>) -> Result<(), Failure> {
+    let (messages, queue) = mpsc::channel(STDIN_QUEUE);
+    let (trouble, stdin_trouble) = std::sync::mpsc::channel();
+    let reader = std::thread::Builder::new().name("stdin".to_owned());
+    let (framing, max_frame) = (options.frame.framing(), options.max_frame);
+    let read = move || {
+        if let Err(error) = read_stdin(framing, max_frame, &messages) {
+            let _ = trouble.send(error); // unless all has ended meanwhile
+        }
+    };
+    reader.spawn(read).map_err(|error| Failure::local(format!("cannot read stdin: {error}")))?;
+    let streamed = client.stream(queue, |payload| printer.part(&payload).map_err(Stopped::Output)).await;
+    printer.end_line()?;
+    match stdin_trouble.try_recv() {
+        Ok(trouble) => Err(trouble),
+        Err(_) => streamed.map_err(|error| error.into_failure(&options.addr)),
+    }
 }
 
 async fn connect(options: &Options) -> Result<tokio::net::TcpStream, Failure> {

@@ -25,7 +25,7 @@ use crate::net::tcp;
         SIGTERM and SIGINT: what has arrived is echoed, then connections are closed, within 5 s.\n\
         SIGUSR1 prints the totals so far.")]
 pub(super) struct Options {
-    /// Where to serve; port 0 takes a free one, [::] takes IPv4 too
+    /// Where to serve; port 0 takes a free one, and the host "::" in brackets every address, of IPv4 too
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7000", value_parser = args::address)]
     listen: String,
     /// What is echoed as one
@@ -160,6 +160,7 @@ fn tell(output: &Output, event: &Event) -> Result<(), Failure> {
                 End::HungUp => "hangup",
                 End::Idle => "idle",
                 End::Protocol(_) => "protocol",
+                End::Cut => "cut",
                 End::Broken(_) => "broken",
             };
             line(json!({
