@@ -1,34 +1,27 @@
 //! `udp-listen`: shows, counts and answers datagrams.
 
-use std::fmt;
 use std::fs::File;
-use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::pin::pin;
 use std::time::Duration;
 
 use clap::Parser;
-use serde::Serialize;
 use tokio::net::UdpSocket;
-use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::{at, counted, udp_failure};
-use crate::cli::signals::{self, Signal, Signals};
-use crate::cli::{Common, Failure, Kind, Output, Tool, args, ready};
-use crate::datagram::drops::dropped;
-use crate::datagram::receiver::Receiver;
+use super::udp_failure;
+use crate::cli::signals::Signals;
+use crate::cli::{Common, Failure, Output, Tool, args, ready};
 use crate::datagram::socket::{self, Group, Listen};
-use crate::defaults::{
-    DRAIN, UDP_CHUNK_BYTES, UDP_DRAIN, UDP_MAX_DATAGRAM, UDP_MAX_RCVBUF, UDP_QUEUE_BYTES, UDP_RCVBUF,
-    UDP_RECEIVE_BATCH, UDP_REPLY_RATE,
-};
+use crate::defaults::{UDP_MAX_DATAGRAM, UDP_MAX_RCVBUF, UDP_RCVBUF, UDP_REPLY_RATE};
+
 mod desk;
 mod lines;
+mod listener;
 mod writer;
 
 use desk::{Desk, Replier};
 use lines::Lines;
+use listener::Listener;
 use writer::Writer;
 
 /// Show, count and answer UDP datagrams
@@ -117,18 +110,7 @@ impl Tool for Args {
         // With --quiet there is nothing to show.
         let lines = (!self.common.quiet).then(|| Lines::new(output.is_json(), self.hex, addr.port()));
         ready::announce(output, Self::NAME, None, addr, self.ready_file.as_deref())?;
-        let started = Instant::now();
-        let listener = Listener {
-            receiver: Receiver::new(UDP_RECEIVE_BATCH, self.kept(), self.wants_details()),
-            desk: Desk::new(lines, replier),
-            waiting: Vec::new(),
-            reported: (started, 0),
-            started,
-            socket,
-            output,
-            args: &self,
-        };
-        listener.run(signals, writer).await
+        Listener::new(&self, output, socket, Desk::new(lines, replier)).run(signals, writer).await
     }
 }
 
@@ -224,201 +206,4 @@ impl Args {
 /// Whether a socket on `addr` can receive what is sent to `group`.
 fn can_receive(addr: IpAddr, group: IpAddr) -> bool {
     addr == group || (addr.is_unspecified() && (addr.is_ipv6() || group.is_ipv4()))
-}
-
-/// Why it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Count,
-    Duration,
-    Signal,
-    Output,
-}
-
-struct Listener<'a> {
-    args: &'a Args,
-    output: &'a Output,
-    socket: UdpSocket,
-    receiver: Receiver,
-    desk: Desk,
-    /// Lines that are not in the writer's queue yet.
-    waiting: Vec<u8>,
-    started: Instant,
-    /// When the last interval was, and how many datagrams had come by then.
-    reported: (Instant, u64),
-}
-
-impl Listener<'_> {
-    async fn run(mut self, mut signals: Signals, writer: Writer) -> Result<(), Failure> {
-        let end = self.listen(&mut signals, &writer).await?;
-        let finished = tokio::select! {
-            finished = tokio::time::timeout(DRAIN, self.finish(end, writer)) => finished,
-            signal = signals.stop() => signals::end(signal),
-        };
-        let finished = finished
-            .unwrap_or_else(|_| Err(Failure::local(format!("gave up: nobody took what was written for {DRAIN:?}"))));
-        // A stdout that took no lines takes no summary either.
-        if finished.is_ok() || self.args.out_file().is_some() {
-            self.summary(end == End::Signal)?;
-        }
-        finished
-    }
-
-    /// Takes what comes, until it is to end.
-    async fn listen(&mut self, signals: &mut Signals, writer: &Writer) -> Result<End, Failure> {
-        let mut stats = self.args.stats.map(tokio::time::interval);
-        if let Some(stats) = &mut stats {
-            stats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            stats.reset(); // the first one comes after a period
-        }
-        let mut end = pin!(at(self.args.duration.and_then(|duration| self.started.checked_add(duration))));
-        let mut failed = pin!(writer.failed());
-        loop {
-            let left = self.left();
-            if left == 0 {
-                return Ok(End::Count);
-            }
-            tokio::select! {
-                biased;
-                signal = signals.next() => match signal {
-                    Signal::Stop(_) => return Ok(End::Signal),
-                    Signal::Interval => self.interval()?,
-                },
-                () = &mut end => return Ok(End::Duration),
-                () = tick(&mut stats) => self.interval()?,
-                () = &mut failed => return Ok(End::Output),
-                // First what is there, as far as a chunk of lines reaches; as soon as nothing is, the lines go.
-                received = self.receiver.receive(&self.socket, left, |datagram| {
-                    self.desk.take(&self.socket, &datagram);
-                }), if self.waiting.len() < UDP_CHUNK_BYTES => {
-                    received.map_err(|error| cannot_receive(&error))?;
-                    self.waiting.append(&mut self.desk.lines);
-                }
-                () = writer.write(&mut self.waiting), if !self.waiting.is_empty() => {}
-            }
-        }
-    }
-
-    /// How many to take at most.
-    fn left(&self) -> usize {
-        let left = self.args.count.map_or(u64::MAX, |count| count - self.desk.totals.packets);
-        usize::try_from(left).unwrap_or(usize::MAX)
-    }
-
-    /// Takes what has arrived by now, and waits until all lines are written.
-    async fn finish(&mut self, end: End, writer: Writer) -> Result<(), Failure> {
-        writer.write(&mut self.waiting).await;
-        let enough = Instant::now() + UDP_DRAIN;
-        while matches!(end, End::Duration | End::Signal) && self.left() > 0 && Instant::now() < enough {
-            match self.receiver.take(&self.socket, self.left(), |datagram| self.desk.take(&self.socket, &datagram)) {
-                Ok(_) => writer.write(&mut self.desk.lines).await,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Err(cannot_receive(&error)),
-            }
-        }
-        writer.finish().await.map_err(|error| match (error.kind(), self.args.out_file()) {
-            (_, Some(file)) => Failure::local(format!("cannot write to --out {}: {error}", file.display())),
-            (ErrorKind::BrokenPipe, None) => Failure::new(Kind::ClosedPipe, ""),
-            (_, None) => Failure::local(format!("cannot write to stdout: {error}")),
-        })
-    }
-
-    /// Says how far it is.
-    fn interval(&mut self) -> Result<(), Failure> {
-        let now = Instant::now();
-        let (before, packets_before) = std::mem::replace(&mut self.reported, (now, self.desk.totals.packets));
-        let pps = (self.desk.totals.packets - packets_before) as f64 / (now - before).as_secs_f64();
-        let interval = Event { pps: Some(pps.round()), ..self.event("interval") };
-        if !self.output.is_json() {
-            let _ = writeln!(std::io::stderr(), "{interval}"); // with stderr closed there is nobody to tell
-        } else if self.args.out_file().is_some() {
-            self.output.result(&interval, String::new)?;
-        } else if self.waiting.len() < UDP_QUEUE_BYTES {
-            // In line with the datagrams. A reader that has stalled stalls this, too, but not the rest.
-            serde_json::to_writer(&mut self.waiting, &interval).expect("a Vec takes all");
-            self.waiting.push(b'\n');
-        }
-        Ok(())
-    }
-
-    /// Says how it ended.
-    fn summary(&self, interrupted: bool) -> Result<(), Failure> {
-        let summary = Event { interrupted: Some(interrupted), ..self.event("summary") };
-        self.output.result(&summary, || summary.to_string())?;
-        if let (Some(dropped @ 1..), Ok(granted)) = (summary.dropped, socket::granted_buffer(&self.socket)) {
-            let lost = counted(dropped, "datagram");
-            tracing::warn!(
-                "{lost} came while the {granted} bytes were full that the kernel keeps for this program: see --rcvbuf, \
-                 --quiet, and sysctl net.core.rmem_max"
-            );
-        }
-        Ok(())
-    }
-
-    fn event(&self, event: &'static str) -> Event {
-        let (totals, replies) = (self.desk.totals, self.args.reply.is_some());
-        Event {
-            event,
-            packets: totals.packets,
-            bytes: totals.bytes,
-            dropped: dropped(&self.socket),
-            seconds: (self.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
-            pps: None,
-            truncated: self.args.size.map(|_| totals.truncated),
-            replies: replies.then_some(totals.replies),
-            withheld: replies.then_some(totals.withheld),
-            interrupted: None,
-        }
-    }
-}
-
-/// How far it is, or how it ended.
-#[derive(Debug, Serialize)]
-struct Event {
-    event: &'static str,
-    packets: u64,
-    bytes: u64,
-    /// Nothing when the kernel does not tell.
-    dropped: Option<u64>,
-    seconds: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pps: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    truncated: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    replies: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    withheld: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    interrupted: Option<bool>,
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {}, ", counted(self.packets, "packet"), counted(self.bytes, "byte"))?;
-        match self.dropped {
-            Some(dropped) => write!(f, "{dropped} dropped")?,
-            None => write!(f, "nobody knows how many dropped")?,
-        }
-        if let Some(truncated) = self.truncated {
-            write!(f, ", {truncated} truncated")?;
-        }
-        if let (Some(replies), Some(withheld)) = (self.replies, self.withheld) {
-            write!(f, ", {replies} answered, {withheld} not")?;
-        }
-        write!(f, ", {:.3} s", self.seconds)?;
-        self.pps.map_or(Ok(()), |pps| write!(f, ", {pps:.0}/s now"))
-    }
-}
-
-fn cannot_receive(error: &std::io::Error) -> Failure {
-    Failure::local(format!("cannot receive: {error}"))
-}
-
-/// Waits for the next tick, or for ever.
-async fn tick(interval: &mut Option<Interval>) {
-    match interval {
-        Some(interval) => drop(interval.tick().await),
-        None => std::future::pending().await,
-    }
 }
