@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
+use rustix::io::ioctl_fionread;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
@@ -28,6 +29,15 @@ pub(super) enum Broken {
     Full,
     #[error("{0}")]
     Io(#[from] io::Error),
+}
+
+/// How a connection ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Done {
+    /// The client closed.
+    Closed,
+    /// The server stops.
+    Stopped,
 }
 
 /// Bytes that all connections of a server hold together: bounded, so that clients which send half a frame each, or do
@@ -77,15 +87,36 @@ impl<'a> Echo<'a> {
         }
     }
 
-    /// Runs until the client closes.
-    pub(super) async fn run(&mut self) -> Result<(), Broken> {
-        while poll_fn(|cx| self.poll_read(cx)).await? > 0 {
+    /// Runs until the client closes, or the server stops: then to the end of what has arrived by that time.
+    pub(super) async fn run(&mut self) -> Result<Done, Broken> {
+        let watched = self.watched;
+        let mut stopping = pin!(watched.stopping());
+        let mut left = None::<u64>; // bytes to read yet, once the server stops
+        while left != Some(0) {
+            let turn = poll_fn(|cx| match self.poll_read(cx) {
+                Poll::Pending if left.is_none() => stopping.as_mut().poll(cx).map(|()| Ok(None)),
+                read => read.map(|read| read.map(Some)),
+            });
+            let read = turn.await?;
+            if read == Some(0) {
+                return self.finish().await.map(|()| Done::Closed);
+            }
             // A client that does not read is not read from.
             self.flush().await?;
             if !self.waiting.is_empty() {
                 self.scanner.first(&self.waiting)?; // what follows a whole frame may be too large
             }
+            left = match left {
+                Some(left) => Some(left.saturating_sub(read.unwrap_or_default() as u64)),
+                None if watched.is_stopping() => Some(ioctl_fionread(watched.stream()).map_err(io::Error::from)?),
+                None => None,
+            };
         }
+        Ok(Done::Stopped)
+    }
+
+    /// The client sends no more: a line without an end is a line.
+    async fn finish(&mut self) -> Result<(), Broken> {
         match self.framing {
             Framing::Raw | Framing::Lines => {
                 self.due = self.waiting.len();

@@ -24,6 +24,8 @@ pub struct Watched {
     read: AtomicU64,
     written: AtomicU64,
     waits: AtomicBool,
+    stopping: AtomicBool,
+    stop: Notify,
     quiet: Mutex<Quiet>,
 }
 
@@ -48,6 +50,8 @@ impl Watched {
             read: AtomicU64::new(0),
             written: AtomicU64::new(0),
             waits: AtomicBool::new(true),
+            stopping: AtomicBool::new(false),
+            stop: Notify::new(),
             quiet: Mutex::new(Quiet { moved: 0, since: Instant::now(), ended: false }),
         }
     }
@@ -80,6 +84,21 @@ impl Watched {
     /// Whether its owner waits for the other side at all. While not, it may be quiet for as long as it likes.
     pub fn set_waiting(&self, waits: bool) {
         self.waits.store(waits, Ordering::Relaxed);
+    }
+
+    /// Whether its owner is to finish what has arrived, and end.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Waits until it is.
+    pub async fn stopping(&self) {
+        self.stop.notified().await;
+    }
+
+    fn ask_to_stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.stop.notify_one();
     }
 
     /// Whether the sweep has ended it.
@@ -116,7 +135,7 @@ impl Registry {
         open.insert(number, Arc::clone(&watched));
         drop(open);
         if self.closing.load(Ordering::SeqCst) {
-            watched.shut(Shutdown::Read); // it came too late to be found among the open ones
+            watched.ask_to_stop(); // it came too late to be found among the open ones
         }
         watched
     }
@@ -165,10 +184,10 @@ impl Registry {
         }
     }
 
-    /// Lets no connection receive more than has arrived: each owner reads what is there, and then the end.
-    pub fn close_inputs(&self) {
+    /// Asks the owner of each connection to finish what has arrived, and to end.
+    pub fn stop(&self) {
         self.closing.store(true, Ordering::SeqCst);
-        lock(&self.open).values().for_each(|watched| watched.shut(Shutdown::Read));
+        lock(&self.open).values().for_each(|watched| watched.ask_to_stop());
     }
 
     /// Ends them all, whatever is on its way.

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{self, Broken, Echo, Held};
+use super::connection::{self, Broken, Done, Echo, Held};
 use super::registry::{Registry, Watched};
 use super::workers::Workers;
 use crate::defaults::{BACKLOG, DRAIN, LINGER, MAX_REFUSALS};
@@ -80,6 +80,8 @@ pub enum End {
     Closed,
     /// The server greeted and closed, as told.
     HungUp,
+    /// The server stopped; what had arrived was echoed.
+    Stopped,
     /// Nothing moved for too long.
     Idle,
     /// The client broke the protocol, and was told so.
@@ -95,6 +97,7 @@ impl fmt::Display for End {
         match self {
             Self::Closed => f.write_str("closed"),
             Self::HungUp => f.write_str("hung up"),
+            Self::Stopped => f.write_str("the server stopped"),
             Self::Idle => f.write_str("idle for too long"),
             Self::Protocol(why) => f.write_str(why),
             Self::Cut => f.write_str("cut off by the end of the server"),
@@ -175,7 +178,7 @@ impl Server {
         };
         let drained = async {
             stop.cancelled().await;
-            self.registry.close_inputs();
+            self.registry.stop();
         };
         tokio::select! {
             () = drained => {}
@@ -230,7 +233,7 @@ impl Server {
                 connection::send(&watched, greeting).await?;
             }
             if self.options.hang_up {
-                return Ok(());
+                return Ok(Done::Stopped);
             }
             let Options { framing, max_frame, .. } = self.options;
             let mut echo = Echo::new(&mut input, &watched, framing, max_frame, &self.held);
@@ -240,11 +243,11 @@ impl Server {
         };
         let why = match result.await {
             _ if watched.timed_out() => End::Idle,
-            Ok(()) if self.options.hang_up => {
+            Ok(Done::Closed) => End::Closed,
+            Ok(Done::Stopped) => {
                 connection::hang_up(&mut input, &watched, b"").await;
-                End::HungUp
+                if self.options.hang_up { End::HungUp } else { End::Stopped }
             }
-            Ok(()) => End::Closed,
             Err(Broken::Io(_)) if self.registry.is_cut() => End::Cut,
             Err(Broken::Io(error)) => End::Broken(error),
             Err(broken @ (Broken::Frame(_) | Broken::HalfFrame(_) | Broken::Full)) => {

@@ -158,6 +158,7 @@ fn tell(output: &Output, event: &Event) -> Result<(), Failure> {
             let reason = match why {
                 End::Closed => "closed",
                 End::HungUp => "hangup",
+                End::Stopped => "stopped",
                 End::Idle => "idle",
                 End::Protocol(_) => "protocol",
                 End::Cut => "cut",

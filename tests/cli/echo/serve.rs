@@ -392,3 +392,30 @@ fn a_server_whose_events_nobody_reads_ends_quietly() {
     assert_eq!(server.ended().code(), Some(0));
     assert_eq!(server.err.text(), "");
 }
+
+#[test]
+fn who_goes_on_sending_at_sigterm_gets_back_all_that_was_taken() {
+    let mut server = serving(&[]);
+    let connection = dial(server.addr);
+    let numbers = || (0u32..).flat_map(u32::to_be_bytes);
+    let back = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // A window at a time, so that there is always something on its way, and an end to it.
+            let mut numbers = numbers();
+            while (&connection).write_all(&numbers.by_ref().take(4000).collect::<Vec<_>>()).is_ok() {}
+        });
+        let mut back = take(&connection, 1 << 20);
+        server.process.signal("TERM");
+        let mut buffer = vec![0; 10_000];
+        while let Ok(read @ 1..) = std::io::Read::read(&mut &connection, &mut buffer) {
+            back.extend_from_slice(&buffer[..read]);
+        }
+        drop(connection.shutdown(Shutdown::Both)); // ends the writer, if the server has not
+        back
+    });
+    assert!(numbers().take(back.len()).eq(back.iter().copied()), "what came back is not what was sent");
+    assert_eq!(server.process.ended().code(), Some(0));
+    let events = server.process.out.events();
+    let summary = events.last().unwrap();
+    assert_eq!(summary["bytes"], back.len(), "what was echoed arrives: {summary}");
+}
