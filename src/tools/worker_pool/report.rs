@@ -1,0 +1,434 @@
+//! What is printed, logged and counted, and the exit code.
+
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Read, Seek, Write};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::cli::{Failure, Kind, Output};
+use crate::pool::capture::{Capture, Spilled};
+use crate::pool::joblog::{Entry, Joblog};
+use crate::pool::{Results, quote};
+
+use super::job::{Finished, Status, Trouble, Work};
+use super::run::Intake;
+
+/// Prints results as they come.
+pub(super) struct Printer {
+    pub(super) output: Output,
+    pub(super) quiet: bool,
+    pub(super) work: Arc<Work>,
+    pub(super) intake: Arc<Intake>,
+    pub(super) joblog: Option<Joblog>,
+    pub(super) bar: ProgressBar,
+    /// Asks how far it is.
+    pub(super) interval: Arc<Notify>,
+    pub(super) started: Instant,
+    pub(super) tally: Tally,
+}
+
+/// How many jobs came out how.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Tally {
+    /// All that are over.
+    jobs: u64,
+    ok: u64,
+    failed: u64,
+    timeout: u64,
+    cancelled: u64,
+}
+
+impl Printer {
+    /// Prints until all is done. What cannot be printed or logged ends the jobs.
+    pub(super) async fn run(mut self, mut results: Results<Finished>) -> (Self, Result<(), Failure>) {
+        let mut outcome = Ok(());
+        let interval = Arc::clone(&self.interval);
+        loop {
+            let printed = tokio::select! {
+                done = results.next() => match done {
+                    Some(done) if outcome.is_ok() => self.print(done.result),
+                    Some(_) => Ok(()),
+                    None => break,
+                },
+                () = interval.notified() => self.print_interval(),
+            };
+            if let (Err(failure), true) = (printed, outcome.is_ok()) {
+                self.work.end();
+                outcome = Err(failure);
+            }
+        }
+        self.bar.finish_and_clear();
+        (self, outcome)
+    }
+
+    /// Prints first and logs then: whoever is killed in between does the job again, and no output is lost.
+    fn print(&mut self, mut job: Finished) -> Result<(), Failure> {
+        self.tally.add(job.status);
+        let printed = job.printed.take();
+        let entry = self.joblog.is_some().then(|| self.entry(&job, printed.as_ref())).flatten();
+        let bar = self.bar.clone();
+        bar.suspend(|| {
+            if self.output.is_json() { self.print_json(&job, printed) } else { self.print_text(&job, printed) }
+        })?;
+        self.update_bar();
+        if let (Some(log), Some(entry)) = (&mut self.joblog, entry) {
+            log.append(&entry).map_err(|error| Failure::local(error.to_string()))?;
+        }
+        match job.trouble {
+            Some(trouble @ Trouble::Lost(_)) => Err(Failure::local(format!("job {}: {trouble}", job.number))),
+            _ => Ok(()),
+        }
+    }
+
+    fn print_text(&self, job: &Finished, printed: Option<(Capture, Capture)>) -> Result<(), Failure> {
+        if let Some((stdout, stderr)) = printed {
+            // Whoever asked for the first success wants its output alone.
+            if stdout.bytes() > 0 && (!self.work.first || job.status == Status::Ok) {
+                let unfinished = stdout.file().is_none() && !stdout.head().ends_with(b"\n");
+                self.output.raw(|to| {
+                    copy(stdout, to)?;
+                    // The bar would take the rest of the line for its own.
+                    if unfinished && !self.bar.is_hidden() && io::stdout().is_terminal() {
+                        to.write_all(b"\n")
+                    } else {
+                        Ok(())
+                    }
+                })?;
+            }
+            let _ = copy(stderr, &mut io::stderr().lock()); // with stderr closed there is nobody to tell
+        }
+        if !self.quiet {
+            let mut stderr = io::stderr().lock();
+            let say =
+                |what: String| writeln!(stderr, "worker-pool: job {} ({}): {what}", job.number, shorten(&job.input));
+            let _ = describe(job, self.work.limits.timeout).into_iter().try_for_each(say);
+        }
+        Ok(())
+    }
+
+    fn print_json(&self, job: &Finished, printed: Option<(Capture, Capture)>) -> Result<(), Failure> {
+        let (stdout, stderr) = printed.map_or((None, None), |(stdout, stderr)| (Some(stdout), Some(stderr)));
+        let (stdout, stderr) = (Stream::keep(stdout)?, Stream::keep(stderr)?);
+        let (input, input_base64) = text_or_base64(&job.input, false);
+        let event = JobEvent {
+            event: "job",
+            job: job.number,
+            worker: job.worker,
+            input,
+            input_base64,
+            status: job.status.as_str(),
+            exit: job.exit,
+            signal: job.signal,
+            attempts: job.attempts,
+            ms: job.took.as_millis() as u64,
+            stdout: stdout.text,
+            stdout_base64: stdout.base64,
+            stdout_truncated: stdout.truncated,
+            stdout_bytes: stdout.bytes,
+            stdout_file: stdout.file,
+            stderr: stderr.text,
+            stderr_base64: stderr.base64,
+            stderr_truncated: stderr.truncated,
+            stderr_bytes: stderr.bytes,
+            stderr_file: stderr.file,
+            left_behind: job.left_behind,
+            error: job.trouble.as_ref().map(ToString::to_string),
+        };
+        self.output.result(&event, String::new)
+    }
+
+    /// The line in the job log: none for a job that was cancelled, so that it is run by the next run.
+    fn entry(&self, job: &Finished, printed: Option<&(Capture, Capture)>) -> Option<Entry> {
+        let command = self.work.template.identity(&job.input, job.number).ok()?;
+        let (exit, signal) = match job.status {
+            Status::Cancelled => return None,
+            Status::Timeout => (-1, 15), // as GNU parallel has it
+            Status::Ok | Status::Failed => (job.exit.unwrap_or(0), job.signal.unwrap_or(0)),
+        };
+        if matches!(job.trouble, Some(Trouble::TooLong(_) | Trouble::Lost(_))) {
+            return None;
+        }
+        Some(Entry {
+            number: job.number,
+            started: job.started.duration_since(UNIX_EPOCH).unwrap_or_default(),
+            took: job.took,
+            received: printed.map_or(0, |(stdout, _)| stdout.bytes()),
+            exit: exit.into(),
+            signal: signal.into(),
+            command: quote::line(&command),
+        })
+    }
+
+    fn print_interval(&self) -> Result<(), Failure> {
+        #[derive(Serialize)]
+        struct Interval {
+            event: &'static str,
+            #[serde(flatten)]
+            tally: Tally,
+            running: u64,
+            seconds: f64,
+        }
+        let running = self.work.running.load(Ordering::Relaxed);
+        let interval = Interval { event: "interval", tally: self.tally, running, seconds: self.seconds() };
+        if self.output.is_json() {
+            return self.output.result(&interval, String::new);
+        }
+        // Stdout belongs to the jobs.
+        let text = format!("worker-pool: {} in {:.1} s, {running} running", self.tally, interval.seconds);
+        self.bar.suspend(|| drop(writeln!(io::stderr(), "{text}")));
+        Ok(())
+    }
+
+    fn seconds(&self) -> f64 {
+        (self.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
+    }
+
+    fn update_bar(&self) {
+        self.bar.inc(1);
+        let bad = self.tally.failed + self.tally.timeout;
+        if bad > 0 {
+            self.bar.set_message(format!(", {bad} failed"));
+        }
+    }
+
+    /// Ends the output, and tells the exit code: what went wrong on this machine comes first, then the signal.
+    pub(super) fn conclude(&self, outcome: Result<(), Failure>, signal: Option<u8>) -> Result<(), Failure> {
+        #[derive(Serialize)]
+        struct Summary {
+            event: &'static str,
+            #[serde(flatten)]
+            tally: Tally,
+            skipped: u64,
+            not_started: u64,
+            seconds: f64,
+            halted: bool,
+            interrupted: bool,
+        }
+        let skipped = self.intake.skipped.load(Ordering::Relaxed);
+        let summary = Summary {
+            event: "summary",
+            tally: self.tally,
+            skipped,
+            not_started: self.intake.submitted.load(Ordering::Relaxed).saturating_sub(self.tally.jobs),
+            seconds: self.seconds(),
+            halted: self.work.halted.load(Ordering::Relaxed),
+            interrupted: signal.is_some(),
+        };
+        let closed = matches!(&outcome, Err(failure) if failure.kind == Kind::ClosedPipe);
+        if self.output.is_json() && !closed {
+            self.output.result(&summary, String::new)?;
+        }
+        outcome?;
+        if let Some(failure) = self.intake.failure() {
+            return Err(failure);
+        }
+        // For programs the summary has said it.
+        let say =
+            |kind, text: String| Err(Failure::new(kind, if self.output.is_json() { String::new() } else { text }));
+        let left = match summary.not_started {
+            0 => String::new(),
+            left => format!(", {left} not started"),
+        };
+        if let Some(signal) = signal {
+            return say(Kind::Interrupted { signal }, format!("interrupted: {}{left}", self.tally));
+        }
+        if self.work.first {
+            return match self.work.won.load(Ordering::Relaxed) {
+                true => Ok(()),
+                false => say(Kind::No, format!("no job succeeded: {}", self.tally)),
+            };
+        }
+        match self.tally.ok == self.tally.jobs {
+            true => Ok(()),
+            false => say(Kind::No, format!("{}{left}", self.tally)),
+        }
+    }
+}
+
+impl Tally {
+    fn add(&mut self, status: Status) {
+        self.jobs += 1;
+        *match status {
+            Status::Ok => &mut self.ok,
+            Status::Failed => &mut self.failed,
+            Status::Timeout => &mut self.timeout,
+            Status::Cancelled => &mut self.cancelled,
+        } += 1;
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {} jobs ended well", self.ok, self.jobs)?;
+        for (count, name) in [(self.failed, "failed"), (self.timeout, "timed out"), (self.cancelled, "cancelled")] {
+            if count > 0 {
+                write!(f, ", {count} {name}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A job as programs see it.
+#[derive(Serialize)]
+struct JobEvent<'a> {
+    event: &'static str,
+    job: u64,
+    worker: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input_base64: Option<String>,
+    status: &'static str,
+    exit: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<i32>,
+    attempts: u32,
+    ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stdout: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stdout_base64: Option<String>,
+    #[serde(skip_serializing_if = "is_false")]
+    stdout_truncated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stdout_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stdout_file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stderr: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stderr_base64: Option<String>,
+    #[serde(skip_serializing_if = "is_false")]
+    stderr_truncated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stderr_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stderr_file: Option<String>,
+    #[serde(skip_serializing_if = "is_false")]
+    left_behind: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+/// One stream of a job's output as programs see it.
+#[derive(Default)]
+struct Stream {
+    text: Option<String>,
+    base64: Option<String>,
+    truncated: bool,
+    bytes: Option<u64>,
+    file: Option<String>,
+}
+
+impl Stream {
+    /// What is too long for a line goes to a file that stays.
+    fn keep(capture: Option<Capture>) -> Result<Self, Failure> {
+        let Some(capture) = capture else { return Ok(Self { text: Some(String::new()), ..Self::default() }) };
+        let truncated = capture.file().is_some();
+        let (text, base64) = text_or_base64(capture.head(), truncated);
+        let (text, bytes) = (text.map(Cow::into_owned), truncated.then_some(capture.bytes()));
+        let file = match capture.into_file() {
+            Some(Spilled::Named(file)) => {
+                let kept =
+                    file.keep().map_err(|error| Failure::local(format!("cannot keep a job's output: {error}")))?;
+                Some(kept.1.display().to_string())
+            }
+            Some(Spilled::Unnamed(_)) | None => None,
+        };
+        Ok(Self { text, base64, truncated, bytes, file })
+    }
+}
+
+/// Text as it is, anything else in base64. Where it was cut, a character may have been cut, too; it is left out.
+fn text_or_base64(bytes: &[u8], cut: bool) -> (Option<Cow<'_, str>>, Option<String>) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (Some(text.into()), None),
+        Err(error) if cut && error.error_len().is_none() => {
+            (Some(String::from_utf8_lossy(&bytes[..error.valid_up_to()])), None)
+        }
+        Err(_) => (None, Some(BASE64.encode(bytes))),
+    }
+}
+
+/// Writes all of a stream.
+fn copy(capture: Capture, to: &mut impl Write) -> io::Result<()> {
+    if capture.file().is_none() {
+        return to.write_all(capture.head());
+    }
+    let Some(file) = capture.into_file() else { return Ok(()) };
+    let mut file = file.as_file();
+    file.rewind()?;
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(()),
+            length => to.write_all(&chunk[..length])?,
+        }
+    }
+}
+
+/// What people are told about a job that did not simply end well.
+fn describe(job: &Finished, timeout: Option<Duration>) -> Vec<String> {
+    let mut all = Vec::new();
+    let attempts = match job.attempts {
+        0 | 1 => String::new(),
+        many => format!(" ({many} attempts)"),
+    };
+    let what = match (job.status, &job.trouble, job.signal) {
+        (Status::Ok, ..) => None,
+        (_, Some(trouble), _) => Some(trouble.to_string()),
+        (Status::Timeout, ..) => {
+            Some(format!("timed out after {}", humantime::format_duration(timeout.unwrap_or_default())))
+        }
+        (Status::Cancelled, ..) => Some("cancelled".to_owned()),
+        (Status::Failed, _, Some(signal)) => Some(format!("ended by signal {signal}")),
+        (Status::Failed, ..) => Some(format!("exit code {}", job.exit.unwrap_or_default())),
+    };
+    all.extend(what.map(|what| what + &attempts));
+    if job.left_behind {
+        all.push("it left processes behind that hold its output; what they print now is lost (redirect it)".to_owned());
+    }
+    all
+}
+
+/// A job for people: quoted, and not longer than a part of a line.
+fn shorten(input: &[u8]) -> String {
+    let quoted = quote::quote(&input[..input.len().min(100)]);
+    match quoted.char_indices().nth(60) {
+        Some((end, _)) => format!("{}..", &quoted[..end]),
+        None => quoted.into_owned(),
+    }
+}
+
+/// A bar that shows nothing until it is told to.
+pub(super) fn hidden_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {pos} done{msg}, {elapsed}").expect("the template is valid");
+    ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_style(style)
+}
+
+/// Shows the bar, from now on.
+pub(super) fn show(bar: &ProgressBar) {
+    bar.set_draw_target(ProgressDrawTarget::stderr());
+    bar.enable_steady_tick(Duration::from_millis(100));
+}
+
+/// Tells the bar how many jobs there are.
+pub(super) fn set_total(bar: &ProgressBar, total: u64) {
+    let style = ProgressStyle::with_template("[{bar:30}] {pos}/{len}{msg}, {elapsed}, {eta} left");
+    bar.set_style(style.expect("the template is valid").progress_chars("=> "));
+    bar.set_length(total);
+}
