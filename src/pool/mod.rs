@@ -223,7 +223,7 @@ impl<R> Results<R> {
     /// When a job did: its panic goes on here, after the other results.
     pub async fn next(&mut self) -> Option<Done<R>> {
         loop {
-            if let Some((done, _place)) = self.order.as_mut().and_then(Reorder::next) {
+            if let Some((done, _place)) = self.order.as_mut().and_then(Reorder::take_next) {
                 return Some(done);
             }
             match (self.results.recv().await, &mut self.order) {
@@ -242,5 +242,238 @@ impl<R> Results<R> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use proptest::prelude::*;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    fn some(number: usize) -> NonZeroUsize {
+        NonZeroUsize::new(number).unwrap()
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+    }
+
+    /// Counts those who are between `enter` and the drop of what it gave.
+    #[derive(Clone, Default)]
+    struct Gauge(Arc<(AtomicUsize, AtomicUsize)>);
+
+    impl Gauge {
+        fn enter(&self) -> Inside {
+            let now = self.0.0.fetch_add(1, Ordering::SeqCst) + 1;
+            self.0.1.fetch_max(now, Ordering::SeqCst);
+            Inside(self.clone())
+        }
+
+        fn most(&self) -> usize {
+            self.0.1.load(Ordering::SeqCst)
+        }
+    }
+
+    struct Inside(Gauge);
+
+    impl Drop for Inside {
+        fn drop(&mut self) {
+            self.0.0.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Submits the numbers up to `last` while the results are collected; the jobs yield as often as `yields` says.
+    fn run(pool: Pool, last: u64, yields: Vec<u8>) -> (Vec<Done<u64>>, usize) {
+        let gauge = Gauge::default();
+        let inside = gauge.clone();
+        let work = move |_worker, job: u64| {
+            let (inside, times) = (inside.clone(), yields[job as usize % yields.len()]);
+            async move {
+                let _inside = inside.enter();
+                for _ in 0..times {
+                    tokio::task::yield_now().await;
+                }
+                2 * job
+            }
+        };
+        let done = block_on(async {
+            let (mut jobs, mut results) = pool.start(work).unwrap();
+            let submit = async move {
+                for job in 1..=last {
+                    jobs.submit(job).await.unwrap();
+                }
+            };
+            let collect = async {
+                let mut all = Vec::new();
+                while let Some(done) = results.next().await {
+                    all.push(done);
+                }
+                all
+            };
+            tokio::join!(submit, collect).1
+        });
+        (done, gauge.most())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_job_is_done_once_and_never_more_than_n_at_a_time(
+            workers in 1_usize..6,
+            queue in 1_usize..6,
+            window in prop::option::of(1_usize..12),
+            jobs in 0_u64..60,
+            yields in prop::collection::vec(0_u8..20, 1..8),
+        ) {
+            let mut pool = Pool::new(some(workers)).queue(some(queue));
+            if let Some(window) = window {
+                pool = pool.keep_order_within(some(window));
+            }
+            let (done, most) = run(pool, jobs, yields);
+            let numbers: Vec<_> = done.iter().map(|done| done.number).collect();
+            let wanted: Vec<_> = (1..=jobs).collect();
+            prop_assert!(done.iter().all(|done| done.result == 2 * done.number && (1..=workers).contains(&done.worker)));
+            if window.is_some() {
+                prop_assert_eq!(numbers, wanted, "in order");
+            } else {
+                prop_assert_eq!(numbers.iter().copied().collect::<BTreeSet<_>>(), wanted.iter().copied().collect());
+                prop_assert_eq!(numbers.len(), wanted.len());
+            }
+            prop_assert!(most <= workers.min(window.unwrap_or(workers)), "{most} at a time");
+        }
+
+        #[test]
+        fn no_job_begins_a_window_ahead_of_the_oldest_result(
+            workers in 1_usize..5,
+            window in 1_usize..8,
+            yields in prop::collection::vec(0_u8..20, 1..8),
+        ) {
+            // What has begun and has not been taken from `next`: at most the window, and the one in our hands.
+            let open = Arc::new(AtomicUsize::new(0));
+            let (begun, most) = (Arc::clone(&open), Arc::new(AtomicUsize::new(0)));
+            let seen = Arc::clone(&most);
+            let work = move |_worker, job: u64| {
+                seen.fetch_max(begun.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                let times = yields[job as usize % yields.len()];
+                async move {
+                    for _ in 0..times {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            };
+            block_on(async {
+                let pool = Pool::new(some(workers)).keep_order_within(some(window));
+                let (mut jobs, mut results) = pool.start(work).unwrap();
+                let feeder = tokio::spawn(async move {
+                    for job in 1..=40 {
+                        jobs.submit(job).await.unwrap();
+                    }
+                });
+                while results.next().await.is_some() {
+                    open.fetch_sub(1, Ordering::SeqCst);
+                    tokio::task::yield_now().await;
+                }
+                feeder.await.unwrap();
+            });
+            prop_assert!(most.load(Ordering::SeqCst) <= window + 1);
+        }
+    }
+
+    #[test]
+    fn whoever_submits_to_a_full_queue_waits() {
+        block_on(async {
+            let gate = Arc::new(Semaphore::new(0));
+            let at_work = Arc::clone(&gate);
+            let (mut jobs, mut results) = Pool::new(some(1))
+                .queue(some(2))
+                .start(move |_worker, ()| {
+                    let gate = Arc::clone(&at_work);
+                    async move { gate.acquire_owned().await.unwrap().forget() }
+                })
+                .unwrap();
+            for _ in 0..3 {
+                jobs.submit(()).await.unwrap(); // one is being worked on, two wait
+            }
+            let mut fourth = Box::pin(jobs.submit(()));
+            tokio::select! {
+                biased;
+                _ = &mut fourth => panic!("the queue is full"),
+                () = tokio::task::yield_now() => {}
+            }
+            gate.add_permits(1);
+            assert!(results.next().await.is_some());
+            fourth.await.unwrap();
+            gate.add_permits(3);
+            drop(jobs);
+            for left in [true, true, true, false] {
+                assert_eq!(results.next().await.is_some(), left);
+            }
+        });
+    }
+
+    #[test]
+    fn a_stopped_pool_finishes_what_it_has_begun_and_takes_no_more() {
+        block_on(async {
+            let stop = CancellationToken::new();
+            let gate = Arc::new(Semaphore::new(0));
+            let begun = Arc::new(Semaphore::new(0));
+            let (at_work, started) = (Arc::clone(&gate), Arc::clone(&begun));
+            let pool = Pool::new(some(2)).keep_order().stop_with(stop.clone());
+            let (mut jobs, mut results) = pool
+                .start(move |_worker, job: u64| {
+                    let (gate, started) = (Arc::clone(&at_work), Arc::clone(&started));
+                    async move {
+                        started.add_permits(1);
+                        gate.acquire_owned().await.unwrap().forget();
+                        job
+                    }
+                })
+                .unwrap();
+            for job in 1..=4 {
+                jobs.submit(job).await.unwrap();
+            }
+            begun.acquire_many(2).await.unwrap().forget();
+            stop.cancel();
+            gate.add_permits(9);
+            let mut done = Vec::new();
+            while let Some(one) = results.next().await {
+                done.push(one.result);
+            }
+            assert_eq!(done, [1, 2]);
+            assert_eq!(jobs.submit(5).await, Err(5));
+        });
+    }
+
+    #[test]
+    fn the_panic_of_a_job_reaches_whoever_collects_after_the_other_results() {
+        let mut seen = Vec::new();
+        let panic = panic::catch_unwind(panic::AssertUnwindSafe(|| {
+            block_on(async {
+                let pool = Pool::new(some(2)).keep_order();
+                let (mut jobs, mut results) = pool
+                    .start(|_worker, job: u64| async move {
+                        assert!(job != 2, "job 2 is bad");
+                        job
+                    })
+                    .unwrap();
+                let feeder = tokio::spawn(async move {
+                    for job in 1..=5 {
+                        jobs.submit(job).await.unwrap();
+                    }
+                });
+                while let Some(done) = results.next().await {
+                    seen.push(done.result);
+                }
+                feeder.await.unwrap();
+            });
+        }));
+        assert_eq!(seen, [1, 3, 4, 5]);
+        assert!(panic.is_err());
     }
 }

@@ -23,7 +23,7 @@ impl<T> Reorder<T> {
     }
 
     /// The result whose turn it is, if it is here.
-    pub fn next(&mut self) -> Option<T> {
+    pub fn take_next(&mut self) -> Option<T> {
         let result = self.held.remove(&self.next)?;
         self.next += 1;
         Some(result)

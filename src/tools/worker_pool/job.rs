@@ -49,6 +49,8 @@ pub(super) struct Work {
     pub(super) running: AtomicU64,
     pub(super) halted: AtomicBool,
     pub(super) won: AtomicBool,
+    /// Whether nobody reads stdout any more.
+    pub(super) unread: AtomicBool,
 }
 
 /// A job that is over.

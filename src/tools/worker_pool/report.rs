@@ -54,7 +54,7 @@ impl Printer {
         loop {
             let printed = tokio::select! {
                 done = results.next() => match done {
-                    Some(done) if outcome.is_ok() => self.print(done.result),
+                    Some(done) if outcome.is_ok() && !self.work.unread.load(Ordering::Relaxed) => self.print(done.result),
                     Some(_) => Ok(()),
                     None => break,
                 },
@@ -74,9 +74,15 @@ impl Printer {
         self.tally.add(job.status);
         let printed = job.printed.take();
         let entry = self.joblog.is_some().then(|| self.entry(&job, printed.as_ref())).flatten();
+        // The bar would take the rest of an unfinished line for its own. (Asked within `suspend`, it would not answer.)
+        let finish_lines = !self.bar.is_hidden() && io::stdout().is_terminal();
         let bar = self.bar.clone();
         bar.suspend(|| {
-            if self.output.is_json() { self.print_json(&job, printed) } else { self.print_text(&job, printed) }
+            if self.output.is_json() {
+                self.print_json(&job, printed)
+            } else {
+                self.print_text(&job, printed, finish_lines)
+            }
         })?;
         self.update_bar();
         if let (Some(log), Some(entry)) = (&mut self.joblog, entry) {
@@ -88,19 +94,19 @@ impl Printer {
         }
     }
 
-    fn print_text(&self, job: &Finished, printed: Option<(Capture, Capture)>) -> Result<(), Failure> {
+    fn print_text(
+        &self,
+        job: &Finished,
+        printed: Option<(Capture, Capture)>,
+        finish_lines: bool,
+    ) -> Result<(), Failure> {
         if let Some((stdout, stderr)) = printed {
             // Whoever asked for the first success wants its output alone.
             if stdout.bytes() > 0 && (!self.work.first || job.status == Status::Ok) {
-                let unfinished = stdout.file().is_none() && !stdout.head().ends_with(b"\n");
+                let unfinished = finish_lines && stdout.file().is_none() && !stdout.head().ends_with(b"\n");
                 self.output.raw(|to| {
                     copy(stdout, to)?;
-                    // The bar would take the rest of the line for its own.
-                    if unfinished && !self.bar.is_hidden() && io::stdout().is_terminal() {
-                        to.write_all(b"\n")
-                    } else {
-                        Ok(())
-                    }
+                    if unfinished { to.write_all(b"\n") } else { Ok(()) }
                 })?;
             }
             let _ = copy(stderr, &mut io::stderr().lock()); // with stderr closed there is nobody to tell
@@ -197,6 +203,11 @@ impl Printer {
         if bad > 0 {
             self.bar.set_message(format!(", {bad} failed"));
         }
+    }
+
+    /// Whether stdin was empty.
+    pub(super) fn saw_no_jobs(&self) -> bool {
+        self.tally.jobs == 0 && self.intake.skipped.load(Ordering::Relaxed) == 0
     }
 
     /// Ends the output, and tells the exit code: what went wrong on this machine comes first, then the signal.

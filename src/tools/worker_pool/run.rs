@@ -10,7 +10,7 @@ use std::future;
 use std::io::{self, BufReader, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,16 +45,16 @@ use super::report::{Printer, Tally, hidden_bar, set_total, show};
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub(super) struct Options {
     /// Jobs that run at the same time [default: one a processor]
-    #[arg(long, short = 'j', value_name = "N", value_parser = workers)]
+    #[arg(long, short = 'j', value_name = "N", allow_negative_numbers = true, value_parser = workers)]
     workers: Option<NonZeroUsize>,
     /// Jobs that are read ahead and wait for a worker; then reading waits [default: two a worker]
-    #[arg(long, value_name = "N", value_parser = places)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = places)]
     queue: Option<NonZeroUsize>,
     /// Print results in the order of the input
     #[arg(long, short = 'k')]
     keep_order: bool,
     /// Jobs that may be ahead of the one to be printed next [default: sixteen a worker]
-    #[arg(long, value_name = "N", value_parser = places, requires = "keep_order")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = places, requires = "keep_order")]
     window: Option<NonZeroUsize>,
     /// End a job, and all it has started, after this time: SIGTERM, then SIGKILL
     #[arg(long, value_name = "DURATION", value_parser = crate::cli::args::duration)]
@@ -154,6 +154,7 @@ pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> 
         running: AtomicU64::new(0),
         halted: AtomicBool::new(false),
         won: AtomicBool::new(false),
+        unread: AtomicBool::new(false),
     });
     // From here on signals are heard; before, they would have ended us.
     let signals = Signals::new()?;
@@ -220,7 +221,16 @@ pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> 
             "interrupted; whoever reads stdout did not take all of it",
         ));
     };
+    if printer.saw_no_jobs() && stdin_is_nothing() && !common.quiet {
+        let _ = writeln!(io::stderr(), "worker-pool: no jobs: stdin is closed, or /dev/null");
+    }
     printer.conclude(outcome, control.signal)
+}
+
+/// The standard library opens `/dev/null` in place of a stdin that was closed.
+fn stdin_is_nothing() -> bool {
+    let stdin = rustix::fs::fstat(io::stdin());
+    stdin.is_ok_and(|stdin| fs::metadata("/dev/null").is_ok_and(|null| stdin.st_rdev == null.rdev()))
 }
 
 impl Options {
@@ -397,6 +407,7 @@ impl Control {
                 }
                 () = closes(reader.as_ref()), if !closed => {
                     closed = true;
+                    self.work.unread.store(true, Ordering::Relaxed);
                     self.work.end();
                 }
                 () = sleep_until(show_bar), if self.live => {
@@ -443,7 +454,7 @@ async fn closes(reader: Option<&pipe::Sender>) {
     {
         return;
     }
-    future::pending().await
+    future::pending::<()>().await;
 }
 
 /// When stdin is a file, the bar knows at once how many jobs there are.
