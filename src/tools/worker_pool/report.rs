@@ -115,7 +115,9 @@ impl Printer {
             let mut stderr = io::stderr().lock();
             let say =
                 |what: String| writeln!(stderr, "worker-pool: job {} ({}): {what}", job.number, shorten(&job.input));
-            let _ = describe(job, self.work.limits.timeout).into_iter().try_for_each(say);
+            let _ = describe(job, self.work.limits.timeout, self.work.won.load(Ordering::Relaxed))
+                .into_iter()
+                .try_for_each(say);
         }
         Ok(())
     }
@@ -393,7 +395,7 @@ fn copy(capture: Capture, to: &mut impl Write) -> io::Result<()> {
 }
 
 /// What people are told about a job that did not simply end well.
-fn describe(job: &Finished, timeout: Option<Duration>) -> Vec<String> {
+fn describe(job: &Finished, timeout: Option<Duration>, won: bool) -> Vec<String> {
     let mut all = Vec::new();
     let attempts = match job.attempts {
         0 | 1 => String::new(),
@@ -401,6 +403,7 @@ fn describe(job: &Finished, timeout: Option<Duration>) -> Vec<String> {
     };
     let what = match (job.status, &job.trouble, job.signal) {
         (Status::Ok, ..) => None,
+        (Status::Cancelled, None, _) if won => None, // as it should be
         (_, Some(trouble), _) => Some(trouble.to_string()),
         (Status::Timeout, ..) => {
             Some(format!("timed out after {}", humantime::format_duration(timeout.unwrap_or_default())))

@@ -143,6 +143,7 @@ fn the_first_success_ends_the_others_and_is_all_that_is_printed() {
     let arguments = ["-j3", "--first", "--", "sh", "-c", script, "sh"];
     let ended = pool_in(dir.path(), seq(3), &arguments).expect(0);
     assert_eq!(ended.stdout, "quick\n");
+    assert!(!ended.stderr.contains("cancelled"), "nothing is wrong: {}", ended.stderr);
     assert!(pids(&dir.path().join("pids"), 2).iter().all(|pid| !is_alive(pid)));
 }
 
