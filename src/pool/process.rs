@@ -178,7 +178,7 @@ impl Running {
         };
         match watch() {
             Ok((leader, stdout, stderr)) => {
-                let deadline = limits.timeout.map(|timeout| Instant::now() + timeout);
+                let deadline = limits.timeout.and_then(after);
                 let stage = Stage::Running;
                 Ok(Self { child, group, leader, leader_ended: false, stdout, stderr, stage, deadline })
             }
@@ -216,10 +216,10 @@ impl Running {
                 }
                 _ = self.leader.readable(), if !self.leader_ended => {
                     self.leader_ended = true;
-                    let lets_go = Instant::now() + limits.grace;
-                    if !told && deadline.is_none_or(|deadline| lets_go < deadline) {
+                    let lets_go = after(limits.grace);
+                    if !told && deadline.is_none_or(|deadline| lets_go.is_some_and(|lets_go| lets_go < deadline)) {
                         self.stage = Stage::Leaving;
-                        self.deadline = Some(lets_go);
+                        self.deadline = lets_go;
                     }
                 }
                 () = at(deadline) => match self.stage {
@@ -253,7 +253,7 @@ impl Running {
         self.signal(Signal::TERM);
         self.signal(Signal::CONT); // who has been stopped could not hear it
         self.stage = Stage::Terminated(end);
-        self.deadline = Some(Instant::now() + limits.grace);
+        self.deadline = after(limits.grace);
     }
 
     fn kill(&mut self, limits: &Limits) {
@@ -261,7 +261,7 @@ impl Running {
         if let Stage::Terminated(end) = mem::replace(&mut self.stage, Stage::Running) {
             self.stage = Stage::Killed(end);
         }
-        self.deadline = Some(Instant::now() + limits.grace);
+        self.deadline = after(limits.grace);
     }
 
     fn signal(&self, signal: Signal) {
@@ -276,6 +276,11 @@ impl Stream {
         rustix::io::ioctl_fionbio(&pipe, true)?;
         Ok(Self { pipe: pipe::Receiver::from_owned_fd_unchecked(pipe)?, open: true, capture: Capture::new(spill) })
     }
+}
+
+/// So long from now, unless no clock goes so far.
+fn after(duration: Duration) -> Option<Instant> {
+    Instant::now().checked_add(duration)
 }
 
 /// Waits until then; for ever, without a time.

@@ -163,7 +163,7 @@ impl Work {
                 return;
             }
             tracing::debug!("job {} failed, attempt {} follows", finished.number, finished.attempts + 1);
-            pause = (pause * 2).min(MAX_BACKOFF.max(self.backoff));
+            pause = pause.saturating_mul(2).min(MAX_BACKOFF.max(self.backoff));
         }
     }
 

@@ -1,16 +1,18 @@
 //! `worker-pool`: runs a command for each line of stdin, N at a time.
 //!
-//! - [`run`]: the options, and how reader, pool, printer and signals are put together;
-//! - [`job`]: one job on its worker: attempts, and what its outcome means for the others;
-//! - [`report`]: what is printed, logged and counted, and the exit code;
-//! - [`demo`]: the same pool, with numbers to double in place of commands.
+//! - `run`: the options, and how the parts are put together: `reader`, pool, printer (`report`, `event`), `control`;
+//! - `job`: one job on its worker: attempts, and what its outcome means for the others;
+//! - `demo`: the same pool, with numbers to double in place of commands.
 
 use clap::Parser;
 
 use crate::cli::{Common, Failure, Output, Tool};
 
+mod control;
 mod demo;
+mod event;
 mod job;
+mod reader;
 mod report;
 mod run;
 
@@ -22,12 +24,13 @@ mod run;
 #[command(
     name = "worker-pool",
     version,
+    override_usage = "worker-pool [OPTIONS] [--] CMD [ARG]... < JOBS\n       worker-pool demo [OPTIONS]",
     after_help = "Examples:\n  \
         find . -name '*.log' -print0 | worker-pool -0 -- gzip -9\n  \
         worker-pool -j 8 -k --timeout 10s --retries 2 -- curl -sf {} < urls.txt\n  \
         ls *.png | worker-pool --shell -- 'convert {} {}.webp && rm {}'\n  \
         worker-pool --joblog run.log --resume -- ./step {} < steps.txt   # goes on where it was stopped\n  \
-        printf '%s\\n' mirror1 mirror2 | worker-pool --first -- ping -c 1   # the first success ends the others\n  \
+        worker-pool --first -- ping -c 1 < mirrors.txt   # the first success ends the others\n  \
         worker-pool demo --workers 3 --jobs 5\n\n\
         Ctrl-C starts no more jobs and waits for those that run; again: ends them (SIGTERM, then SIGKILL).\n\n\
         Exit codes: 0 all jobs ended well, 1 a job failed, 2 usage, 6 trouble on this machine, 130/143 interrupted"

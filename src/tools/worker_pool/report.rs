@@ -1,13 +1,10 @@
 //! What is printed, logged and counted, and the exit code.
 
-use std::borrow::Cow;
 use std::io::{self, IsTerminal, Read, Seek, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -18,8 +15,9 @@ use crate::pool::capture::{Capture, Spilled};
 use crate::pool::joblog::{Entry, Joblog};
 use crate::pool::{Results, quote};
 
+use super::event::JobEvent;
 use super::job::{Finished, Status, Trouble, Work};
-use super::run::Intake;
+use super::reader::Intake;
 
 /// Prints results as they come.
 pub(super) struct Printer {
@@ -103,13 +101,9 @@ impl Printer {
         if let Some((stdout, stderr)) = printed {
             // Whoever asked for the first success wants its output alone.
             if stdout.bytes() > 0 && (!self.work.first || job.status == Status::Ok) {
-                let unfinished = finish_lines && stdout.file().is_none() && !stdout.head().ends_with(b"\n");
-                self.output.raw(|to| {
-                    copy(stdout, to)?;
-                    if unfinished { to.write_all(b"\n") } else { Ok(()) }
-                })?;
+                self.output.raw(|to| copy(&stdout, to, finish_lines))?;
             }
-            let _ = copy(stderr, &mut io::stderr().lock()); // with stderr closed there is nobody to tell
+            let _ = copy(&stderr, &mut io::stderr().lock(), finish_lines); // with stderr closed there is nobody to tell
         }
         if !self.quiet {
             let mut stderr = io::stderr().lock();
@@ -123,34 +117,7 @@ impl Printer {
     }
 
     fn print_json(&self, job: &Finished, printed: Option<(Capture, Capture)>) -> Result<(), Failure> {
-        let (stdout, stderr) = printed.map_or((None, None), |(stdout, stderr)| (Some(stdout), Some(stderr)));
-        let (stdout, stderr) = (Stream::keep(stdout)?, Stream::keep(stderr)?);
-        let (input, input_base64) = text_or_base64(&job.input, false);
-        let event = JobEvent {
-            event: "job",
-            job: job.number,
-            worker: job.worker,
-            input,
-            input_base64,
-            status: job.status.as_str(),
-            exit: job.exit,
-            signal: job.signal,
-            attempts: job.attempts,
-            ms: job.took.as_millis() as u64,
-            stdout: stdout.text,
-            stdout_base64: stdout.base64,
-            stdout_truncated: stdout.truncated,
-            stdout_bytes: stdout.bytes,
-            stdout_file: stdout.file,
-            stderr: stderr.text,
-            stderr_base64: stderr.base64,
-            stderr_truncated: stderr.truncated,
-            stderr_bytes: stderr.bytes,
-            stderr_file: stderr.file,
-            left_behind: job.left_behind,
-            error: job.trouble.as_ref().map(ToString::to_string),
-        };
-        self.output.result(&event, String::new)
+        self.output.result(&JobEvent::new(job, printed)?, String::new)
     }
 
     /// The line in the job log: none for a job that was cancelled, so that it is run by the next run.
@@ -290,108 +257,20 @@ impl std::fmt::Display for Tally {
     }
 }
 
-/// A job as programs see it.
-#[derive(Serialize)]
-struct JobEvent<'a> {
-    event: &'static str,
-    job: u64,
-    worker: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    input: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    input_base64: Option<String>,
-    status: &'static str,
-    exit: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    signal: Option<i32>,
-    attempts: u32,
-    ms: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stdout: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stdout_base64: Option<String>,
-    #[serde(skip_serializing_if = "is_false")]
-    stdout_truncated: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stdout_bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stdout_file: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stderr: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stderr_base64: Option<String>,
-    #[serde(skip_serializing_if = "is_false")]
-    stderr_truncated: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stderr_bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stderr_file: Option<String>,
-    #[serde(skip_serializing_if = "is_false")]
-    left_behind: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-const fn is_false(flag: &bool) -> bool {
-    !*flag
-}
-
-/// One stream of a job's output as programs see it.
-#[derive(Default)]
-struct Stream {
-    text: Option<String>,
-    base64: Option<String>,
-    truncated: bool,
-    bytes: Option<u64>,
-    file: Option<String>,
-}
-
-impl Stream {
-    /// What is too long for a line goes to a file that stays.
-    fn keep(capture: Option<Capture>) -> Result<Self, Failure> {
-        let Some(capture) = capture else { return Ok(Self { text: Some(String::new()), ..Self::default() }) };
-        let truncated = capture.file().is_some();
-        let (text, base64) = text_or_base64(capture.head(), truncated);
-        let (text, bytes) = (text.map(Cow::into_owned), truncated.then_some(capture.bytes()));
-        let file = match capture.into_file() {
-            Some(Spilled::Named(file)) => {
-                let kept =
-                    file.keep().map_err(|error| Failure::local(format!("cannot keep a job's output: {error}")))?;
-                Some(kept.1.display().to_string())
+/// Writes all of a stream; its last line gets an end if it has none and `finish_line` is set.
+fn copy(capture: &Capture, to: &mut impl Write, finish_line: bool) -> io::Result<()> {
+    let unfinished = capture.file().is_none() && capture.head().last().is_some_and(|last| *last != b'\n');
+    match capture.file().map(Spilled::as_file) {
+        None => to.write_all(capture.head())?,
+        Some(mut file) => {
+            file.rewind()?;
+            let mut chunk = vec![0; 64 << 10];
+            while let length @ 1.. = file.read(&mut chunk)? {
+                to.write_all(&chunk[..length])?;
             }
-            Some(Spilled::Unnamed(_)) | None => None,
-        };
-        Ok(Self { text, base64, truncated, bytes, file })
-    }
-}
-
-/// Text as it is, anything else in base64. Where it was cut, a character may have been cut, too; it is left out.
-fn text_or_base64(bytes: &[u8], cut: bool) -> (Option<Cow<'_, str>>, Option<String>) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => (Some(text.into()), None),
-        Err(error) if cut && error.error_len().is_none() => {
-            (Some(String::from_utf8_lossy(&bytes[..error.valid_up_to()])), None)
-        }
-        Err(_) => (None, Some(BASE64.encode(bytes))),
-    }
-}
-
-/// Writes all of a stream.
-fn copy(capture: Capture, to: &mut impl Write) -> io::Result<()> {
-    if capture.file().is_none() {
-        return to.write_all(capture.head());
-    }
-    let Some(file) = capture.into_file() else { return Ok(()) };
-    let mut file = file.as_file();
-    file.rewind()?;
-    let mut chunk = vec![0; 64 << 10];
-    loop {
-        match file.read(&mut chunk)? {
-            0 => return Ok(()),
-            length => to.write_all(&chunk[..length])?,
         }
     }
+    if unfinished && finish_line { to.write_all(b"\n") } else { Ok(()) }
 }
 
 /// What people are told about a job that did not simply end well.

@@ -5,30 +5,22 @@
 //! signals whatever else stands still.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::future;
-use std::io::{self, BufReader, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
 use std::time::Duration;
 
-use indicatif::ProgressBar;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
-use tokio::io::Interest;
-use tokio::net::unix::pipe;
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::signals::{Signal, Signals};
+use crate::cli::signals::Signals;
 use crate::cli::{Common, Failure, Kind, Output};
 use crate::defaults::{MAX_QUEUE, MAX_WORKERS};
 use crate::pool::capture::Spill;
@@ -36,16 +28,18 @@ use crate::pool::joblog::{Joblog, Seen, Skip};
 use crate::pool::lines::{Line, Lines, Separator};
 use crate::pool::process::{Cancel, Limits};
 use crate::pool::template::{Error, Template};
-use crate::pool::{Jobs, Pool, quote};
+use crate::pool::{Pool, quote};
 
-use super::job::{Halt, Job, Work};
-use super::report::{Printer, Tally, hidden_bar, set_total, show};
+use super::control::{self, Control};
+use super::job::{Halt, Work};
+use super::reader::{Intake, Reader, count_ahead, stdin, stdin_is_nothing};
+use super::report::{Printer, Tally, hidden_bar};
 
 /// What to run, and how.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub(super) struct Options {
     /// Jobs that run at the same time [default: one a processor]
-    #[arg(long, short = 'j', value_name = "N", allow_negative_numbers = true, value_parser = workers)]
+    #[arg(long, short = 'j', visible_short_alias = 'P', value_name = "N", allow_negative_numbers = true, value_parser = workers)]
     workers: Option<NonZeroUsize>,
     /// Jobs that are read ahead and wait for a worker; then reading waits [default: two a worker]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = places)]
@@ -109,21 +103,6 @@ fn places(text: &str) -> Result<NonZeroUsize, String> {
     number.ok_or_else(|| format!("a number from 1 to {MAX_QUEUE}"))
 }
 
-/// How far reading has come.
-#[derive(Debug, Default)]
-pub(super) struct Intake {
-    pub(super) submitted: AtomicU64,
-    pub(super) skipped: AtomicU64,
-    failure: Mutex<Option<String>>,
-}
-
-impl Intake {
-    /// Why reading ended early.
-    pub(super) fn failure(&self) -> Option<Failure> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone().map(Failure::local)
-    }
-}
-
 /// Runs the jobs on stdin.
 pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> Result<(), Failure> {
     let template = options.template()?;
@@ -158,7 +137,7 @@ pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> 
     });
     // From here on signals are heard; before, they would have ended us.
     let signals = Signals::new()?;
-    let hangup = if ignores_hangup() { None } else { signal(SignalKind::hangup()).ok() };
+    let hangup = control::hangup();
 
     let mut pool = Pool::new(workers).stop_with(work.stop.clone());
     if let Some(queue) = options.queue {
@@ -225,12 +204,6 @@ pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> 
         let _ = writeln!(io::stderr(), "worker-pool: no jobs: stdin is closed, or /dev/null");
     }
     printer.conclude(outcome, control.signal)
-}
-
-/// The standard library opens `/dev/null` in place of a stdin that was closed.
-fn stdin_is_nothing() -> bool {
-    let stdin = rustix::fs::fstat(io::stdin());
-    stdin.is_ok_and(|stdin| fs::metadata("/dev/null").is_ok_and(|null| stdin.st_rdev == null.rdev()))
 }
 
 impl Options {
@@ -301,181 +274,6 @@ fn dry_run(template: &Template, separator: Separator, mut seen: Option<Seen>, ou
         output.result(&Plan { event: "plan", job, command: command.clone() }, || command)?;
     }
     if output.is_json() { output.result(&summary, String::new) } else { Ok(()) }
-}
-
-/// Large reads: a job is a few bytes.
-fn stdin() -> BufReader<io::Stdin> {
-    BufReader::with_capacity(64 << 10, io::stdin())
-}
-
-/// Reads jobs and submits them.
-struct Reader {
-    jobs: Jobs<Job>,
-    seen: Option<Seen>,
-    separator: Separator,
-    work: Arc<Work>,
-    intake: Arc<Intake>,
-    bar: ProgressBar,
-    runtime: Handle,
-}
-
-impl Reader {
-    fn run(&mut self) {
-        let mut read = 0;
-        for (number, line) in (1..).zip(Lines::new(stdin(), self.separator)) {
-            match line {
-                Ok(line) if self.is_known(&line, number) => {
-                    self.intake.skipped.fetch_add(1, Ordering::Relaxed);
-                    self.bar.inc(1);
-                }
-                Ok(line) => {
-                    if self.runtime.block_on(self.jobs.submit(Job { number, line })).is_err() {
-                        return; // the pool has stopped
-                    }
-                    self.intake.submitted.fetch_add(1, Ordering::Relaxed);
-                }
-                Err(error) => {
-                    let failure = format!("cannot read jobs from stdin: {error}");
-                    *self.intake.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
-                    break;
-                }
-            }
-            read = number;
-        }
-        set_total(&self.bar, read);
-    }
-
-    fn is_known(&mut self, line: &Line, number: u64) -> bool {
-        let (Some(seen), Line::Whole(line)) = (&mut self.seen, line) else { return false };
-        self.work.template.identity(line, number).is_ok_and(|command| seen.take(&quote::line(&command)))
-    }
-}
-
-/// Hears signals while the jobs run.
-struct Control {
-    work: Arc<Work>,
-    signals: Signals,
-    hangup: Option<tokio::signal::unix::Signal>,
-    interval: Arc<Notify>,
-    bar: ProgressBar,
-    live: bool,
-    quiet: bool,
-    /// The one that asked to stop.
-    signal: Option<u8>,
-}
-
-/// A run that is over sooner needs no progress bar.
-const BAR_AFTER: Duration = Duration::from_millis(500);
-
-type Printed = (Printer, Result<(), Failure>);
-
-impl Control {
-    /// Waits until all is printed; gives up when that takes too long after all jobs were told to end.
-    async fn until(&mut self, mut finished: oneshot::Receiver<Printed>) -> Result<Option<Printed>, Failure> {
-        let reader = watch_stdout();
-        let mut closed = false;
-        let mut insisted = 0;
-        let mut patience = None;
-        let show_bar = Instant::now() + BAR_AFTER;
-        loop {
-            tokio::select! {
-                done = &mut finished => {
-                    let (printer, outcome) = done.map_err(|_| Failure::local("a worker has panicked: see above"))?;
-                    let outcome = if closed { Err(Failure::new(Kind::ClosedPipe, "")) } else { outcome };
-                    return Ok(Some((printer, outcome)));
-                }
-                asked = self.signals.next() => match asked {
-                    Signal::Interval => self.interval.notify_one(),
-                    Signal::Stop(number) if self.signal.is_none() => {
-                        self.signal = Some(number);
-                        self.work.stop.cancel();
-                        self.say("no more jobs are started; a second signal ends those that run");
-                    }
-                    Signal::Stop(_) => {
-                        insisted += 1;
-                        self.work.end();
-                        if insisted > 1 {
-                            self.work.cancel.kill.cancel();
-                        }
-                        patience = patience.or(Some(Instant::now() + 2 * self.work.limits.grace + Duration::from_secs(1)));
-                    }
-                },
-                () = hung_up(&mut self.hangup) => {
-                    self.signal = Some(1);
-                    self.work.end();
-                    patience = Some(Instant::now() + 2 * self.work.limits.grace + Duration::from_secs(1));
-                }
-                () = closes(reader.as_ref()), if !closed => {
-                    closed = true;
-                    self.work.unread.store(true, Ordering::Relaxed);
-                    self.work.end();
-                }
-                () = sleep_until(show_bar), if self.live => {
-                    self.live = false;
-                    show(&self.bar);
-                }
-                () = sleep_until(patience.unwrap_or(show_bar)), if patience.is_some() => return Ok(None),
-            }
-        }
-    }
-
-    fn say(&self, what: &str) {
-        if !self.quiet {
-            self.bar.suspend(|| drop(writeln!(io::stderr(), "worker-pool: {what}")));
-        }
-    }
-}
-
-async fn hung_up(hangup: &mut Option<tokio::signal::unix::Signal>) {
-    match hangup {
-        Some(signal) => drop(signal.recv().await),
-        None => future::pending().await,
-    }
-}
-
-/// Whether `nohup` or the like has asked that we outlive the terminal.
-fn ignores_hangup() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 != 0)
-}
-
-/// Stdout, if it is a pipe: jobs that run for long shall not do so for a reader that is gone. It is only watched, so it may
-/// block as it did.
-fn watch_stdout() -> Option<pipe::Sender> {
-    let stdout = File::from(io::stdout().as_fd().try_clone_to_owned().ok()?);
-    let is_pipe = stdout.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
-    if is_pipe { pipe::Sender::from_owned_fd_unchecked(stdout.into()).ok() } else { None }
-}
-
-async fn closes(reader: Option<&pipe::Sender>) {
-    if let Some(reader) = reader
-        && reader.ready(Interest::ERROR).await.is_ok()
-    {
-        return;
-    }
-    future::pending::<()>().await;
-}
-
-/// When stdin is a file, the bar knows at once how many jobs there are.
-fn count_ahead(bar: &ProgressBar, separator: Separator) {
-    let Ok(stdin) = io::stdin().as_fd().try_clone_to_owned() else { return };
-    let mut stdin = File::from(stdin);
-    if !stdin.metadata().is_ok_and(|metadata| metadata.is_file()) {
-        return;
-    }
-    let Ok(mut at) = io::Seek::stream_position(&mut stdin) else { return };
-    let bar = bar.clone();
-    thread::spawn(move || {
-        let mut chunk = vec![0; 256 << 10];
-        let (mut jobs, mut last) = (0, separator.byte());
-        while let Ok(length @ 1..) = stdin.read_at(&mut chunk, at) {
-            at += length as u64;
-            jobs += memchr::memchr_iter(separator.byte(), &chunk[..length]).count() as u64;
-            last = chunk[length - 1];
-        }
-        set_total(&bar, jobs + u64::from(last != separator.byte()));
-    });
 }
 
 /// File descriptors of a worker: its runtime, and its job's pipes and files.

@@ -88,7 +88,7 @@ fn the_worker_does_not_matter_to_resume() {
     let arguments = ["-j4", "--joblog", "log", "--resume", "--", "echo", "{%}", "{}"];
     assert_eq!(pool_in(dir.path(), seq(20), &arguments).expect(0).stdout.lines().count(), 20);
     assert_eq!(pool_in(dir.path(), seq(20), &arguments).expect(0).stdout, "");
-    assert_eq!(lines(&dir.path().join("log"))[0][8], "echo '{%}' 1");
+    assert!(lines(&dir.path().join("log")).iter().any(|line| line[8] == "echo '{%}' 1"));
 }
 
 #[test]

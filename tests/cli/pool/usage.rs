@@ -41,3 +41,14 @@ fn help_has_examples_and_exit_codes_and_fits_the_line() {
         assert!(help.contains(promised), "no {promised} in:\n{help}");
     }
 }
+
+#[test]
+fn durations_that_no_clock_can_hold_are_as_good_as_none() {
+    let age = "500000000000years";
+    let arguments = ["--timeout", age, "--grace", age, "--backoff", age, "--retries", "1", "--", "echo"];
+    assert_eq!(pool_of("a", &arguments).expect(0).stdout, "a\n");
+    assert_eq!(
+        pool_of("a", &["--grace", age, "--timeout", "200ms", "--", "sh", "-c", "sleep 1000"]).expect(1).stdout,
+        ""
+    );
+}
