@@ -48,7 +48,7 @@ pub mod template;
 ///
 /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
 /// let three = NonZeroUsize::new(3).unwrap();
-/// let (jobs, mut results) = Pool::new(three).keep_order().start(|_worker, n: u32| async move { n * 2 })?;
+/// let (mut jobs, mut results) = Pool::new(three).keep_order().start(|_worker, n: u32| async move { n * 2 })?;
 /// tokio::spawn(async move {
 ///     for n in 1..=5 {
 ///         jobs.submit(n).await.unwrap(); // waits while the queue is full

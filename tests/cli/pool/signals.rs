@@ -73,6 +73,21 @@ fn a_lost_terminal_ends_the_jobs_unless_nohup_was_asked_for() {
     process.signal("HUP");
     assert_eq!(process.ended().code(), Some(129));
     assert!(pids(&dir.path().join("pids"), 2).iter().all(|pid| !is_alive(pid)));
+
+    let dir = tempfile::tempdir().unwrap();
+    fifo(&dir.path().join("gate"));
+    let script = "trap '' HUP; exec \"$0\" --json -- sh -c 'echo $$ >> pids; read _ < gate'";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_worker-pool")]).current_dir(dir.path());
+    let (mut process, mut stdin) = Process::start_fed(command);
+    stdin.write_all(b"1\n").unwrap();
+    drop(stdin);
+    pids(&dir.path().join("pids"), 1);
+    process.signal("HUP");
+    process.signal("USR1");
+    process.out.event("interval");
+    fs::write(dir.path().join("gate"), "\n").unwrap();
+    assert_eq!(process.ended().code(), Some(0));
 }
 
 #[test]
