@@ -26,7 +26,7 @@ use super::report::{Printer, show};
 pub(super) struct Control {
     pub(super) work: Arc<Work>,
     pub(super) signals: Signals,
-    pub(super) hangup: Option<tokio::signal::unix::Signal>,
+    pub(super) urgent: Urgent,
     pub(super) interval: Arc<Notify>,
     pub(super) bar: ProgressBar,
     pub(super) live: bool,
@@ -71,8 +71,8 @@ impl Control {
                         patience = patience.or_else(|| self.patience());
                     }
                 },
-                () = hung_up(&mut self.hangup) => {
-                    self.signal = Some(1);
+                number = self.urgent.next() => {
+                    self.signal = Some(number);
                     self.work.end();
                     patience = self.patience();
                 }
@@ -103,16 +103,33 @@ impl Control {
     }
 }
 
-async fn hung_up(hangup: &mut Option<tokio::signal::unix::Signal>) {
-    match hangup {
-        Some(signal) => drop(signal.recv().await),
-        None => future::pending().await,
-    }
+/// Signals that want an end at once: a lost terminal and Ctrl-\. The jobs do not get them, being in groups of their own.
+pub(super) struct Urgent {
+    hangup: Option<tokio::signal::unix::Signal>,
+    quit: tokio::signal::unix::Signal,
 }
 
-/// SIGHUP, from now on, unless `nohup` or the like has asked that we outlive the terminal.
-pub(super) fn hangup() -> Option<tokio::signal::unix::Signal> {
-    if ignores_hangup() { None } else { signal(SignalKind::hangup()).ok() }
+impl Urgent {
+    /// Hears them from now on; SIGHUP not when `nohup` or the like has asked that we outlive the terminal.
+    pub(super) fn new() -> Result<Self, Failure> {
+        let handler = |kind| signal(kind).map_err(|error| Failure::local(format!("cannot handle signals: {error}")));
+        let hangup = if ignores_hangup() { None } else { Some(handler(SignalKind::hangup())?) };
+        Ok(Self { hangup, quit: handler(SignalKind::quit())? })
+    }
+
+    /// The number of the next one.
+    async fn next(&mut self) -> u8 {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => drop(hangup.recv().await),
+                None => future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = hangup => 1,
+            _ = self.quit.recv() => 3,
+        }
+    }
 }
 
 fn ignores_hangup() -> bool {

@@ -30,7 +30,7 @@ use crate::pool::process::{Cancel, Limits};
 use crate::pool::template::{Error, Template};
 use crate::pool::{Pool, quote};
 
-use super::control::{self, Control};
+use super::control::{Control, Urgent};
 use super::job::{Halt, Work};
 use super::reader::{Intake, Reader, count_ahead, stdin, stdin_is_nothing};
 use super::report::{Printer, Tally, hidden_bar};
@@ -137,7 +137,7 @@ pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> 
     });
     // From here on signals are heard; before, they would have ended us.
     let signals = Signals::new()?;
-    let hangup = control::hangup();
+    let urgent = Urgent::new()?;
 
     let mut pool = Pool::new(workers).stop_with(work.stop.clone());
     if let Some(queue) = options.queue {
@@ -192,7 +192,7 @@ pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> 
     thread::spawn(move || drop(say.send(runtime.block_on(printer.run(results)))));
 
     let mut control =
-        Control { work, signals, hangup, interval, bar, live, quiet: common.quiet || output.is_json(), signal: None };
+        Control { work, signals, urgent, interval, bar, live, quiet: common.quiet || output.is_json(), signal: None };
     let Some((printer, outcome)) = control.until(finished).await? else {
         let signal = control.signal.unwrap_or_default();
         return Err(Failure::new(

@@ -142,7 +142,7 @@ fn a_full_queue_stops_the_reader() {
     let script = format!("{{ {feed}; }} | \"$0\" -j2 --queue 4 -- sh -c 'read _ < gate' sh");
     let mut command = Command::new("sh");
     command.args(["-c", &script, env!("CARGO_BIN_EXE_worker-pool")]).current_dir(dir.path());
-    let process = Process::start(command);
+    let mut process = Process::start(command);
     let made = || fs::read_to_string(dir.path().join("made")).ok().and_then(|made| made.trim().parse::<u32>().ok());
     let mut last = None;
     let mut same = 0;
@@ -154,9 +154,10 @@ fn a_full_queue_stops_the_reader() {
     });
     assert!((4..=200).contains(&made), "{made} lines were taken");
     let children = format!("/proc/{}/task/{}/children", process.pid(), process.pid());
-    for child in fs::read_to_string(children).unwrap_or_default().split_whitespace() {
-        signal(child.parse().unwrap(), "KILL");
+    for child in fs::read_to_string(children).unwrap().split_whitespace() {
+        signal(child.parse().unwrap(), "HUP"); // ends both: the one that feeds, and worker-pool with its jobs
     }
+    process.ended();
 }
 
 #[test]

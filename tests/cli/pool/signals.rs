@@ -67,13 +67,18 @@ fn a_second_signal_ends_the_running_job_and_its_children() {
 }
 
 #[test]
-fn a_lost_terminal_ends_the_jobs_unless_nohup_was_asked_for() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut process, _stdin) = one_that_runs(dir.path(), &[]);
-    process.signal("HUP");
-    assert_eq!(process.ended().code(), Some(129));
-    assert!(pids(&dir.path().join("pids"), 2).iter().all(|pid| !is_alive(pid)));
+fn a_lost_terminal_and_quit_end_the_jobs_at_once() {
+    for (name, code) in [("HUP", 129), ("QUIT", 131)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut process, _stdin) = one_that_runs(dir.path(), &[]);
+        process.signal(name);
+        assert_eq!(process.ended().code(), Some(code));
+        assert!(pids(&dir.path().join("pids"), 2).iter().all(|pid| !is_alive(pid)));
+    }
+}
 
+#[test]
+fn nohup_is_honoured() {
     let dir = tempfile::tempdir().unwrap();
     fifo(&dir.path().join("gate"));
     let script = "trap '' HUP; exec \"$0\" --json -- sh -c 'echo $$ >> pids; read _ < gate'";
@@ -93,18 +98,20 @@ fn a_lost_terminal_ends_the_jobs_unless_nohup_was_asked_for() {
 #[test]
 fn usr1_tells_how_far_it_is() {
     let dir = tempfile::tempdir().unwrap();
-    let (process, _stdin) = one_that_runs(dir.path(), &["--json"]);
+    let (mut process, _stdin) = one_that_runs(dir.path(), &["--json"]);
     process.signal("USR1");
     let interval = process.out.event("interval");
     assert_eq!((&interval["jobs"], &interval["running"]), (&0.into(), &1.into()), "{interval}");
-    fs::write(dir.path().join("gate"), "\n").unwrap();
+    process.signal("HUP");
+    process.ended();
 
     let dir = tempfile::tempdir().unwrap();
-    let (process, _stdin) = one_that_runs(dir.path(), &[]);
+    let (mut process, _stdin) = one_that_runs(dir.path(), &[]);
     process.signal("USR1");
     process.err.line_with("0 of 0 jobs ended well in");
     assert_eq!(process.out.text(), "", "stdout belongs to the jobs");
-    fs::write(dir.path().join("gate"), "\n").unwrap();
+    process.signal("HUP");
+    process.ended();
 }
 
 #[test]
