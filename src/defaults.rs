@@ -125,3 +125,28 @@ pub const UDP_DRAIN: Duration = Duration::from_millis(500);
 pub const UDP_REPLY_RATE: u32 = 100;
 /// Places in which the sources of replies are counted.
 pub const UDP_REPLY_BUCKETS: usize = 4096;
+
+/// Jobs that wait for a worker of a pool: enough that a worker finds its next job at once, few enough that hardly more
+/// input is taken than can be worked on.
+pub const QUEUE_PER_WORKER: usize = 2;
+/// Results of a pool that may wait for an earlier one: one slow job among quick ones holds nobody up for long, and memory
+/// stays bounded.
+pub const WINDOW_PER_WORKER: usize = 16;
+/// Most workers of a pool: each is a thread with a handful of file descriptors.
+pub const MAX_WORKERS: usize = 4096;
+/// Most jobs a pool's queue or reorder window may be asked to hold: a round number that fits the memory of any machine.
+pub const MAX_QUEUE: usize = 1 << 20;
+/// Longest job, in bytes: eight times what Linux takes as one argument of a command.
+pub const MAX_JOB_BYTES: usize = 1 << 20;
+/// Bytes of one stream of a job's output that are kept in memory; more goes to a file.
+pub const MAX_OUTPUT_MEMORY: usize = 1 << 20;
+/// How long processes get to end by themselves after SIGTERM, and to let go of their output when their job is over.
+pub const GRACE: Duration = Duration::from_secs(2);
+/// The first pause before a job is tried again: doubled each time, up to [`MAX_BACKOFF`].
+pub const BACKOFF: Duration = Duration::from_millis(100);
+/// The longest pause before a job is tried again: whoever waits for something that is down finds it within a minute.
+pub const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// A pause between two looks at whether a process group that was told to end is gone.
+pub const GROUP_PAUSE: Duration = Duration::from_millis(10);
+/// Longest line of a job log: the quoted form of a command whose arguments fill what Linux takes, and its columns.
+pub const MAX_JOBLOG_LINE: usize = 16 << 20;

@@ -65,6 +65,9 @@ pub trait Tool: Parser {
     /// The name in messages.
     const NAME: &'static str;
 
+    /// Whether it takes as many file descriptors as the system allows. Its children would inherit that.
+    const TAKES_ALL_FILES: bool = true;
+
     /// The options that every tool has.
     fn common(&self) -> &Common;
 
@@ -90,7 +93,9 @@ pub fn main<T: Tool>() -> ExitCode {
     };
     let common = tool.common().clone();
     start_logging(&common);
-    raise_file_limit();
+    if T::TAKES_ALL_FILES {
+        raise_file_limit();
+    }
     let output = Output::new(common.json);
     let result = tokio::runtime::Builder::new_current_thread()
         .enable_all()

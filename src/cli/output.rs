@@ -1,6 +1,6 @@
 //! Results on stdout: text for people, JSON lines for programs. Every line is flushed.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, StdoutLock, Write};
 
 use serde::Serialize;
 
@@ -48,8 +48,16 @@ impl Output {
     /// # Errors
     /// When stdout is closed or cannot be written.
     pub fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
+        self.raw(|stdout| stdout.write_all(bytes))
+    }
+
+    /// Prints what `write` writes, in one piece, as it is.
+    ///
+    /// # Errors
+    /// When stdout is closed or cannot be written.
+    pub fn raw(&self, write: impl FnOnce(&mut StdoutLock<'_>) -> io::Result<()>) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
-        let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+        let written = write(&mut stdout).and_then(|()| stdout.flush());
         written.map_err(|error| match error.kind() {
             ErrorKind::BrokenPipe => Failure::new(Kind::ClosedPipe, ""),
             _ => Failure::local(format!("cannot write to stdout: {error}")),

@@ -1,0 +1,156 @@
+//! Signals, a reader of stdout that goes away, and the moment to show the progress bar.
+
+use std::fs::{self, File};
+use std::future;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use tokio::io::Interest;
+use tokio::net::unix::pipe;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use crate::cli::signals::{Signal, Signals};
+use crate::cli::{Failure, Kind};
+
+use super::job::Work;
+use super::report::{Printer, show};
+
+/// Hears signals while the jobs run.
+pub(super) struct Control {
+    pub(super) work: Arc<Work>,
+    pub(super) signals: Signals,
+    pub(super) urgent: Urgent,
+    pub(super) interval: Arc<Notify>,
+    pub(super) bar: ProgressBar,
+    pub(super) live: bool,
+    pub(super) quiet: bool,
+    /// The one that asked to stop.
+    pub(super) signal: Option<u8>,
+}
+
+/// A run that is over sooner needs no progress bar.
+const BAR_AFTER: Duration = Duration::from_millis(500);
+
+pub(super) type Printed = (Printer, Result<(), Failure>);
+
+impl Control {
+    /// Waits until all is printed; gives up when that takes too long after all jobs were told to end.
+    pub(super) async fn until(&mut self, mut finished: oneshot::Receiver<Printed>) -> Result<Option<Printed>, Failure> {
+        let reader = watch_stdout();
+        let mut closed = false;
+        let mut insisted = 0;
+        let mut patience = None;
+        let show_bar = Instant::now() + BAR_AFTER;
+        loop {
+            tokio::select! {
+                done = &mut finished => {
+                    let (printer, outcome) = done.map_err(|_| Failure::local("a worker has panicked: see above"))?;
+                    let outcome = if closed { Err(Failure::new(Kind::ClosedPipe, "")) } else { outcome };
+                    return Ok(Some((printer, outcome)));
+                }
+                asked = self.signals.next() => match asked {
+                    Signal::Interval => self.interval.notify_one(),
+                    Signal::Stop(number) if self.signal.is_none() => {
+                        self.signal = Some(number);
+                        self.work.stop.cancel();
+                        self.say("no more jobs are started; a second signal ends those that run");
+                    }
+                    Signal::Stop(_) => {
+                        insisted += 1;
+                        self.work.end();
+                        if insisted > 1 {
+                            self.work.cancel.kill.cancel();
+                        }
+                        patience = patience.or_else(|| self.patience());
+                    }
+                },
+                number = self.urgent.next() => {
+                    self.signal = Some(number);
+                    self.work.end();
+                    patience = self.patience();
+                }
+                () = closes(reader.as_ref()), if !closed => {
+                    closed = true;
+                    self.work.unread.store(true, Ordering::Relaxed);
+                    self.work.end();
+                }
+                () = sleep_until(show_bar), if self.live => {
+                    self.live = false;
+                    show(&self.bar);
+                }
+                () = sleep_until(patience.unwrap_or(show_bar)), if patience.is_some() => return Ok(None),
+            }
+        }
+    }
+
+    /// How long it may take until all jobs have been ended and whoever reads stdout has taken what they printed.
+    fn patience(&self) -> Option<Instant> {
+        let grace = self.work.limits.grace;
+        Instant::now().checked_add(grace.saturating_mul(2).saturating_add(Duration::from_secs(1)))
+    }
+
+    fn say(&self, what: &str) {
+        if !self.quiet {
+            self.bar.suspend(|| drop(writeln!(io::stderr(), "worker-pool: {what}")));
+        }
+    }
+}
+
+/// Signals that want an end at once: a lost terminal and Ctrl-\. The jobs do not get them, being in groups of their own.
+pub(super) struct Urgent {
+    hangup: Option<tokio::signal::unix::Signal>,
+    quit: tokio::signal::unix::Signal,
+}
+
+impl Urgent {
+    /// Hears them from now on; SIGHUP not when `nohup` or the like has asked that we outlive the terminal.
+    pub(super) fn new() -> Result<Self, Failure> {
+        let handler = |kind| signal(kind).map_err(|error| Failure::local(format!("cannot handle signals: {error}")));
+        let hangup = if ignores_hangup() { None } else { Some(handler(SignalKind::hangup())?) };
+        Ok(Self { hangup, quit: handler(SignalKind::quit())? })
+    }
+
+    /// The number of the next one.
+    async fn next(&mut self) -> u8 {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => drop(hangup.recv().await),
+                None => future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = hangup => 1,
+            _ = self.quit.recv() => 3,
+        }
+    }
+}
+
+fn ignores_hangup() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 != 0)
+}
+
+/// Stdout, if it is a pipe: jobs that run for long shall not do so for a reader that is gone. It is only watched, so it may
+/// block as it did.
+fn watch_stdout() -> Option<pipe::Sender> {
+    let stdout = File::from(io::stdout().as_fd().try_clone_to_owned().ok()?);
+    let is_pipe = stdout.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
+    if is_pipe { pipe::Sender::from_owned_fd_unchecked(stdout.into()).ok() } else { None }
+}
+
+async fn closes(reader: Option<&pipe::Sender>) {
+    if let Some(reader) = reader
+        && reader.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    future::pending::<()>().await;
+}

@@ -1,0 +1,71 @@
+//! `worker-pool`: runs a command for each line of stdin, N at a time.
+//!
+//! - `run`: the options, and how the parts are put together: `reader`, pool, printer (`report`, `event`), `control`;
+//! - `job`: one job on its worker: attempts, and what its outcome means for the others;
+//! - `demo`: the same pool, with numbers to double in place of commands.
+
+use clap::Parser;
+
+use crate::cli::{Common, Failure, Output, Tool};
+
+mod control;
+mod demo;
+mod event;
+mod job;
+mod reader;
+mod report;
+mod run;
+
+/// Run a command for each line of stdin, N at a time
+///
+/// {} in CMD is the line, {#} its number, {%} the worker that runs it; the line is appended when CMD has none of them.
+/// Nothing is given to a shell unless you say --shell. Each job's output is printed in one piece when it ends.
+#[derive(Debug, Parser)]
+#[command(
+    name = "worker-pool",
+    version,
+    override_usage = "worker-pool [OPTIONS] [--] CMD [ARG]... < JOBS\n       worker-pool demo [OPTIONS]",
+    after_help = "Examples:\n  \
+        find . -name '*.log' -print0 | worker-pool -0 -- gzip -9\n  \
+        worker-pool -j 8 -k --timeout 10s --retries 2 -- curl -sf {} < urls.txt\n  \
+        ls *.png | worker-pool --shell -- 'convert {} {}.webp && rm {}'\n  \
+        worker-pool --joblog run.log --resume -- ./step {} < steps.txt   # goes on where it was stopped\n  \
+        worker-pool --first -- ping -c 1 < mirrors.txt   # the first success ends the others\n  \
+        worker-pool demo --workers 3 --jobs 5\n\n\
+        Ctrl-C starts no more jobs and waits for those that run; again: ends them (SIGTERM, then SIGKILL).\n\n\
+        Exit codes: 0 all jobs ended well, 1 a job failed, 2 usage, 6 trouble on this machine, 130/143 interrupted"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    other: Option<Other>,
+    #[command(flatten)]
+    options: run::Options,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Other {
+    /// Show the bounded pool at work: N workers double the numbers of M jobs
+    Demo(demo::Options),
+}
+
+impl Tool for Args {
+    const NAME: &'static str = "worker-pool";
+    const TAKES_ALL_FILES: bool = false;
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    async fn run(self, output: &Output) -> Result<(), Failure> {
+        match &self.other {
+            Some(Other::Demo(_)) if self.options != Self::parse_from([Self::NAME]).options => Err(Failure::usage(
+                "the demo takes its own options, after its name: see worker-pool demo --help (a command of that name is \
+                 run by worker-pool -- demo)",
+            )),
+            Some(Other::Demo(options)) => demo::run(options, output).await,
+            None => run::run(&self.options, &self.common, output).await,
+        }
+    }
+}

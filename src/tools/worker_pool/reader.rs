@@ -1,0 +1,110 @@
+//! Jobs from stdin.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use indicatif::ProgressBar;
+use tokio::runtime::Handle;
+
+use crate::cli::Failure;
+use crate::pool::joblog::Seen;
+use crate::pool::lines::{Line, Lines, Separator};
+use crate::pool::{Jobs, quote};
+
+use super::job::{Job, Work};
+use super::report::set_total;
+
+/// How far reading has come.
+#[derive(Debug, Default)]
+pub(super) struct Intake {
+    pub(super) submitted: AtomicU64,
+    pub(super) skipped: AtomicU64,
+    failure: Mutex<Option<String>>,
+}
+
+impl Intake {
+    /// Why reading ended early.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone().map(Failure::local)
+    }
+}
+
+/// Large reads: a job is a few bytes.
+pub(super) fn stdin() -> BufReader<io::Stdin> {
+    BufReader::with_capacity(64 << 10, io::stdin())
+}
+
+/// Reads jobs and submits them.
+pub(super) struct Reader {
+    pub(super) jobs: Jobs<Job>,
+    pub(super) seen: Option<Seen>,
+    pub(super) separator: Separator,
+    pub(super) work: Arc<Work>,
+    pub(super) intake: Arc<Intake>,
+    pub(super) bar: ProgressBar,
+    pub(super) runtime: Handle,
+}
+
+impl Reader {
+    pub(super) fn run(&mut self) {
+        let mut read = 0;
+        for (number, line) in (1..).zip(Lines::new(stdin(), self.separator)) {
+            match line {
+                Ok(line) if self.is_known(&line, number) => {
+                    self.intake.skipped.fetch_add(1, Ordering::Relaxed);
+                    self.bar.inc(1);
+                }
+                Ok(line) => {
+                    if self.runtime.block_on(self.jobs.submit(Job { number, line })).is_err() {
+                        return; // the pool has stopped
+                    }
+                    self.intake.submitted.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) => {
+                    let failure = format!("cannot read jobs from stdin: {error}");
+                    *self.intake.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+                    break;
+                }
+            }
+            read = number;
+        }
+        set_total(&self.bar, read);
+    }
+
+    fn is_known(&mut self, line: &Line, number: u64) -> bool {
+        let (Some(seen), Line::Whole(line)) = (&mut self.seen, line) else { return false };
+        self.work.template.identity(line, number).is_ok_and(|command| seen.take(&quote::line(&command)))
+    }
+}
+
+/// When stdin is a file, the bar knows at once how many jobs there are.
+pub(super) fn count_ahead(bar: &ProgressBar, separator: Separator) {
+    let Ok(stdin) = io::stdin().as_fd().try_clone_to_owned() else { return };
+    let mut stdin = File::from(stdin);
+    if !stdin.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return;
+    }
+    let Ok(mut at) = io::Seek::stream_position(&mut stdin) else { return };
+    let bar = bar.clone();
+    thread::spawn(move || {
+        let mut chunk = vec![0; 256 << 10];
+        let (mut jobs, mut last) = (0, separator.byte());
+        while let Ok(length @ 1..) = stdin.read_at(&mut chunk, at) {
+            at += length as u64;
+            jobs += memchr::memchr_iter(separator.byte(), &chunk[..length]).count() as u64;
+            last = chunk[length - 1];
+        }
+        set_total(&bar, jobs + u64::from(last != separator.byte()));
+    });
+}
+
+/// The standard library opens `/dev/null` in place of a stdin that was closed.
+pub(super) fn stdin_is_nothing() -> bool {
+    let stdin = rustix::fs::fstat(io::stdin());
+    stdin.is_ok_and(|stdin| fs::metadata("/dev/null").is_ok_and(|null| stdin.st_rdev == null.rdev()))
+}
