@@ -123,5 +123,12 @@ say bench --clients 1 --reads 0 --duration 2s
 step "In the end"
 eventually same_everywhere || fail "the nodes do not hold the same data"
 cluster status
+
+step "TCP: tcp-echo"
+scripts/echo-demo.sh
+step "UDP: udp-listen, udp-send"
+scripts/udp-demo.sh
+step "Commands, N at a time: worker-pool"
+scripts/pool-demo.sh
 echo
 echo "demo: all steps passed"
