@@ -119,8 +119,13 @@ else
     echo "sockperf: absent"
 fi
 
-"$bin/tcp-echo" bench "127.0.0.1:$(cat "$dir/tcp-echo.port")" --conns "$idle" --rate 1 --warm-up 0s --duration 15s --json >"$dir/idle" &
-loader=$!
+# Two loaders, each with half: one file a connection, and one for its timer.
+for half in 1 2; do
+    "$bin/tcp-echo" bench "127.0.0.1:$(cat "$dir/tcp-echo.port")" --conns "$((idle / 2))" --rate 1 --warm-up 0s --duration 10s \
+        --json >"$dir/idle.$half" &
+    loader=$!
+    pids="$pids $loader"
+done
 most=0
 while kill -0 "$loader" 2>/dev/null; do
     open=$(find "/proc/$(cat "$dir/tcp-echo.pid")/fd" -type l 2>/dev/null | wc -l)
