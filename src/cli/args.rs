@@ -64,6 +64,7 @@ pub fn address(text: &str) -> Result<String, String> {
         Some((host, _)) if host.contains(':') && !host.starts_with('[') => {
             explain("has an IPv6 address without brackets")
         }
+        Some((host, _)) if host.starts_with('[') != host.ends_with(']') => explain("has one bracket without the other"),
         Some((_, port)) if port.parse::<u16>().is_err() => explain("has no valid port"),
         Some(_) => Ok(text.to_owned()),
         None => explain("has no port"),
@@ -99,7 +100,8 @@ mod tests {
         for good in ["127.0.0.1:0", "localhost:7001", "[::1]:7001", "n2.example:65535"] {
             assert_eq!(address(good).as_deref(), Ok(good));
         }
-        for bad in ["localhost", ":7001", "::1:7001", "localhost:70000", "localhost:"] {
+        for bad in ["localhost", ":7001", "::1:7001", "[::1", "[::1:7001", "::1]:7001", "localhost:70000", "localhost:"]
+        {
             assert!(address(bad).unwrap_err().contains("HOST:PORT"), "{bad}");
         }
     }

@@ -103,9 +103,13 @@ impl Live {
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)];
 
 /// Adds `{prefix}p50_us` to `{prefix}p999_us` and `{prefix}max_us` to a JSON object: the quantiles of latencies counted in
-/// nanoseconds, in microseconds to a tenth.
+/// nanoseconds, in microseconds to a tenth; null when there are none.
 pub fn quantiles(into: &mut Value, prefix: &str, latency: &Histogram<u64>) {
-    let micros = |nanoseconds: u64| json!((nanoseconds as f64 / 100.0).round() / 10.0);
+    // Nothing measured is no latency of zero.
+    let micros = |nanoseconds: u64| match latency.len() {
+        0 => Value::Null,
+        _ => json!((nanoseconds as f64 / 100.0).round() / 10.0),
+    };
     for (name, quantile) in QUANTILES {
         into[format!("{prefix}{name}_us")] = micros(latency.value_at_quantile(quantile));
     }

@@ -2,6 +2,7 @@
 //!
 //! - [`failure`]: how a tool ends;
 //! - [`output`]: results on stdout, as text or JSON lines;
+//! - [`events`]: the same from a server, which must not wait for who reads them;
 //! - [`ready`]: the ready line of a server;
 //! - [`signals`]: the first signal asks, the second one insists;
 //! - [`measure`]: a measurement with a live line, and its latencies;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 use clap::{ColorChoice, Parser};
 
 pub mod args;
+pub mod events;
 pub mod failure;
 mod generate;
 pub mod measure;
@@ -150,5 +152,6 @@ fn start_logging(common: &Common) {
         .with_writer(std::io::stderr)
         .with_ansi(common.colours(&std::io::stderr()))
         .with_target(false)
+        .log_internal_errors(false) // it would panic on a stderr that takes nothing
         .init();
 }

@@ -28,6 +28,41 @@ impl Signals {
     /// # Errors
     /// When the system takes no handler.
     pub fn new() -> Result<Self, Failure> {
+        Self::ending_at(2)
+    }
+
+    /// The same, for a tool that has something to do at the second signal, too: the third ends it.
+    ///
+    /// # Errors
+    /// As for [`Signals::new`].
+    pub fn patient() -> Result<Self, Failure> {
+        Self::ending_at(3)
+    }
+
+    fn ending_at(last: usize) -> Result<Self, Failure> {
+        let failed = |error| Failure::local(format!("cannot handle signals: {error}"));
+        let signals = Self::register()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
+        let thread = std::thread::Builder::new().name("signals".to_owned());
+        let (registered, ready) = std::sync::mpsc::channel();
+        // A thread of its own hears a signal whatever the others are stuck in, such as a pipe that nobody reads.
+        let insist = move || {
+            runtime.block_on(async {
+                let signals = Self::register();
+                let _ = registered.send(()); // whoever waits for it is there
+                let Ok(mut signals) = signals else { return };
+                for _ in 1..last {
+                    signals.stop().await;
+                }
+                end(signals.stop().await)
+            });
+        };
+        thread.spawn(insist).map_err(failed)?;
+        let _ = ready.recv();
+        Ok(signals)
+    }
+
+    fn register() -> Result<Self, Failure> {
         let handler = |kind| signal(kind).map_err(|error| Failure::local(format!("cannot handle signals: {error}")));
         Ok(Self {
             interrupt: handler(SignalKind::interrupt())?,
@@ -67,7 +102,6 @@ pub fn stop_token() -> Result<CancellationToken, Failure> {
         signals.stop().await;
         stop.cancel();
         tracing::info!("stopping; a second signal ends at once");
-        end(signals.stop().await);
     });
     Ok(token)
 }

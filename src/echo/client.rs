@@ -113,6 +113,7 @@ impl Input {
             if self.stream.read_buf(&mut self.arrived).await? == 0 {
                 let rest = self.arrived.split().freeze();
                 self.received.add(&rest);
+                self.scanner = self.scanner.anew();
                 return Ok((framing == Framing::Lines && !rest.is_empty()).then_some(rest));
             }
         }
@@ -159,6 +160,8 @@ impl Client {
         let sent = sent.get_mut();
         sent.add(&frame);
         sent.frames += 1;
+        let before = input.received.owed(*framing);
+        let owed = before + if *framing == Framing::Raw { frame.len() as u64 } else { 1 };
         let write = async {
             // That the server has gone, reading tells as well.
             if output.write_all(&frame).await.is_ok() && last {
@@ -168,7 +171,8 @@ impl Client {
         };
         let read = async {
             let mut reply = BytesMut::new();
-            while input.received.owed(*framing) < sent.owed(*framing) {
+            // Counted from here: a greeting is no answer to what was not sent yet.
+            while input.received.owed(*framing) < owed {
                 let came = tokio::time::timeout(*timeout, input.next(*framing)).await;
                 reply.extend_from_slice(&explain(came, *framing, *timeout, input.received, *sent)?);
             }

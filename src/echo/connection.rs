@@ -120,6 +120,7 @@ impl<'a> Echo<'a> {
         match self.framing {
             Framing::Raw | Framing::Lines => {
                 self.due = self.waiting.len();
+                self.frames += u64::from(self.due > 0);
                 self.flush().await
             }
             Framing::Length if self.waiting.is_empty() => Ok(()),

@@ -10,6 +10,9 @@
 //! A connection has no timer and no buffer of its own while nothing waits on it: ten thousand idle ones are cheap, and a
 //! message costs one read and one write.
 
+/// What a server says in place of echoing begins with this.
+pub const NOTICE: &str = "tcp-echo: ";
+
 pub mod bench;
 pub mod client;
 mod connection;

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::NOTICE;
 use super::connection::{self, Broken, Done, Echo, Held};
 use super::registry::{Registry, Watched};
 use super::workers::Workers;
@@ -35,8 +36,6 @@ pub struct Options {
     pub greeting: Option<Bytes>,
     /// Close after the greeting, in place of echoing.
     pub hang_up: bool,
-    /// Threads that serve, at least one.
-    pub workers: usize,
 }
 
 /// What happens to connections. They are numbered from 1.
@@ -162,13 +161,9 @@ impl Server {
         }
     }
 
-    /// Serves until `stop`; then takes no more, echoes what has arrived, and returns when all connections have ended or
+    /// Serves on `workers` until `stop`; then takes no more, echoes what has arrived, and returns when all connections have ended or
     /// [`DRAIN`] is over. Gives the number of connections that were cut off then.
-    ///
-    /// # Errors
-    /// When a thread cannot be started.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) -> io::Result<usize> {
-        let workers = Workers::start("echo", self.options.workers)?;
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, workers: Workers, stop: CancellationToken) -> usize {
         let mut acceptor = Acceptor::new(listener);
         let accept = async {
             loop {
@@ -198,7 +193,7 @@ impl Server {
         self.registry.close_all();
         let _ = tokio::time::timeout(LINGER, self.registry.wait_ended(dealt)).await; // each tells that it has ended
         workers.end();
-        Ok(cut)
+        cut
     }
 
     /// Hands a connection to the worker that has fewest.
@@ -212,10 +207,15 @@ impl Server {
         }
         self.connections.fetch_add(1, Ordering::Relaxed);
         let server = Arc::clone(self);
-        let given = workers.give(stream, move |stream| server.serve_one(stream, peer));
-        if let Err(error) = given {
-            tracing::error!("cannot serve {peer}: {error}");
-        }
+        workers.give(stream, move |given| async move {
+            match given {
+                Ok(stream) => server.serve_one(stream, peer).await,
+                Err(error) => {
+                    server.connections.fetch_sub(1, Ordering::Relaxed);
+                    tracing::error!("cannot serve {peer}: {error}");
+                }
+            }
+        });
     }
 
     async fn serve_one(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
@@ -275,7 +275,7 @@ impl Server {
     fn notice(&self, why: &dyn fmt::Display) -> Bytes {
         let mut frame = BytesMut::new();
         let end = if self.options.framing == Framing::Raw { "\n" } else { "" };
-        self.options.framing.put(&mut frame, format!("tcp-echo: {why}{end}").as_bytes());
+        self.options.framing.put(&mut frame, format!("{NOTICE}{why}{end}").as_bytes());
         frame.freeze()
     }
 }

@@ -68,28 +68,19 @@ impl Workers {
         });
     }
 
-    /// Runs what `serve` makes of a connection on the worker that has fewest.
-    ///
-    /// # Errors
-    /// When the connection cannot move there.
+    /// Runs what `serve` makes of a connection on the worker that has fewest. It is given an error when the connection
+    /// cannot move there.
     pub fn give<F: Future<Output = ()> + Send + 'static>(
         &self,
         stream: TcpStream,
-        serve: impl FnOnce(TcpStream) -> F + Send + 'static,
-    ) -> io::Result<()> {
+        serve: impl FnOnce(io::Result<TcpStream>) -> F + Send + 'static,
+    ) {
         if self.least().remote.is_none() {
-            self.spawn(serve(stream));
-            return Ok(());
+            return self.spawn(serve(Ok(stream)));
         }
         // A socket is registered with the runtime it was made in: it leaves that one, and the other takes it.
-        let stream = stream.into_std()?;
-        self.spawn(async move {
-            match TcpStream::from_std(stream) {
-                Ok(stream) => serve(stream).await,
-                Err(error) => tracing::error!("cannot serve a connection: {error}"),
-            }
-        });
-        Ok(())
+        let stream = stream.into_std();
+        self.spawn(async move { serve(stream.and_then(TcpStream::from_std)).await });
     }
 
     /// Ends the threads, and with them the tasks that still run there.

@@ -76,6 +76,12 @@ impl Scanner {
         Self { framing, max, searched: 0 }
     }
 
+    /// A scanner for another stream of such frames.
+    #[must_use]
+    pub const fn anew(&self) -> Self {
+        Self::new(self.framing, self.max)
+    }
+
     /// How many bytes of `arrived` the first frame takes, its prefix or line end included; nothing while it is not whole.
     /// Until it is, each call must see the bytes of the call before, and those that came since; after that, the caller
     /// removes them.
@@ -86,7 +92,7 @@ impl Scanner {
         let too_large = |len| Err(FrameError::TooLarge { len, max: self.max });
         match self.framing {
             Framing::Raw => Ok((!arrived.is_empty()).then_some(arrived.len())),
-            Framing::Lines => match memchr::memchr(b'\n', &arrived[self.searched..]) {
+            Framing::Lines => match memchr::memchr(b'\n', arrived.get(self.searched..).unwrap_or_default()) {
                 Some(at) => {
                     let len = std::mem::take(&mut self.searched) + at;
                     if len > self.max { too_large(len) } else { Ok(Some(len + 1)) }

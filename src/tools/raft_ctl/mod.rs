@@ -22,6 +22,7 @@ mod status;
 #[command(
     name = "raft-ctl",
     version,
+    propagate_version = true,
     after_help = "Examples:\n  \
         raft-ctl set colour green\n  \
         raft-ctl --nodes 127.0.0.1:7001,127.0.0.1:7002 get colour\n  \

@@ -54,6 +54,9 @@ pub(super) struct Options {
 /// Most bytes on their way on one connection, so that what it keeps is bounded.
 const MOST_IN_FLIGHT: usize = 64 << 20;
 
+/// Most messages on their way on all connections: when each was due is kept.
+const MOST_MESSAGES: usize = 16 << 20;
+
 fn size(text: &str) -> Result<usize, String> {
     let size = args::size(text)?;
     if (1..=MOST_IN_FLIGHT).contains(&size) { Ok(size) } else { Err("a size from 1 to 64MiB".to_owned()) }
@@ -69,6 +72,11 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
     if options.size.saturating_mul(options.window) > MOST_IN_FLIGHT {
         return Err(Failure::usage("--window times --size exceeds 64MiB: choose less of one of them"));
     }
+    if options.conns.saturating_mul(options.window) > MOST_MESSAGES {
+        return Err(Failure::usage(format!(
+            "--conns times --window exceeds {MOST_MESSAGES} messages on their way: choose less of one of them"
+        )));
+    }
     // With a rate, each connection has a timer, which is a file, too.
     let most = tcp::most_connections(usize::MAX) / if options.rate.is_some() { 2 } else { 1 };
     if options.conns > most {
@@ -82,7 +90,6 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
     let addrs = tcp::resolve(&options.addr).await.map_err(name)?;
     drop(tcp::connect(&options.addr, options.timeout).await.map_err(|error| unreachable(&error))?);
 
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let load = Load {
         addrs,
         framing: options.frame.framing(),
@@ -92,9 +99,10 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         rate: options.rate,
         reconnect: options.reconnect,
         timeout: options.timeout,
-        workers: options.workers.unwrap_or(cores).min(options.conns),
+        workers: options.workers.unwrap_or_else(super::cores).min(options.conns),
     };
-    let bench = Bench::start(load).map_err(|error| Failure::local(format!("cannot start: {error}")))?;
+    let threads = load.workers;
+    let bench = Bench::start(load).map_err(|error| super::too_many_threads(threads, &error))?;
     let measured = options.period.measure("messages", output, || bench.measure(true), || bench.messages()).await?;
     let tally = bench.stop();
 
@@ -152,6 +160,9 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
             Kind::Peer,
             format!("{} echoed nothing: {}", options.addr, why.unwrap_or("no reply in that time")),
         )),
+        None if tally.errors > 0 => {
+            Err(Failure::new(Kind::No, format!("{} errors, the first: {}", tally.errors, why.unwrap_or("not told"))))
+        }
         None => Ok(()),
     }
 }

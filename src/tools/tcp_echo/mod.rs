@@ -17,6 +17,7 @@ mod serve;
 #[command(
     name = "tcp-echo",
     version,
+    propagate_version = true,
     after_help = "Examples:\n  \
         tcp-echo serve --listen 127.0.0.1:7000\n  \
         tcp-echo send 127.0.0.1:7000 hello\n  \
@@ -96,6 +97,18 @@ fn unreachable(error: &ConnectError) -> Failure {
         ConnectError::Unreachable { .. } => (Kind::Unreachable, ""),
     };
     Failure::new(kind, format!("{error}{hint}"))
+}
+
+/// Threads unless told otherwise.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Files that the runtime of a thread takes: epoll, its waker, its share of the signals.
+const FILES_A_WORKER: usize = 4;
+
+fn too_many_threads(threads: usize, error: &std::io::Error) -> Failure {
+    Failure::local(format!("cannot start {threads} threads: {error} (choose fewer with --workers, or raise ulimit -n)"))
 }
 
 /// For JSON: text as text, anything else in hexadecimal.

@@ -65,7 +65,7 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
     let started = Instant::now();
     let framing = options.frame.framing();
     let mut client = Client::new(stream, framing, options.max_frame, options.timeout);
-    let mut printer = Printer { output, framing, replies: 0, in_line: false };
+    let mut printer = Printer { output, framing, replies: 0, in_line: false, notice: None };
     let exchange = async {
         match &message {
             Some(message) => ask(&options, message, &mut client, &mut printer).await,
@@ -88,6 +88,11 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
     }
     if let Some(signal) = signal {
         return Err(interrupted(signal));
+    }
+    if let Some(notice) = &printer.notice
+        && sent != received
+    {
+        return Err(refused(&options.addr, notice));
     }
     if options.check && (sent.bytes, sent.crc) != (received.bytes, received.crc) {
         return Err(Failure::new(
@@ -123,6 +128,9 @@ async fn ask(options: &Options, message: &str, client: &mut Client, printer: &mu
             .ask(message.as_bytes(), number == options.count)
             .await
             .map_err(|error| explain(&options.addr, &error))?;
+        if is_notice(&reply) && reply != message.as_bytes() {
+            return Err(refused(&options.addr, &reply));
+        }
         printer.reply(&reply, Some(asked.elapsed()))?;
     }
     let (_, nothing) = mpsc::channel(1);
@@ -240,6 +248,16 @@ fn explain(addr: &str, error: &EchoError) -> Failure {
     Failure::new(kind, format!("{addr}: {error}{hint}"))
 }
 
+/// What a tcp-echo says in place of echoing.
+fn is_notice(payload: &[u8]) -> bool {
+    payload.starts_with(crate::echo::NOTICE.as_bytes())
+}
+
+fn refused(addr: &str, notice: &[u8]) -> Failure {
+    let notice = String::from_utf8_lossy(&notice[crate::echo::NOTICE.len()..]);
+    Failure::new(Kind::Peer, format!("{addr} refused: {}", notice.trim_end()))
+}
+
 /// Prints what comes back.
 struct Printer<'a> {
     output: &'a Output,
@@ -247,6 +265,8 @@ struct Printer<'a> {
     replies: u64,
     /// What was printed last did not end its line.
     in_line: bool,
+    /// The last of it, if it reads like a notice of the server.
+    notice: Option<Bytes>,
 }
 
 impl Printer<'_> {
@@ -267,6 +287,7 @@ impl Printer<'_> {
 
     /// A part of a stream: as it is, or on a line if it is a frame.
     fn part(&mut self, payload: &Bytes) -> Result<(), Failure> {
+        self.notice = is_notice(payload).then(|| payload.clone());
         match self.framing {
             Framing::Raw if !self.output.is_json() => {
                 self.replies += 1;

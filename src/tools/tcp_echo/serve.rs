@@ -9,10 +9,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Frame;
-use crate::cli::signals::{self, Signal, Signals};
+use crate::cli::events::Events;
+use crate::cli::signals::{Signal, Signals};
 use crate::cli::{Failure, Kind, Output, args, ready};
-use crate::defaults::ECHO_MAX_CONNECTIONS;
+use crate::defaults::{DRAIN, ECHO_MAX_CONNECTIONS};
 use crate::echo::server::{self, End, Event, Server};
+use crate::echo::workers::Workers;
 use crate::net::tcp;
 
 /// Echo whatever clients send
@@ -68,18 +70,17 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         tracing::warn!("{addr} can be reached from other machines: anybody there can have their bytes echoed");
     }
 
+    let workers = options.workers.unwrap_or_else(super::cores);
+    let threads = Workers::start("echo", workers).map_err(|error| super::too_many_threads(workers, &error))?;
     let stop = CancellationToken::new();
+    let events = Events::start(stop.clone()).map_err(|error| local(&error))?;
     let on_event = {
-        let (output, stop) = (output.clone(), stop.clone());
-        move |event: Event| {
-            if tell(&output, &event).is_err() {
-                stop.cancel(); // whoever read the events has enough
-            }
-        }
+        let (json, events) = (output.is_json(), events.clone());
+        move |event: Event| if json { event_lines(&event, |line| events.put(line)) } else { log(&event) }
     };
     let started = Instant::now();
-    let server = Server::new(server_options(&options), on_event);
-    let serving = tokio::spawn(server.clone().serve(listener, stop.clone()));
+    let server = Server::new(server_options(&options, workers), on_event);
+    let mut serving = tokio::spawn(server.clone().serve(listener, threads, stop.clone()));
     ready::announce(output, "tcp-echo", None, addr, options.ready_file.as_deref())?;
 
     let asked = loop {
@@ -87,25 +88,30 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
             () = stop.cancelled() => break false,
             signal = signals.next() => match signal {
                 Signal::Stop(_) => break true,
-                Signal::Interval => totals(output, "interval", &server, started, false)?,
+                Signal::Interval => totals(output, "interval", &server, &events, started)?,
             },
+            ended = &mut serving => return Err(Failure::local(format!("serving came to an end: {ended:?}"))),
         }
     };
     stop.cancel();
-    let insisted = async { signals::end(signals.stop().await) };
-    let cut = tokio::select! {
-        cut = serving => cut.map_err(|error| local(&error))?.map_err(|error| local(&error))?,
-        () = insisted => 0,
-    };
+    let cut = serving.await.map_err(|error| local(&error))?;
     if cut > 0 {
         tracing::warn!("{cut} connections did not end in time and were cut off");
     }
-    if asked { totals(output, "summary", &server, started, true) } else { Err(Failure::new(Kind::ClosedPipe, "")) }
+    if !asked {
+        return Err(Failure::new(Kind::ClosedPipe, "")); // whoever read the events has enough
+    }
+    if !events.written_within(DRAIN).await {
+        return Err(Failure::new(Kind::ClosedPipe, "")); // nobody takes the summary either
+    }
+    totals(output, "summary", &server, &events, started)
 }
 
-fn server_options(options: &Options) -> server::Options {
+fn server_options(options: &Options, workers: usize) -> server::Options {
     let framing = options.frame.framing();
-    let max_connections = tcp::most_connections(options.max_conns);
+    let of_workers = workers * super::FILES_A_WORKER;
+    let max_connections =
+        tcp::most_connections(options.max_conns.saturating_add(of_workers)).saturating_sub(of_workers).max(1);
     if max_connections < options.max_conns {
         tracing::warn!(
             "serving at most {max_connections} connections, not {}: raise the limit of open files (ulimit -n)",
@@ -117,7 +123,6 @@ fn server_options(options: &Options) -> server::Options {
         framing.put(&mut frame, greeting.as_bytes());
         frame.freeze()
     });
-    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     server::Options {
         framing,
         max_frame: options.max_frame,
@@ -125,35 +130,35 @@ fn server_options(options: &Options) -> server::Options {
         idle_timeout: options.idle_timeout,
         greeting,
         hang_up: options.hangup,
-        workers: options.workers.unwrap_or_else(cores),
     }
 }
 
-/// Programs read events on stdout, people with -v in the log.
-fn tell(output: &Output, event: &Event) -> Result<(), Failure> {
-    if !output.is_json() {
-        match event {
-            Event::Connected { connection, peer } => tracing::debug!("{connection}: {peer} connected"),
-            Event::Disconnected { connection, peer, bytes, open, why, .. } => {
-                tracing::debug!("{connection}: {peer} ended after {bytes} bytes, {:.3} s: {why}", open.as_secs_f64());
-            }
-            Event::Rejected { peer, max_connections } => {
-                tracing::debug!("turned {peer} away: all {max_connections} connections are taken");
-            }
+/// For people, with -v.
+fn log(event: &Event) {
+    match event {
+        Event::Connected { connection, peer } => tracing::debug!("{connection}: {peer} connected"),
+        Event::Disconnected { connection, peer, bytes, open, why, .. } => {
+            tracing::debug!("{connection}: {peer} ended after {bytes} bytes, {:.3} s: {why}", open.as_secs_f64());
         }
-        return Ok(());
+        Event::Rejected { peer, max_connections } => {
+            tracing::debug!("turned {peer} away: all {max_connections} connections are taken");
+        }
     }
-    let line = |event: Value| output.line(&event.to_string());
+}
+
+/// For programs: a line an event, or two.
+fn event_lines(event: &Event, put: impl Fn(String)) {
+    let line = |event: Value| put(event.to_string());
     match event {
         Event::Connected { connection, peer } => {
-            line(json!({ "event": "connect", "connection": connection, "peer": peer }))
+            line(json!({ "event": "connect", "connection": connection, "peer": peer }));
         }
         Event::Disconnected { connection, peer, bytes, frames, open, why } => {
             if let End::Protocol(_) | End::Broken(_) = why {
                 line(json!({
                     "event": "error", "kind": Kind::Peer.as_str(), "connection": connection, "peer": peer,
                     "message": why.to_string(),
-                }))?;
+                }));
             }
             let reason = match why {
                 End::Closed => "closed",
@@ -167,15 +172,15 @@ fn tell(output: &Output, event: &Event) -> Result<(), Failure> {
             line(json!({
                 "event": "disconnect", "connection": connection, "peer": peer, "bytes": bytes, "frames": frames,
                 "seconds": seconds(*open), "reason": reason,
-            }))
+            }));
         }
         Event::Rejected { peer, max_connections } => {
-            line(json!({ "event": "reject", "peer": peer, "max_conns": max_connections }))
+            line(json!({ "event": "reject", "peer": peer, "max_conns": max_connections }));
         }
     }
 }
 
-fn totals(output: &Output, name: &str, server: &Server, started: Instant, interrupted: bool) -> Result<(), Failure> {
+fn totals(output: &Output, name: &str, server: &Server, events: &Events, started: Instant) -> Result<(), Failure> {
     let totals = server.totals();
     let elapsed = started.elapsed();
     let mut event = json!({
@@ -183,7 +188,10 @@ fn totals(output: &Output, name: &str, server: &Server, started: Instant, interr
         "bytes": totals.bytes, "seconds": seconds(elapsed),
     });
     if name == "summary" {
-        event["interrupted"] = json!(interrupted);
+        event["interrupted"] = json!(true); // nothing else ends it
+    }
+    if events.lost() > 0 {
+        event["events_lost"] = json!(events.lost());
     }
     output.result(&event, || {
         format!(

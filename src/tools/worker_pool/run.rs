@@ -136,7 +136,7 @@ pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> 
         unread: AtomicBool::new(false),
     });
     // From here on signals are heard; before, they would have ended us.
-    let signals = Signals::new()?;
+    let signals = Signals::patient()?;
     let urgent = Urgent::new()?;
 
     let mut pool = Pool::new(workers).stop_with(work.stop.clone());

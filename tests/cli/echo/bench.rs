@@ -166,7 +166,9 @@ fn a_server_that_sends_something_else_is_an_error_and_nothing_is_measured() {
     assert_eq!((events.len(), &events[1]["kind"]), (2, &"peer".into()));
     // One byte too many is not what was sent, either.
     let addr = answering(|bytes| bytes.push(b'a'));
-    let summary = run(bench_of(addr, &["--conns", "1", "--duration", "200ms", "--json"])).json();
+    let ended = run(bench_of(addr, &["--conns", "1", "--duration", "200ms", "--json"])).expect(1);
+    let summary: Value =
+        serde_json::from_str(ended.says(&["errors, the first"]).stdout.lines().next().unwrap()).unwrap();
     assert!(summary["errors"].as_u64().is_some_and(|errors| errors >= 1), "{summary}");
     assert!(summary["first_error"].as_str().is_some_and(|error| error.contains("not what was sent")), "{summary}");
 }

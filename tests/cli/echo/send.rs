@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{echo, noise, reset, serving, take};
+use super::{dial, echo, noise, reset, serving, take};
 use crate::common::{Ended, PATIENCE, Process, Reader, Server, run, run_with, tcp_echo};
 
 /// Sends to a server of netbelt.
@@ -116,10 +117,40 @@ fn what_is_too_long_for_a_frame_is_refused_before_anything_is_asked() {
 #[test]
 fn a_server_that_refuses_a_frame_is_quoted_and_it_is_an_error() {
     let server = serving(&["--frame", "lines", "--max-frame", "10"]);
-    let ended = send(&server, &["--frame", "lines", "--check", "longer than ten"]).expect(1);
-    assert_eq!(ended.stdout, "tcp-echo: a frame of 15 bytes exceeds the limit of 10\n");
+    let ended = send(&server, &["--frame", "lines", "--check", "longer than ten"]).expect(5);
+    ended.says(&["refused: a frame of 15 bytes exceeds the limit of 10"]);
     let ended = feed(&server, &["--frame", "lines"], "good\nlonger than ten\nnever\n").expect(5);
     assert!(ended.stdout.starts_with("good\ntcp-echo: a frame of "), "{}", ended.stdout);
+}
+
+#[test]
+fn a_server_without_room_refuses_and_that_is_no_echo() {
+    let server = serving(&["--max-conns", "1"]);
+    let _held = dial(server.addr);
+    server.process.out.event("connect");
+    let ended = send(&server, &["hello", "--json"]).expect(5).says(&["refused: all 1 connections are taken"]);
+    assert_eq!(ended.json()["kind"], "peer");
+    feed(&server, &["--frame", "lines"], "one\n").expect(5).says(&["refused: all 1 connections are taken"]);
+    // Whoever is echoed that text has not been refused.
+    let other = serving(&[]);
+    send(&other, &["tcp-echo: hello"]).expect(0);
+}
+
+#[test]
+fn a_last_line_without_an_end_comes_back_and_nothing_panics() {
+    let server = serving(&["--frame", "lines"]);
+    assert_eq!(feed(&server, &["--frame", "lines"], "one\ntwo").expect(0).stdout, "one\ntwo\n");
+    let (addr, other) = behaving(|mut stream| stream.write_all(b"abc").unwrap());
+    echo(&["send", &addr.to_string(), "--frame", "lines", "hi"]).expect(5);
+    other.join().unwrap();
+}
+
+#[test]
+fn a_stderr_that_takes_nothing_changes_no_exit_code() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$@\" 2>/dev/full", "sh"]).arg(tcp_echo().get_program());
+    command.args(["send", "127.0.0.1:1", "x", "--retries", "1"]).env_remove("RUST_LOG");
+    run(command).expect(3);
 }
 
 #[test]
@@ -264,7 +295,7 @@ fn closed_ends_of_its_own_are_quiet() {
     assert_eq!(process.err.text(), "");
     // Nothing on stdin, and not even a stdin.
     for redirection in ["</dev/null", "<&-", "<&- >&-"] {
-        let mut shell = std::process::Command::new("sh");
+        let mut shell = Command::new("sh");
         let tool = tcp_echo();
         shell.args(["-c", &format!("exec \"$0\" send {} {redirection}", server.addr)]).arg(tool.get_program());
         let ended = run(shell).expect(0);

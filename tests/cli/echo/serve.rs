@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::{
-    assert_echoes, dial, echo, last_words, noise, serving, serving_at, take, until_closed, with_length,
+    assert_echoes, dial, echo, last_words, noise, serving, serving_at, take, until_closed, with_files, with_length,
     write_until_stuck,
 };
 use crate::common::{PATIENCE, Process, Reader, Server, eventually, run, tcp_echo};
@@ -418,4 +418,41 @@ fn who_goes_on_sending_at_sigterm_gets_back_all_that_was_taken() {
     let events = server.process.out.events();
     let summary = events.last().unwrap();
     assert_eq!(summary["bytes"], back.len(), "what was echoed arrives: {summary}");
+}
+
+#[test]
+fn a_reader_of_events_that_stalls_stalls_nobody_else() {
+    // A pipe that nobody reads, once its ready line has been.
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = tcp_echo();
+    command.args(["serve", "--json", "--listen", "127.0.0.1:0"]).stdout(writer);
+    let mut child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+    drop(command);
+    let mut line = String::new();
+    let mut reader = std::io::BufReader::with_capacity(1, reader);
+    std::io::BufRead::read_line(&mut reader, &mut line).unwrap();
+    let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let addr: SocketAddr = ready["addr"].as_str().unwrap().parse().unwrap();
+    for _ in 0..1000 {
+        drop(dial(addr)); // two events each: more than a pipe holds
+    }
+    let mut client = dial(addr);
+    client.write_all(b"still there?").unwrap();
+    assert_eq!(take(&client, 12), b"still there?");
+    drop(client);
+    for _ in 0..2 {
+        crate::common::signal(child.id(), "TERM");
+    }
+    eventually("the end of the server", || match child.try_wait().unwrap() {
+        Some(status) => Ok(status),
+        None => Err("it runs"),
+    });
+}
+
+#[test]
+fn threads_that_cannot_start_are_told_before_anybody_is_told_ready() {
+    let mut command = with_files(60);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--workers", "100"]);
+    let ended = run(command).expect(6).says(&["cannot start 100 threads", "--workers", "ulimit -n"]);
+    assert_eq!(ended.stdout, "");
 }
