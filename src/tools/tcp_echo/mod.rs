@@ -23,9 +23,9 @@ mod serve;
         tcp-echo send 127.0.0.1:7000 hello\n  \
         tcp-echo bench 127.0.0.1:7000 --conns 50 --size 64 --duration 10s\n  \
         tcp-echo serve --greet 'Hello from server' --hangup\n\n\
-        Exit codes: 0 done, 1 not what was sent came back (send --check), 2 usage, 3 cannot reach it (refused,\n\
-        no route, name not found), 5 closed too early, 6 trouble on this machine, 124 no answer in time,\n\
-        130 and 143 interrupted"
+        Exit codes: 0 done, 1 not what was sent came back (send --check) or a bench with errors, 2 usage,\n\
+        3 cannot reach it (refused, no route, name not found), 5 closed too early or turned away,\n\
+        6 trouble on this machine, 124 no answer in time, 130 and 143 interrupted"
 )]
 pub struct Args {
     #[command(subcommand)]
