@@ -146,11 +146,18 @@ impl<'a> Courier<'a> {
                 () = &mut end => break,
             }
         }
-        if self.inbox.replies == 0 {
-            let message = format!("no reply from {} within {patience:?}", self.to);
-            return Err(Failure::new(Kind::Deadline, message));
+        let late = |what: &str| {
+            let message = format!("{what} from {} within {patience:?}", self.to);
+            Err(Failure::new(Kind::Deadline, message))
+        };
+        match self.inbox.replies {
+            0 => late("no reply"),
+            // How many of many answer is for nobody to know.
+            replies if replies < self.sent && !self.sender.is_to_many() => {
+                late(&format!("only {replies} of {} replies", self.sent))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn signal(&self, signal: Signal) -> Result<(), Failure> {

@@ -38,7 +38,7 @@ use stock::Stock;
         udp-send 255.255.255.255:9000 anybody --broadcast --wait-reply 2s\n\n\
         SIGUSR1 prints how far it is.\n\n\
         Exit codes: 0 sent, 2 usage, 3 nothing listens there, no route, or name not found, 6 trouble on this machine, \
-        124 no reply in time, 130 or 143 interrupted"
+        124 a reply did not come in time, 130 or 143 interrupted"
 )]
 pub struct Args {
     /// Where to send
@@ -73,7 +73,8 @@ pub struct Args {
     ttl: Option<u8>,
     /// Show what comes back, for up to this time after the last datagram was sent
     ///
-    /// Ends as soon as each datagram has its reply; with a group or broadcast address, when the time is over.
+    /// Ends as soon as each datagram has its reply, and with exit code 124 when one has none by then. With a group or
+    /// broadcast address it ends when the time is over, and one reply is enough.
     #[arg(long, value_name = "DURATION", value_parser = args::duration)]
     wait_reply: Option<Duration>,
     #[command(flatten)]

@@ -156,6 +156,17 @@ fn silence_is_a_deadline() {
 }
 
 #[test]
+fn fewer_replies_than_datagrams_are_a_deadline_too() {
+    let server = listener(&["--reply", "echo", "--reply-rate", "3"]);
+    let addr = server.addr.to_string();
+    let waited = send(&["--json", &addr, "x", "--count", "20", "--wait-reply", "200ms"]).expect(124);
+    let summary: serde_json::Value = serde_json::from_str(waited.stdout.lines().rev().nth(1).unwrap()).unwrap();
+    let replies = summary["replies"].as_u64().unwrap();
+    assert!((3..20).contains(&replies), "{summary}"); // 3, unless the machine is so slow that there is time for more
+    waited.says(&[&format!("only {replies} of 20 replies from {addr} within 200ms")]);
+}
+
+#[test]
 fn a_port_at_which_nothing_listens_is_told() {
     // A socket that hears another one only keeps the port, and is not there for us.
     let nobody = client("127.0.0.1:0");
