@@ -64,6 +64,26 @@ fn a_job_that_leaves_a_process_behind_ends_without_it() {
 }
 
 #[test]
+fn a_job_that_ended_by_itself_is_not_out_of_time_although_its_output_is_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "sleep 1000 & echo $! >> pids; echo done; exit $1";
+    let arguments = ["--timeout", "2s", "--grace", "1000s", "--retries", "1", "--backoff", "1ms", "--joblog", "log"];
+    let arguments = [&arguments[..], &["--json", "-j2", "--", "sh", "-c", script, "sh"]].concat();
+    let (jobs, _) = jobs_and_summary(&pool_in(dir.path(), "0\n3\n", &arguments).expect(1));
+    let log = fs::read_to_string(dir.path().join("log")).unwrap();
+    for (job, (status, exit, attempts)) in jobs.iter().zip([("ok", 0, 1), ("failed", 3, 2)]) {
+        assert_eq!((&job["status"], &job["exit"]), (&status.into(), &exit.into()), "{job}");
+        assert_eq!((&job["attempts"], &job["left_behind"]), (&attempts.into(), &true.into()), "{job}");
+        assert_eq!(job["stdout"], "done\n", "{job}");
+        assert!(log.contains(&format!("\t{exit}\t0\tsh -c")), "{log}");
+    }
+    for pid in pids(&dir.path().join("pids"), 3) {
+        assert!(is_alive(&pid), "what was left behind lives on");
+        signal(pid.parse().unwrap(), "KILL");
+    }
+}
+
+#[test]
 fn what_is_still_being_printed_when_the_command_ends_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     fifo(&dir.path().join("gate"));
