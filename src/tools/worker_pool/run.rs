@@ -134,6 +134,7 @@ pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> 
         halted: AtomicBool::new(false),
         won: AtomicBool::new(false),
         unread: AtomicBool::new(false),
+        bar_shown: AtomicBool::new(false),
     });
     // From here on signals are heard; before, they would have ended us.
     let signals = Signals::new()?;
@@ -181,7 +182,8 @@ pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> 
         work: Arc::clone(&work),
         intake,
         joblog,
-        bar: bar.clone(),
+        bar,
+        live,
         interval: Arc::clone(&interval),
         started: Instant::now(),
         tally: Tally::default(),
@@ -192,7 +194,7 @@ pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> 
     thread::spawn(move || drop(say.send(runtime.block_on(printer.run(results)))));
 
     let mut control =
-        Control { work, signals, urgent, interval, bar, live, quiet: common.quiet || output.is_json(), signal: None };
+        Control { work, signals, urgent, interval, quiet: common.quiet || output.is_json(), signal: None };
     let Some((printer, outcome)) = control.until(finished).await? else {
         let signal = control.signal.unwrap_or_default();
         return Err(Failure::new(
