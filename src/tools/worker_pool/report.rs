@@ -130,7 +130,14 @@ impl Printer {
     }
 
     fn print_json(&self, job: &Finished, printed: Option<(Capture, Capture)>) -> Result<(), Failure> {
-        self.output.result(&JobEvent::new(job, printed)?, String::new)
+        self.output.result(&JobEvent::new(job, printed.as_ref()), String::new)?;
+        // Only now is there a line that names the files.
+        for capture in printed.into_iter().flat_map(|(stdout, stderr)| [stdout, stderr]) {
+            if let Some(Spilled::Named(file)) = capture.into_file() {
+                file.keep().map_err(|error| Failure::local(format!("cannot keep a job's output: {error}")))?;
+            }
+        }
+        Ok(())
     }
 
     /// The line in the job log: none for a job that was cancelled, so that it is run by the next run.
@@ -222,6 +229,13 @@ impl Printer {
         outcome?;
         if let Some(failure) = self.intake.failure() {
             return Err(failure);
+        }
+        if skipped > 0 && !self.quiet && !self.output.is_json() {
+            let failed = match self.intake.skipped_failed.load(Ordering::Relaxed) {
+                0 => String::new(),
+                failed => format!("; {failed} of them had failed (--resume-failed runs those again)"),
+            };
+            let _ = writeln!(io::stderr(), "worker-pool: {skipped} skipped, being in the job log{failed}");
         }
         // For programs the summary has said it.
         let say =
