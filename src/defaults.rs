@@ -140,10 +140,6 @@ pub const MAX_QUEUE: usize = 1 << 20;
 pub const MAX_JOB_BYTES: usize = 1 << 20;
 /// Bytes of one stream of a job's output that are kept in memory; more goes to a file.
 pub const MAX_OUTPUT_MEMORY: usize = 1 << 20;
-/// How long processes get to end by themselves after SIGTERM, and to let go of their output when their job is over.
-pub const GRACE: Duration = Duration::from_secs(2);
-/// The first pause before a job is tried again: doubled each time, up to [`MAX_BACKOFF`].
-pub const BACKOFF: Duration = Duration::from_millis(100);
 /// The longest pause before a job is tried again: whoever waits for something that is down finds it within a minute.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(30);
 /// A pause between two looks at whether a process group that was told to end is gone.

@@ -53,7 +53,17 @@ pub enum Skip {
 
 /// Commands that need not be run again, and how often each.
 #[derive(Debug, Default)]
-pub struct Seen(BTreeMap<[u8; 16], u64>);
+pub struct Seen {
+    left: BTreeMap<[u8; 16], Lines>,
+    failed: u64,
+}
+
+/// Lines of one command.
+#[derive(Debug, Default)]
+struct Lines {
+    ok: u64,
+    failed: u64,
+}
 
 /// Why a log cannot be used. Nothing has been changed then.
 #[derive(Debug, thiserror::Error)]
@@ -205,13 +215,20 @@ impl Seen {
 
     /// Whether this command need not be run; counts as one of its lines.
     pub fn take(&mut self, command: &str) -> bool {
-        match self.0.get_mut(&key(command)) {
-            Some(left) if *left > 0 => {
-                *left -= 1;
-                true
+        match self.left.get_mut(&key(command)) {
+            Some(left) if left.ok > 0 => left.ok -= 1,
+            Some(left) if left.failed > 0 => {
+                left.failed -= 1;
+                self.failed += 1;
             }
-            Some(_) | None => false,
+            Some(_) | None => return false,
         }
+        true
+    }
+
+    /// How many of those that were taken had failed, and not ended well since.
+    pub const fn failed(&self) -> u64 {
+        self.failed
     }
 }
 
@@ -261,8 +278,11 @@ fn read(log: &mut impl BufRead, skip: Skip) -> Result<(u64, Seen), ReadError> {
         } else {
             let Some(text) = line.strip_suffix(b"\n") else { return Ok((whole, seen)) };
             match Entry::parse(text) {
-                Ok(entry) if skip == Skip::Finished || (entry.exit, entry.signal) == (0, 0) => {
-                    *seen.0.entry(key(&entry.command)).or_default() += 1;
+                Ok(entry) if (entry.exit, entry.signal) == (0, 0) => {
+                    seen.left.entry(key(&entry.command)).or_default().ok += 1;
+                }
+                Ok(entry) if skip == Skip::Finished => {
+                    seen.left.entry(key(&entry.command)).or_default().failed += 1;
                 }
                 Ok(_) => {}
                 Err(what) => return wrong(what),
@@ -312,6 +332,7 @@ mod tests {
             ["a", "a", "a", "b", "b", "c"].map(|command| seen.take(command)),
             [true, true, false, true, false, false]
         );
+        assert_eq!(seen.failed(), 2);
         let (_, mut seen) = Joblog::resume(&path, Skip::Succeeded).unwrap();
         assert_eq!(["a", "a", "b"].map(|command| seen.take(command)), [true, false, false]);
     }
@@ -338,7 +359,7 @@ mod tests {
             let (whole, seen) = read(&mut &text.as_bytes()[..cut], Skip::Finished).unwrap();
             let wanted = text[..cut].rfind('\n').map_or(0, |end| end + 1);
             prop_assert_eq!(whole, wanted as u64);
-            prop_assert_eq!(seen.0.values().sum::<u64>() as usize, text[..wanted].lines().count().saturating_sub(1));
+            prop_assert_eq!(seen.left.values().map(|lines| lines.ok).sum::<u64>() as usize, text[..wanted].lines().count().saturating_sub(1));
         }
 
         #[test]

@@ -4,9 +4,10 @@
 //! group, unless it leaves it on purpose (`setsid`). Who ends a job, on a time-out or otherwise, ends the group: SIGTERM
 //! to all of it, and SIGKILL to those that are still there after a grace, whether or not the command itself is.
 //!
-//! A command that ends well may leave processes behind, as `xargs` and `parallel` allow. If they hold on to its output,
-//! they get the same grace to finish it; then the job is over without them, which [`Outcome::left_behind`] tells. They
-//! live on, but nobody reads what they print.
+//! A command that ends by itself may leave processes behind, as `xargs` and `parallel` allow. If they hold on to its
+//! output, they get the same grace to finish it, or what is left of the job's time if that is less; then the job is over
+//! without them, which [`Outcome::left_behind`] tells. They live on, but nobody reads what they print. The job has ended as
+//! its command has: its time was not over.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -31,9 +32,9 @@ use crate::defaults::GROUP_PAUSE;
 /// What a command may take.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// How long it may run.
+    /// How long the command may run, and those that it left behind may print.
     pub timeout: Option<Duration>,
-    /// From SIGTERM to SIGKILL; and how long processes that it left behind may hold on to its output.
+    /// From SIGTERM to SIGKILL; and how long processes that it left behind may hold on to its output, within its time.
     pub grace: Duration,
     /// Where output goes that is too long for memory.
     pub spill: Spill,
@@ -216,10 +217,9 @@ impl Running {
                 }
                 _ = self.leader.readable(), if !self.leader_ended => {
                     self.leader_ended = true;
-                    let lets_go = after(limits.grace);
-                    if !told && deadline.is_none_or(|deadline| lets_go.is_some_and(|lets_go| lets_go < deadline)) {
+                    if !told {
                         self.stage = Stage::Leaving;
-                        self.deadline = lets_go;
+                        self.deadline = after(limits.grace).into_iter().chain(deadline).min();
                     }
                 }
                 () = at(deadline) => match self.stage {

@@ -1,4 +1,4 @@
-//! Signals, a reader of stdout that goes away, and the moment to show the progress bar.
+//! Signals, and a reader of stdout that goes away.
 
 use std::fs::{self, File};
 use std::future;
@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use indicatif::ProgressBar;
 use tokio::io::Interest;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,7 +19,7 @@ use crate::cli::signals::{Signal, Signals};
 use crate::cli::{Failure, Kind};
 
 use super::job::Work;
-use super::report::{Printer, show};
+use super::report::Printer;
 
 /// Hears signals while the jobs run.
 pub(super) struct Control {
@@ -28,15 +27,10 @@ pub(super) struct Control {
     pub(super) signals: Signals,
     pub(super) urgent: Urgent,
     pub(super) interval: Arc<Notify>,
-    pub(super) bar: ProgressBar,
-    pub(super) live: bool,
     pub(super) quiet: bool,
     /// The one that asked to stop.
     pub(super) signal: Option<u8>,
 }
-
-/// A run that is over sooner needs no progress bar.
-const BAR_AFTER: Duration = Duration::from_millis(500);
 
 pub(super) type Printed = (Printer, Result<(), Failure>);
 
@@ -47,7 +41,6 @@ impl Control {
         let mut closed = false;
         let mut insisted = 0;
         let mut patience = None;
-        let show_bar = Instant::now() + BAR_AFTER;
         loop {
             tokio::select! {
                 done = &mut finished => {
@@ -81,11 +74,7 @@ impl Control {
                     self.work.unread.store(true, Ordering::Relaxed);
                     self.work.end();
                 }
-                () = sleep_until(show_bar), if self.live => {
-                    self.live = false;
-                    show(&self.bar);
-                }
-                () = sleep_until(patience.unwrap_or(show_bar)), if patience.is_some() => return Ok(None),
+                () = patience_ends(patience) => return Ok(None),
             }
         }
     }
@@ -96,10 +85,22 @@ impl Control {
         Instant::now().checked_add(grace.saturating_mul(2).saturating_add(Duration::from_secs(1)))
     }
 
+    /// Past the bar, whose lock the printer holds for as long as whoever reads stdout stands still. The bar is one line,
+    /// with the cursor on it: what is said takes its place, and it is drawn anew below.
     fn say(&self, what: &str) {
-        if !self.quiet {
-            self.bar.suspend(|| drop(writeln!(io::stderr(), "worker-pool: {what}")));
+        if self.quiet {
+            tracing::debug!("{what}");
+        } else {
+            let over_bar = if self.work.bar_shown.load(Ordering::Relaxed) { "\r\x1b[2K" } else { "" };
+            let _ = io::stderr().write_all(format!("{over_bar}worker-pool: {what}\n").as_bytes());
         }
+    }
+}
+
+async fn patience_ends(patience: Option<Instant>) {
+    match patience {
+        Some(end) => sleep_until(end).await,
+        None => future::pending().await,
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "N", default_value_t = 5)]
     jobs: u64,
     /// How long each job takes
-    #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = crate::cli::args::duration_or_zero)]
     job_time: Duration,
 }
 

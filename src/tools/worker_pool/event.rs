@@ -6,7 +6,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 
-use crate::cli::Failure;
 use crate::pool::capture::{Capture, Spilled};
 
 use super::job::Finished;
@@ -54,12 +53,12 @@ pub(super) struct JobEvent<'a> {
 }
 
 impl<'a> JobEvent<'a> {
-    /// The event of a job. Output that is too long for a line goes to files that stay.
-    pub(super) fn new(job: &'a Finished, printed: Option<(Capture, Capture)>) -> Result<Self, Failure> {
+    /// The event of a job. Of output that is too long for a line it names the file, which is to be kept.
+    pub(super) fn new(job: &'a Finished, printed: Option<&(Capture, Capture)>) -> Self {
         let (stdout, stderr) = printed.map_or((None, None), |(stdout, stderr)| (Some(stdout), Some(stderr)));
-        let (stdout, stderr) = (Stream::keep(stdout)?, Stream::keep(stderr)?);
+        let (stdout, stderr) = (Stream::new(stdout), Stream::new(stderr));
         let (input, input_base64) = text_or_base64(&job.input, false);
-        Ok(Self {
+        Self {
             event: "job",
             job: job.number,
             worker: job.worker,
@@ -82,7 +81,7 @@ impl<'a> JobEvent<'a> {
             stderr_file: stderr.file,
             left_behind: job.left_behind,
             error: job.trouble.as_ref().map(ToString::to_string),
-        })
+        }
     }
 }
 
@@ -102,21 +101,16 @@ struct Stream {
 }
 
 impl Stream {
-    /// What is too long for a line goes to a file that stays.
-    fn keep(capture: Option<Capture>) -> Result<Self, Failure> {
-        let Some(capture) = capture else { return Ok(Self { text: Some(String::new()), ..Self::default() }) };
+    fn new(capture: Option<&Capture>) -> Self {
+        let Some(capture) = capture else { return Self { text: Some(String::new()), ..Self::default() } };
         let truncated = capture.file().is_some();
         let (text, base64) = text_or_base64(capture.head(), truncated);
         let (text, bytes) = (text.map(Cow::into_owned), truncated.then_some(capture.bytes()));
-        let file = match capture.into_file() {
-            Some(Spilled::Named(file)) => {
-                let kept =
-                    file.keep().map_err(|error| Failure::local(format!("cannot keep a job's output: {error}")))?;
-                Some(kept.1.display().to_string())
-            }
+        let file = match capture.file() {
+            Some(Spilled::Named(file)) => Some(file.path().display().to_string()),
             Some(Spilled::Unnamed(_)) | None => None,
         };
-        Ok(Self { text, base64, truncated, bytes, file })
+        Self { text, base64, truncated, bytes, file }
     }
 }
 

@@ -51,6 +51,8 @@ pub(super) struct Work {
     pub(super) won: AtomicBool,
     /// Whether nobody reads stdout any more.
     pub(super) unread: AtomicBool,
+    /// Whether the progress bar is on the terminal.
+    pub(super) bar_shown: AtomicBool,
 }
 
 /// A job that is over.

@@ -24,6 +24,8 @@ use super::report::set_total;
 pub(super) struct Intake {
     pub(super) submitted: AtomicU64,
     pub(super) skipped: AtomicU64,
+    /// How many of those had failed.
+    pub(super) skipped_failed: AtomicU64,
     failure: Mutex<Option<String>>,
 }
 
@@ -78,7 +80,9 @@ impl Reader {
 
     fn is_known(&mut self, line: &Line, number: u64) -> bool {
         let (Some(seen), Line::Whole(line)) = (&mut self.seen, line) else { return false };
-        self.work.template.identity(line, number).is_ok_and(|command| seen.take(&quote::line(&command)))
+        let known = self.work.template.identity(line, number).is_ok_and(|command| seen.take(&quote::line(&command)));
+        self.intake.skipped_failed.store(seen.failed(), Ordering::Relaxed);
+        known
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::cli::{Failure, Kind, Output};
 use crate::pool::capture::{Capture, Spilled};
@@ -19,6 +19,9 @@ use super::event::JobEvent;
 use super::job::{Finished, Status, Trouble, Work};
 use super::reader::Intake;
 
+/// A run that is over sooner needs no progress bar.
+const BAR_AFTER: Duration = Duration::from_millis(500);
+
 /// Prints results as they come.
 pub(super) struct Printer {
     pub(super) output: Output,
@@ -27,6 +30,8 @@ pub(super) struct Printer {
     pub(super) intake: Arc<Intake>,
     pub(super) joblog: Option<Joblog>,
     pub(super) bar: ProgressBar,
+    /// Whether the bar is to be shown.
+    pub(super) live: bool,
     /// Asks how far it is.
     pub(super) interval: Arc<Notify>,
     pub(super) started: Instant,
@@ -49,6 +54,7 @@ impl Printer {
     pub(super) async fn run(mut self, mut results: Results<Finished>) -> (Self, Result<(), Failure>) {
         let mut outcome = Ok(());
         let interval = Arc::clone(&self.interval);
+        let show_bar = Instant::now() + BAR_AFTER;
         loop {
             let printed = tokio::select! {
                 done = results.next() => match done {
@@ -57,6 +63,12 @@ impl Printer {
                     None => break,
                 },
                 () = interval.notified() => self.print_interval(),
+                () = sleep_until(show_bar), if self.live => {
+                    self.live = false;
+                    self.work.bar_shown.store(true, Ordering::Relaxed);
+                    show(&self.bar);
+                    Ok(())
+                }
             };
             if let (Err(failure), true) = (printed, outcome.is_ok()) {
                 self.work.end();
@@ -64,6 +76,7 @@ impl Printer {
             }
         }
         self.bar.finish_and_clear();
+        self.work.bar_shown.store(false, Ordering::Relaxed);
         (self, outcome)
     }
 
@@ -117,7 +130,14 @@ impl Printer {
     }
 
     fn print_json(&self, job: &Finished, printed: Option<(Capture, Capture)>) -> Result<(), Failure> {
-        self.output.result(&JobEvent::new(job, printed)?, String::new)
+        self.output.result(&JobEvent::new(job, printed.as_ref()), String::new)?;
+        // Only now is there a line that names the files.
+        for capture in printed.into_iter().flat_map(|(stdout, stderr)| [stdout, stderr]) {
+            if let Some(Spilled::Named(file)) = capture.into_file() {
+                file.keep().map_err(|error| Failure::local(format!("cannot keep a job's output: {error}")))?;
+            }
+        }
+        Ok(())
     }
 
     /// The line in the job log: none for a job that was cancelled, so that it is run by the next run.
@@ -209,6 +229,13 @@ impl Printer {
         outcome?;
         if let Some(failure) = self.intake.failure() {
             return Err(failure);
+        }
+        if skipped > 0 && !self.quiet && !self.output.is_json() {
+            let failed = match self.intake.skipped_failed.load(Ordering::Relaxed) {
+                0 => String::new(),
+                failed => format!("; {failed} of them had failed (--resume-failed runs those again)"),
+            };
+            let _ = writeln!(io::stderr(), "worker-pool: {skipped} skipped, being in the job log{failed}");
         }
         // For programs the summary has said it.
         let say =
@@ -314,7 +341,7 @@ pub(super) fn hidden_bar() -> ProgressBar {
 }
 
 /// Shows the bar, from now on.
-pub(super) fn show(bar: &ProgressBar) {
+fn show(bar: &ProgressBar) {
     bar.set_draw_target(ProgressDrawTarget::stderr());
     bar.enable_steady_tick(Duration::from_millis(100));
 }

@@ -54,13 +54,13 @@ pub(super) struct Options {
     #[arg(long, value_name = "DURATION", value_parser = crate::cli::args::duration)]
     timeout: Option<Duration>,
     /// The time between SIGTERM and SIGKILL; also how long processes that a job leaves behind may hold its output
-    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = crate::cli::args::duration_or_zero)]
     grace: Duration,
     /// Try a job that failed or timed out so many times more; the last attempt's output is printed
     #[arg(long, value_name = "N", default_value_t = 0)]
     retries: u32,
     /// The pause before the first retry, doubled for each further one, up to 30s
-    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = crate::cli::args::duration_or_zero)]
     backoff: Duration,
     /// What a failed job means for the others
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = Halt::Never)]
@@ -77,7 +77,7 @@ pub(super) struct Options {
     /// Skip only those that ended well
     #[arg(long, requires = "joblog", conflicts_with = "resume")]
     resume_failed: bool,
-    /// Let sh run CMD: its words joined with spaces, {} safely quoted. Without CMD each line is a command
+    /// Let sh run CMD: its words joined with spaces, {} safely quoted (a here-document keeps the quotes). Without CMD each line is a command
     #[arg(long)]
     shell: bool,
     /// Jobs end with a NUL byte in place of a newline (find -print0)
@@ -134,6 +134,7 @@ pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> 
         halted: AtomicBool::new(false),
         won: AtomicBool::new(false),
         unread: AtomicBool::new(false),
+        bar_shown: AtomicBool::new(false),
     });
     // From here on signals are heard; before, they would have ended us.
     let signals = Signals::patient()?;
@@ -181,7 +182,8 @@ pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> 
         work: Arc::clone(&work),
         intake,
         joblog,
-        bar: bar.clone(),
+        bar,
+        live,
         interval: Arc::clone(&interval),
         started: Instant::now(),
         tally: Tally::default(),
@@ -192,7 +194,7 @@ pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> 
     thread::spawn(move || drop(say.send(runtime.block_on(printer.run(results)))));
 
     let mut control =
-        Control { work, signals, urgent, interval, bar, live, quiet: common.quiet || output.is_json(), signal: None };
+        Control { work, signals, urgent, interval, quiet: common.quiet || output.is_json(), signal: None };
     let Some((printer, outcome)) = control.until(finished).await? else {
         let signal = control.signal.unwrap_or_default();
         return Err(Failure::new(

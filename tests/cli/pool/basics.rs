@@ -123,11 +123,16 @@ fn ten_thousand_jobs_are_each_run_once() {
 }
 
 #[test]
-fn no_more_than_n_run_at_once() {
+fn n_run_at_once_and_no_more() {
     let dir = tempfile::tempdir().unwrap();
-    // Each job counts those that run with it.
-    let script = "mkdir run.$1; ls -d run.* | wc -l; rmdir run.$1";
-    let ended = pool_in(dir.path(), seq(60), &["-j3", "--", "sh", "-c", script, "sh"]).expect(0);
+    for name in ["a", "b", "c"] {
+        fifo(&dir.path().join(name));
+    }
+    // The first three wait for each other, and so run at once; each job counts those that run with it.
+    let script = "mkdir run.$1; case $1 in 1) echo > b; echo > a;; 2) read _ < a; echo > c;; \
+                  3) read _ < b; read _ < c;; esac; ls -d run.* | wc -l; rmdir run.$1";
+    let arguments = ["-j3", "--timeout", "20s", "--", "sh", "-c", script, "sh"];
+    let ended = pool_in(dir.path(), seq(60), &arguments).expect(0);
     let most = ended.stdout.lines().map(|count| count.trim().parse::<u32>().unwrap()).max();
     assert!(most <= Some(3), "{most:?} at once");
 }

@@ -1,5 +1,7 @@
 //! Time-outs, retries, and jobs that end others: nothing is left behind.
 
+use std::io::Write;
+
 use super::*;
 use crate::common::{Process, Reader, signal};
 
@@ -9,7 +11,7 @@ const FAMILY: &str = "sleep 1000 & echo $$ $! >> pids; wait";
 #[test]
 fn a_job_out_of_time_is_ended_with_all_it_has_started() {
     let dir = tempfile::tempdir().unwrap();
-    let ended = pool_in(dir.path(), "a\nb\n", &["--timeout", "300ms", "--json", "--", "sh", "-c", FAMILY]).expect(1);
+    let ended = pool_in(dir.path(), "a\nb\n", &["--timeout", "3s", "--json", "--", "sh", "-c", FAMILY]).expect(1);
     let (jobs, summary) = jobs_and_summary(&ended);
     assert!(jobs.iter().all(|job| job["status"] == "timeout" && job["signal"] == 15), "{jobs:?}");
     assert_eq!(summary["timeout"], 2);
@@ -21,7 +23,7 @@ fn a_job_out_of_time_is_ended_with_all_it_has_started() {
 fn who_ignores_sigterm_is_killed_after_the_grace() {
     let dir = tempfile::tempdir().unwrap();
     let deaf = "trap '' TERM; sleep 1000 & echo $$ $! >> pids; wait";
-    let arguments = ["--timeout", "300ms", "--grace", "100ms", "--json", "--", "sh", "-c", deaf];
+    let arguments = ["--timeout", "3s", "--grace", "100ms", "--json", "--", "sh", "-c", deaf];
     let (jobs, _) = jobs_and_summary(&pool_in(dir.path(), "a\n", &arguments).expect(1));
     assert_eq!((&jobs[0]["status"], &jobs[0]["signal"]), (&"timeout".into(), &9.into()), "{}", jobs[0]);
     assert!(pids(&dir.path().join("pids"), 2).iter().all(|pid| !is_alive(pid)));
@@ -32,15 +34,15 @@ fn a_child_that_ignores_sigterm_is_killed_although_its_parent_has_gone() {
     let dir = tempfile::tempdir().unwrap();
     // The child has closed its output: nothing but the process table tells of it.
     let script = "(trap '' TERM; echo ready > up; exec sleep 1000 >/dev/null 2>&1) & echo $$ $! >> pids; wait";
-    let arguments = ["--timeout", "500ms", "--grace", "100ms", "--", "sh", "-c", script];
-    pool_in(dir.path(), "a\n", &arguments).expect(1).says(&["timed out after 500ms"]);
+    let arguments = ["--timeout", "3s", "--grace", "100ms", "--", "sh", "-c", script];
+    pool_in(dir.path(), "a\n", &arguments).expect(1).says(&["timed out after 3s"]);
     assert!(pids(&dir.path().join("pids"), 2).iter().all(|pid| !is_alive(pid)));
 }
 
 #[test]
 fn who_ends_well_on_sigterm_has_the_grace_to_do_so() {
     let script = "trap 'echo cleaned up; exit 0' TERM; sleep 1000 & wait";
-    let arguments = ["--timeout", "300ms", "--grace", "20s", "--json", "--", "sh", "-c", script];
+    let arguments = ["--timeout", "3s", "--grace", "20s", "--json", "--", "sh", "-c", script];
     let (jobs, _) = jobs_and_summary(&pool_of("a\n", &arguments).expect(1));
     assert_eq!((&jobs[0]["status"], &jobs[0]["stdout"]), (&"timeout".into(), &"cleaned up\n".into()), "{}", jobs[0]);
 }
@@ -64,14 +66,39 @@ fn a_job_that_leaves_a_process_behind_ends_without_it() {
 }
 
 #[test]
+fn a_job_that_ended_by_itself_is_not_out_of_time_although_its_output_is_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "sleep 1000 & echo $! >> pids; echo done; exit $1";
+    let arguments = ["--timeout", "2s", "--grace", "1000s", "--retries", "1", "--backoff", "1ms", "--joblog", "log"];
+    let arguments = [&arguments[..], &["--json", "-j2", "--", "sh", "-c", script, "sh"]].concat();
+    let (jobs, _) = jobs_and_summary(&pool_in(dir.path(), "0\n3\n", &arguments).expect(1));
+    let log = fs::read_to_string(dir.path().join("log")).unwrap();
+    for (job, (status, exit, attempts)) in jobs.iter().zip([("ok", 0, 1), ("failed", 3, 2)]) {
+        assert_eq!((&job["status"], &job["exit"]), (&status.into(), &exit.into()), "{job}");
+        assert_eq!((&job["attempts"], &job["left_behind"]), (&attempts.into(), &true.into()), "{job}");
+        assert_eq!(job["stdout"], "done\n", "{job}");
+        assert!(log.contains(&format!("\t{exit}\t0\tsh -c")), "{log}");
+    }
+    for pid in pids(&dir.path().join("pids"), 3) {
+        assert!(is_alive(&pid), "what was left behind lives on");
+        signal(pid.parse().unwrap(), "KILL");
+    }
+}
+
+#[test]
 fn what_is_still_being_printed_when_the_command_ends_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     fifo(&dir.path().join("gate"));
-    // The background process waits until its parent is gone, then prints.
-    let script =
-        "(while kill -0 $$ 2>/dev/null && ! grep -q '^State:.Z' /proc/$$/status; do :; done; echo late) & echo early";
-    let ended = pool_in(dir.path(), "a\n", &["--grace", "20s", "--", "sh", "-c", script]).expect(0);
-    assert_eq!(ended.stdout, "early\nlate\n");
+    let script = "(read _ < gate; echo late) & echo early; echo $$ > pids";
+    let mut command = pool(&["--grace", "1000s", "--", "sh", "-c", script]);
+    command.current_dir(dir.path());
+    let (mut process, mut stdin) = Process::start_fed(command);
+    stdin.write_all(b"a\n").unwrap();
+    drop(stdin);
+    all_are_gone(&pids(&dir.path().join("pids"), 1));
+    fs::write(dir.path().join("gate"), "\n").unwrap();
+    assert_eq!(process.ended().code(), Some(0));
+    assert_eq!(process.out.text(), "early\nlate\n");
 }
 
 #[test]

@@ -83,6 +83,18 @@ fn resume_skips_what_failed_and_resume_failed_does_not() {
 }
 
 #[test]
+fn people_are_told_what_resume_skips() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = ["--joblog", "log", "--resume", "--", "sh", "-c", "exit $1", "sh"];
+    pool_in(dir.path(), "0\n7\n", &arguments).expect(1);
+    let ended = pool_in(dir.path(), "0\n7\n", &arguments).expect(0);
+    ended.says(&["2 skipped", "1 of them had failed", "--resume-failed"]);
+    let ended = pool_in(dir.path(), "0\n", &arguments).expect(0).says(&["1 skipped"]);
+    assert!(!ended.stderr.contains("failed"), "{}", ended.stderr);
+    assert_eq!(pool_in(dir.path(), "0\n7\n", &[&["-q"], &arguments[..]].concat()).expect(0).stderr, "");
+}
+
+#[test]
 fn the_worker_does_not_matter_to_resume() {
     let dir = tempfile::tempdir().unwrap();
     let arguments = ["-j4", "--joblog", "log", "--resume", "--", "echo", "{%}", "{}"];

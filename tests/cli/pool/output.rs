@@ -64,6 +64,17 @@ fn for_programs_long_output_is_in_a_file_that_stays() {
 }
 
 #[test]
+fn no_file_stays_that_no_line_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new("sh");
+    // Nothing can be written there, and that is no closed pipe, which would end the job before.
+    command.args(["-c", "exec \"$0\" --json -- sh -c \"$1\" > /dev/full", env!("CARGO_BIN_EXE_worker-pool"), PRINT]);
+    command.env("TMPDIR", dir.path());
+    run_with(command, "1\n").expect(6).says(&["cannot write to stdout"]);
+    assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
 fn a_character_that_is_cut_in_half_is_left_to_the_file() {
     let dir = tempfile::tempdir().unwrap();
     // An odd byte first, so that a two-byte character lies across the bound.

@@ -13,6 +13,12 @@ fn what_makes_no_sense_is_refused_with_what_would() {
     pool_of("a", &["--queue", "0", "--", "echo"]).expect(2).says(&["--queue"]);
     pool_of("a", &["--timeout", "0s", "--", "echo"]).expect(2).says(&["--timeout", "above zero"]);
     pool_of("a", &["--timeout", "5", "--", "echo"]).expect(2).says(&["--timeout", "5s"]);
+    for wrong in [["--grace", "nope"], ["--backoff", "nope"], ["--timeout", "nope"]] {
+        pool_of("a", &[&wrong[..], &["--", "echo"]].concat())
+            .expect(2)
+            .says(&[wrong[0], "'nope' is no duration such as"]);
+    }
+    run(pool(&["demo", "--job-time", "5"])).expect(2).says(&["--job-time", "'5' is no duration such as"]);
     pool_of("a", &["--halt", "maybe", "--", "echo"]).expect(2).says(&["--halt", "soon"]);
     pool_of("a", &["--halt", "now", "--first", "--", "echo"]).expect(2).says(&["--first", "--halt"]);
     pool_of("a", &["--window", "4", "--", "echo"]).expect(2).says(&["--keep-order"]);
