@@ -102,10 +102,23 @@ pub fn failed(addr: &str, timeout: Duration, source: io::Error) -> ConnectError 
 
 /// Why a port cannot be served.
 #[derive(Debug, Error)]
-#[error("cannot listen on {listen}: {source}{}", remedy(.source))]
-pub struct BindError {
-    listen: String,
-    source: io::Error,
+pub enum BindError {
+    /// The name has no address.
+    #[error("cannot listen on {listen}: {source} (is the name right?)")]
+    NameNotFound {
+        /// Where to listen.
+        listen: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// The port cannot be had.
+    #[error("cannot listen on {listen}: {source}{}", remedy(.source))]
+    Port {
+        /// Where to listen.
+        listen: String,
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
 /// What to do when an address cannot be bound.
@@ -123,7 +136,7 @@ pub fn remedy(error: &io::Error) -> &'static str {
 /// # Errors
 /// When the name cannot be resolved.
 pub async fn resolve_listen(listen: &str) -> Result<Vec<SocketAddr>, BindError> {
-    resolve(listen).await.map_err(|source| BindError { listen: listen.to_owned(), source })
+    resolve(listen).await.map_err(|source| BindError::NameNotFound { listen: listen.to_owned(), source })
 }
 
 /// Listens on the first of `addrs` that can be bound; `listen` is what they are called. On `[::]` it takes IPv4, too.
@@ -131,7 +144,7 @@ pub async fn resolve_listen(listen: &str) -> Result<Vec<SocketAddr>, BindError> 
 /// # Errors
 /// Says what the system said of the last, and what to do.
 pub fn bind(listen: &str, addrs: &[SocketAddr]) -> Result<TcpListener, BindError> {
-    let failed = |source| BindError { listen: listen.to_owned(), source };
+    let failed = |source| BindError::Port { listen: listen.to_owned(), source };
     let mut last = io::Error::other("the name has no address");
     for addr in addrs {
         match bind_to(*addr) {

@@ -11,6 +11,16 @@ use tokio::time::Instant;
 
 use crate::cli::{Failure, Kind};
 use crate::datagram;
+use crate::net::tcp::BindError;
+
+/// Why nothing can be served, and the exit code for it.
+fn bind_failure(error: &BindError) -> Failure {
+    let kind = match error {
+        BindError::NameNotFound { .. } => Kind::NameNotFound,
+        BindError::Port { .. } => Kind::Local,
+    };
+    Failure::new(kind, error.to_string())
+}
 
 /// What went wrong with a socket, and the exit code for it.
 fn udp_failure(error: &datagram::Error) -> Failure {

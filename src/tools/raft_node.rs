@@ -10,6 +10,7 @@ use clap::Parser;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::bind_failure;
 use crate::cli::{Common, Failure, Output, Tool, args, ready, signals};
 use crate::defaults::DRAIN;
 use crate::http::api::{Api, Halted, Waiters};
@@ -216,7 +217,7 @@ impl Args {
             (None, Some(Port(Some(port)))) => format!("127.0.0.1:{port}"),
             (None, Some(Port(None)) | None) => "127.0.0.1:7001".to_owned(),
         };
-        let addrs = tcp::resolve_listen(&listen).await.map_err(|error| Failure::local(error.to_string()))?;
+        let addrs = tcp::resolve_listen(&listen).await.map_err(|error| bind_failure(&error))?;
         if let Some(addr) = addrs.iter().find(|addr| !addr.ip().is_loopback())
             && !self.insecure
         {
@@ -226,7 +227,7 @@ impl Args {
                  raft-node does not have it yet)"
             )));
         }
-        tcp::bind(&listen, &addrs).map_err(|error| Failure::local(error.to_string()))
+        tcp::bind(&listen, &addrs).map_err(|error| bind_failure(&error))
     }
 }
 

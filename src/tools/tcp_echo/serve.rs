@@ -16,6 +16,7 @@ use crate::defaults::{DRAIN, ECHO_MAX_CONNECTIONS};
 use crate::echo::server::{self, End, Event, Server};
 use crate::echo::workers::Workers;
 use crate::net::tcp;
+use crate::tools::bind_failure;
 
 /// Echo whatever clients send
 #[derive(Clone, Debug, clap::Args)]
@@ -63,8 +64,8 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         let _ = std::fs::remove_file(file); // of an earlier life; writing the new one tells what is wrong with it
     }
     let local = |error: &dyn std::fmt::Display| Failure::local(error.to_string());
-    let addrs = tcp::resolve_listen(&options.listen).await.map_err(|error| local(&error))?;
-    let listener = tcp::bind(&options.listen, &addrs).map_err(|error| local(&error))?;
+    let addrs = tcp::resolve_listen(&options.listen).await.map_err(|error| bind_failure(&error))?;
+    let listener = tcp::bind(&options.listen, &addrs).map_err(|error| bind_failure(&error))?;
     let addr = listener.local_addr().map_err(|error| local(&error))?;
     if !addr.ip().is_loopback() {
         tracing::warn!("{addr} can be reached from other machines: anybody there can have their bytes echoed");

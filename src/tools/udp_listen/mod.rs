@@ -32,7 +32,7 @@ use writer::Writer;
 #[command(
     name = "udp-listen",
     version,
-    mut_arg("quiet", |quiet| quiet.help("Only count: show no datagrams, and nothing on stderr but errors")),
+    mut_arg("quiet", |quiet| quiet.help("Only count: show no datagrams, and nothing on stderr but --stats and errors")),
     after_help = "Examples:\n  \
         udp-listen\n  \
         udp-listen --listen 0.0.0.0:514 --json --out packets.jsonl\n  \

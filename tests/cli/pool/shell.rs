@@ -7,7 +7,10 @@ use crate::common::run;
 fn a_shell_runs_pipelines_with_the_job_as_one_word() {
     let ended = pool_of("a  b\n", &["--shell", "--", "printf '%s' {} | tr a-z A-Z"]).expect(0);
     assert_eq!(ended.stdout, "A  B");
-    assert_eq!(pool_of("a  b\n", &["--shell", "echo", "{}.gz", "{#}{%}", "|", "rev"]).expect(0).stdout, "11 zg.b  a\n");
+    assert_eq!(
+        pool_of("a  b\n", &["-j", "1", "--shell", "echo", "{}.gz", "{#}{%}", "|", "rev"]).expect(0).stdout,
+        "11 zg.b  a\n"
+    );
     assert_eq!(pool_of("a  b\n", &["--shell", "printf %s,"]).expect(0).stdout, "a  b,");
 }
 
