@@ -66,7 +66,17 @@ impl Events {
     /// Waits until all that was queued is written; false when nobody took it in that time.
     pub async fn written_within(&self, time: Duration) -> bool {
         let written = Arc::new(Notify::new());
-        let queued = self.queue.try_send(Item::Mark(Arc::clone(&written))).is_ok();
-        queued && tokio::time::timeout(time, written.notified()).await.is_ok()
+        let all = async {
+            // A reader that is only slow makes room.
+            loop {
+                match self.queue.try_send(Item::Mark(Arc::clone(&written))) {
+                    Ok(()) => break written.notified().await,
+                    Err(TrySendError::Full(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
+                    Err(TrySendError::Disconnected(_)) => return false,
+                }
+            }
+            true
+        };
+        tokio::time::timeout(time, all).await.unwrap_or(false)
     }
 }
