@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::net::disk::{self, Log, Options};
 use crate::net::driver::Driver;
 use crate::net::link::{self, Outbox};
 use crate::net::tcp;
-use crate::net::writer::{DiskMetrics, Writer};
+use crate::net::writer::{DiskMetrics, Meaning, Writer};
 use crate::raft::{Config, NodeId, Raft, Record};
 use crate::wire::Wire;
 
@@ -133,11 +133,11 @@ impl Tool for Args {
         let members: Vec<_> = config.members.iter().map(NodeId::as_str).collect();
         let data_dir = DataDir::open(&data_dir, Self::NAME, self.id.as_str(), &members)
             .map_err(|e| Failure::local(e.to_string()))?;
-        let (log, records) = open_log(&data_dir)?;
-        let raft = Raft::recover(config, records).map_err(|error| Failure::usage(error.to_string()))?;
+        let (log, raft) = recover(config, &data_dir.log())?;
 
         let disk_metrics = DiskMetrics::default();
-        let writer = Writer::start(log, disk_metrics.clone(), Record::entries);
+        let meaning = Meaning { entries: Record::entries, begins: |_| false, completes: |_| false };
+        let writer = Writer::start(log, disk_metrics.clone(), meaning);
         let writer = writer.map_err(|error| Failure::local(format!("cannot start the disk thread: {error}")))?;
         let links: BTreeMap<_, _> = self.others().map(|(id, _)| (*id, Arc::new(Outbox::default()))).collect();
         let waiters = Waiters::default();
@@ -231,21 +231,28 @@ impl Args {
     }
 }
 
-/// The log and the records it holds.
-fn open_log(data_dir: &DataDir) -> Result<(Log, Vec<Record>), Failure> {
-    let (log, recovered) =
-        Log::open(&data_dir.log(), Options::new(entropy()?)).map_err(|e| Failure::local(e.to_string()))?;
-    let records = recovered.records.into_iter().enumerate().map(|(number, bytes)| {
-        Record::decode(bytes).map_err(|error| {
-            let dir = data_dir.log();
-            Failure::local(format!(
-                "record {number} of the log in {} is whole but not understood ({error}): start the newer netbelt that wrote it",
-                dir.display()
-            ))
-        })
+/// The log, and the node that its records make, a segment of them in memory at a time.
+fn recover(config: Config, dir: &Path) -> Result<(Log, Raft), Failure> {
+    let mut recovery = Log::open(dir, Options::new(entropy()?)).map_err(|error| Failure::local(error.to_string()))?;
+    let mut failure = None;
+    let records = recovery.by_ref().enumerate().map_while(|(number, bytes)| {
+        let decoded = bytes.map_err(|error| Failure::local(error.to_string())).and_then(|bytes| {
+            Record::decode(bytes).map_err(|error| {
+                Failure::local(format!(
+                    "record {number} of the log in {} is whole but not understood ({error}): start the newer netbelt that \
+                     wrote it",
+                    dir.display()
+                ))
+            })
+        });
+        decoded.map_err(|error| failure = Some(error)).ok()
     });
-    let records = records.collect::<Result<_, _>>()?;
-    Ok((log, records))
+    let raft = Raft::recover(config, records).map_err(|error| Failure::usage(error.to_string()));
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    let (log, _) = recovery.finish().map_err(|error| Failure::local(error.to_string()))?;
+    Ok((log, raft?))
 }
 
 async fn keep_link(from: NodeId, to: NodeId, addr: String, outbox: Arc<Outbox>) {
