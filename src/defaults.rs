@@ -50,6 +50,10 @@ pub const RECONNECT: RangeInclusive<Duration> = Duration::from_millis(20)..=Dura
 /// A peer answers a dial on a local network well within this.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Nodes that one remembers by name, beyond its cluster's members: more than any cluster sees in its life, and a file that is
+/// written in one piece.
+pub const MAX_ACQUAINTANCES: usize = 1000;
+
 /// Connections of clients a node holds at a time, if the system allows it as many files; each costs some tens of
 /// kilobytes at most.
 pub const MAX_CONNECTIONS: usize = 12_000;

@@ -305,7 +305,8 @@ impl Inner {
 
     async fn health(&self) -> Result<Reply, Refusal> {
         let halted = self.halted.get().cloned();
-        let health = self.inspect(move |machine| status::health(machine, halted.as_deref())).await?;
+        let info = self.info.clone();
+        let health = self.inspect(move |machine| info.health(machine, halted.as_deref())).await?;
         let code = if health == status::HEALTHY { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         Ok(json(code, &serde_json::json!({ "status": health })))
     }
@@ -330,6 +331,7 @@ impl Inner {
         upgrade::accept(
             request,
             self.info.id,
+            &self.info.known,
             |from| self.info.is_peer(from),
             async move |from, stream| {
                 let replaced = CancellationToken::new();

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::defaults::{MAX_DEBUG_BYTES, MAX_LIST_LIMIT};
 use crate::kv::RaftKv;
+use crate::net::acquaintances::{Acquaintances, Token};
 use crate::net::link::Outbox;
 use crate::net::writer::DiskMetrics;
 use crate::raft::NodeId;
@@ -28,6 +29,8 @@ pub struct NodeInfo {
     pub members: BTreeMap<NodeId, String>,
     /// The links to its peers.
     pub links: BTreeMap<NodeId, Arc<Outbox>>,
+    /// Whom it has met.
+    pub known: Arc<Acquaintances>,
     /// How its disk does.
     pub disk: DiskMetrics,
 }
@@ -47,6 +50,9 @@ pub struct Status {
     commit_index: u64,
     last_applied: u64,
     snapshot_index: u64,
+    /// The cluster's random number, once it is known, and this data directory's.
+    cluster_id: Option<Token>,
+    incarnation: Token,
     members: Vec<Member>,
     health: String,
     keys: usize,
@@ -101,11 +107,22 @@ impl NodeInfo {
             commit_index: raft.commit_index().0,
             last_applied: raft.last_applied().0,
             snapshot_index: log.first_index().prev().0,
+            cluster_id: self.known.cluster(),
+            incarnation: self.known.hello().incarnation,
             members: members.collect(),
-            health: health(machine, halted),
+            health: self.health(machine, halted),
             keys: machine.store().len(),
             state_machine,
             state_machine_truncated,
+        }
+    }
+
+    /// What keeps the node from serving, or [`HEALTHY`].
+    pub fn health(&self, machine: &RaftKv, halted: Option<&str>) -> String {
+        match (halted, machine.raft().leader()) {
+            (Some(why), _) => why.to_owned(),
+            (None, None) => self.known.refusal().unwrap_or_else(|| "no leader".to_owned()),
+            (None, Some(_)) => HEALTHY.to_owned(),
         }
     }
 
@@ -119,15 +136,6 @@ impl NodeInfo {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes everything");
         text
-    }
-}
-
-/// What keeps the node from serving, or [`HEALTHY`].
-pub fn health(machine: &RaftKv, halted: Option<&str>) -> String {
-    match (halted, machine.raft().leader()) {
-        (Some(why), _) => why.to_owned(),
-        (None, None) => "no leader".to_owned(),
-        (None, Some(_)) => HEALTHY.to_owned(),
     }
 }
 

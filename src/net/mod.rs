@@ -9,8 +9,10 @@
 //! - [`disk`]: the durable log;
 //! - [`writer`]: the thread that writes it;
 //! - [`tcp`]: connecting, binding and accepting, for every tool;
-//! - [`data_dir`]: whose data a directory holds.
+//! - [`data_dir`]: whose data a directory holds;
+//! - [`acquaintances`]: whom this node has met, and whom it does not take for them.
 
+pub mod acquaintances;
 pub mod data_dir;
 pub mod disk;
 pub mod driver;

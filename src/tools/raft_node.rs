@@ -1,6 +1,7 @@
 //! `raft-node`: one member of a Raft key-value cluster.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +19,8 @@ use crate::http::status::NodeInfo;
 use crate::http::{server, upgrade};
 use crate::kv::RaftKv;
 use crate::kv::raft_kv::Event;
-use crate::net::data_dir::DataDir;
+use crate::net::acquaintances::{Acquaintances, Token};
+use crate::net::data_dir::{Claim, DataDir};
 use crate::net::disk::{self, Log, Options};
 use crate::net::driver::Driver;
 use crate::net::link::{self, Outbox};
@@ -64,6 +66,9 @@ pub struct Args {
     /// Where the log is kept [default: ID.raft]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// The data directory was moved from another disk or machine, and is the only one left with its past
+    #[arg(long)]
+    moved: bool,
     /// How often a leader lets the others hear from it
     #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = args::duration)]
     heartbeat: Duration,
@@ -130,9 +135,20 @@ impl Tool for Args {
         let addr = listener.local_addr().map_err(|error| Failure::local(format!("cannot serve: {error}")))?;
 
         let data_dir = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.raft", self.id)));
-        let members: Vec<_> = config.members.iter().map(NodeId::as_str).collect();
-        let data_dir = DataDir::open(&data_dir, Self::NAME, self.id.as_str(), &members)
-            .map_err(|e| Failure::local(e.to_string()))?;
+        let data_dir = DataDir::open(
+            &data_dir,
+            &Claim {
+                tool: Self::NAME,
+                id: self.id.as_str(),
+                incarnation: Token(entropy()?),
+                members: &self.first_members(addr),
+                moved: self.moved,
+            },
+        )
+        .map_err(|error| Failure::local(error.to_string()))?;
+        self.check_members(&data_dir)?;
+        let known = Acquaintances::open(data_dir.path(), self.id.as_str(), data_dir.incarnation());
+        let known = Arc::new(known.map_err(|error| Failure::local(error.to_string()))?);
         let (log, raft) = recover(config, &data_dir.log())?;
 
         let disk_metrics = DiskMetrics::default();
@@ -152,12 +168,12 @@ impl Tool for Args {
         let (mut driver, handle) = Driver::new(machine, entropy()?, self.busy_poll, writer, links.clone(), on_event);
 
         let members = self.others().cloned().chain([(self.id, addr.to_string())]).collect();
-        let info = NodeInfo { id: self.id, members, links: links.clone(), disk: disk_metrics };
+        let info = NodeInfo { id: self.id, members, links: links.clone(), known: known.clone(), disk: disk_metrics };
         let halted = Halted::default();
         let api = Api::new(handle, info, waiters.clone(), first_request()?, halted.clone());
         let server = tokio::spawn(server::serve(listener, api, stop.clone()));
         for (peer, peer_addr) in self.others() {
-            tokio::spawn(keep_link(self.id, *peer, peer_addr.clone(), links[peer].clone()));
+            tokio::spawn(keep_link(self.id, *peer, peer_addr.clone(), links[peer].clone(), known.clone()));
         }
 
         ready::announce(output, Self::NAME, Some(self.id.as_str()), addr, self.ready_file.as_deref())?;
@@ -191,6 +207,30 @@ impl Args {
     /// The other members.
     fn others(&self) -> impl Iterator<Item = &(NodeId, String)> {
         self.peers.iter().flatten().filter(|(id, _)| *id != self.id)
+    }
+
+    /// The members of a cluster that begins now.
+    fn first_members(&self, addr: SocketAddr) -> BTreeMap<String, String> {
+        let others = self.others().map(|(id, addr)| (id.to_string(), addr.clone()));
+        others.chain([(self.id.to_string(), addr.to_string())]).collect()
+    }
+
+    /// Started among others, a node could elect itself with fewer votes than its cluster needs, and their data would part
+    /// for good.
+    fn check_members(&self, data_dir: &DataDir) -> Result<(), Failure> {
+        let found: Vec<_> = data_dir.first_members().keys().map(String::as_str).collect();
+        let mut wanted: Vec<_> = self.others().map(|(id, _)| id.as_str()).chain([self.id.as_str()]).collect();
+        wanted.sort_unstable();
+        if found == wanted {
+            return Ok(());
+        }
+        Err(Failure::local(format!(
+            "{} belongs to a cluster of {}, not of {}: name all of them and no others with --peer (members cannot be changed \
+             yet)",
+            data_dir.path().display(),
+            found.join(", "),
+            wanted.join(", ")
+        )))
     }
 
     fn config(&self) -> Result<Config, Failure> {
@@ -255,9 +295,9 @@ fn recover(config: Config, dir: &Path) -> Result<(Log, Raft), Failure> {
     Ok((log, raft?))
 }
 
-async fn keep_link(from: NodeId, to: NodeId, addr: String, outbox: Arc<Outbox>) {
+async fn keep_link(from: NodeId, to: NodeId, addr: String, outbox: Arc<Outbox>, known: Arc<Acquaintances>) {
     let name = format!("{to} at {addr}");
-    link::keep_up(&name, &outbox, || upgrade::dial(&addr, from, to)).await;
+    link::keep_up(&name, &outbox, || upgrade::dial(&addr, from, to, &known)).await;
 }
 
 /// For programs: who leads, as it changes. People read it in the log.
