@@ -12,6 +12,10 @@ pub const MAX_APPEND_BYTES: usize = 1 << 20;
 /// Unanswered appends a follower: covers the round trips of a long link, and of the largest appends half of
 /// [`LINK_QUEUE_BYTES`].
 pub const APPEND_WINDOW: usize = 16;
+/// Unanswered bytes a follower: a second of a link of 64 Mbit/s, so that what is lost with a connection is soon sent again.
+pub const APPEND_WINDOW_BYTES: usize = 8 << 20;
+/// Bytes of entries kept in memory before a snapshot: a follower that is this little behind needs none.
+pub const RETAINED_BYTES: usize = 4 << 20;
 /// Entries applied in one step: some milliseconds, well within a heartbeat.
 pub const APPLY_BATCH: u64 = 4096;
 /// A pause between such steps, in which peers and clients are heard.
@@ -50,9 +54,9 @@ pub const RECONNECT: RangeInclusive<Duration> = Duration::from_millis(20)..=Dura
 /// A peer answers a dial on a local network well within this.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Nodes that one remembers by name, beyond its cluster's members: more than any cluster sees in its life, and a file that is
-/// written in one piece.
-pub const MAX_ACQUAINTANCES: usize = 1000;
+/// Names of refused nodes that are remembered, so that each refusal is said once in the log, although who is refused tries
+/// again and again.
+pub const MAX_TURNED_AWAY: usize = 1000;
 
 /// Connections of clients a node holds at a time, if the system allows it as many files; each costs some tens of
 /// kilobytes at most.

@@ -9,10 +9,11 @@
 //! {"format":1,"cluster":"9f..","peers":{"n2":{"incarnation":"3c.."},"n3":{"incarnation":"70..","removed":true}}}
 //! ```
 //!
-//! Another one under the same name is refused, until that name has been removed from the members. The cluster has a random
-//! number, too, so that nodes of two clusters whose addresses got mixed up do not talk.
+//! Another one under the same name is refused, until that name has been removed from the members. A node that joins says its
+//! incarnation when it asks to be added, and gets a [`Seat`] for that one only, which every member learns from the log. The
+//! cluster has a random number, too, so that nodes of two clusters whose addresses got mixed up do not talk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
@@ -24,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::data_dir::{DataDirError, FORMAT, io_error, write_durably};
-use crate::defaults::MAX_ACQUAINTANCES;
+use crate::defaults::MAX_TURNED_AWAY;
 
 const FILE: &str = "peers.json";
 
@@ -64,6 +65,34 @@ impl From<Token> for String {
     }
 }
 
+/// What the members' configuration says of one of them: `HOST:PORT`, or `HOST:PORT#INCARNATION`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seat {
+    /// Where it is; empty when that is not known.
+    pub addr: String,
+    /// The only one that may take it, if that is known.
+    pub incarnation: Option<Token>,
+}
+
+impl Seat {
+    /// Reads it back.
+    pub fn of(text: &str) -> Self {
+        match text.rsplit_once('#').map(|(addr, token)| (addr, token.parse())) {
+            Some((addr, Ok(incarnation))) => Self { addr: addr.to_owned(), incarnation: Some(incarnation) },
+            Some((_, Err(InvalidToken))) | None => Self { addr: text.to_owned(), incarnation: None },
+        }
+    }
+}
+
+impl fmt::Display for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.incarnation {
+            Some(incarnation) => write!(f, "{}#{incarnation}", self.addr),
+            None => f.write_str(&self.addr),
+        }
+    }
+}
+
 /// Not 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, Error)]
 #[error("not 16 hexadecimal digits")]
@@ -99,8 +128,8 @@ pub enum Stranger {
     /// It has not the past of the node of that name.
     #[error(
         "{me} knows {peer} by another data directory: it was wiped, or replaced, and must not vote with what it forgot; \
-         remove the member and add it again: raft-ctl members remove {peer}; raft-ctl members add {peer}=HOST:PORT; then \
-         raft-node --id {peer} --join HOST:PORT with an empty --data-dir"
+         remove the member and add it again: raft-ctl members remove {peer}, then raft-node --id {peer} --join HOST:PORT with \
+         an empty --data-dir"
     )]
     OtherIncarnation {
         /// This node.
@@ -110,8 +139,8 @@ pub enum Stranger {
     },
     /// It is no member any more.
     #[error(
-        "{peer} was removed from the cluster of {me}; to let it in again: raft-ctl members add {peer}=HOST:PORT, then \
-         raft-node --id {peer} --join HOST:PORT with an empty --data-dir"
+        "{peer} was removed from the cluster of {me}; to let it in again: raft-node --id {peer} --join HOST:PORT with an empty \
+         --data-dir"
     )]
     Removed {
         /// This node.
@@ -221,55 +250,66 @@ impl Acquaintances {
         }
     }
 
-    /// A node says that it is `peer`, which is a member or not. What is new about it is durable before this returns, and so
-    /// before any of its messages is taken; that takes as long as an fsync, once.
+    /// A node says that it is `peer`, which has this seat among the members, or none. What is new about a member is durable
+    /// before this returns, and so before any of its messages is taken; that takes as long as an fsync, once.
     ///
     /// # Errors
     /// Why it is not to be spoken to.
-    pub fn meet(&self, peer: &str, hello: Hello, is_member: bool) -> Result<(), Stranger> {
-        let (me, peer_name) = (self.me.clone(), peer.to_owned());
+    pub fn meet(&self, peer: &str, hello: Hello, seat: Option<&Seat>) -> Result<(), Stranger> {
+        let (me, name) = (self.me.clone(), peer.to_owned());
         let mut book = self.book();
         if let (Some(ours), Some(theirs)) = (book.cluster, hello.cluster)
             && ours != theirs
         {
-            return Err(Stranger::OtherCluster { me, peer: peer_name, ours, theirs });
+            return Err(Stranger::OtherCluster { me, peer: name, ours, theirs });
         }
-        match book.peers.get(peer) {
-            Some(Peer { incarnation, removed }) if !is_member && *removed && *incarnation == hello.incarnation => {
-                return Err(Stranger::Removed { me, peer: peer_name });
+        let known = book.peers.get(peer);
+        let met = Peer { incarnation: hello.incarnation, removed: false };
+        match (seat, known) {
+            (None, Some(known)) if known.removed && known.incarnation == hello.incarnation => {
+                Err(Stranger::Removed { me, peer: name })
             }
-            Some(Peer { incarnation, removed: false }) if *incarnation == hello.incarnation => return Ok(()),
-            Some(Peer { removed: false, .. }) => return Err(Stranger::OtherIncarnation { me, peer: peer_name }),
-            // Its name was removed: whoever bears it now begins anew.
-            Some(Peer { removed: true, .. }) | None => {}
+            // A member of this very cluster may call before this node has heard of it.
+            (None, _) if hello.cluster.is_some() && hello.cluster == book.cluster => Ok(()),
+            (None, _) => Err(Stranger::NotAMember { me, peer: name }),
+            (Some(Seat { incarnation: Some(wanted), .. }), _) if *wanted != hello.incarnation => {
+                Err(Stranger::OtherIncarnation { me, peer: name })
+            }
+            (Some(_), Some(known)) if *known == met => Ok(()),
+            (Some(Seat { incarnation: None, .. }), Some(known)) if !known.removed => {
+                Err(Stranger::OtherIncarnation { me, peer: name })
+            }
+            (Some(_), _) => self.keep(&mut book, peer, |book| _ = book.peers.insert(name, met)),
         }
-        // A member of this very cluster of which this node has not heard yet may call.
-        if !is_member && (hello.cluster.is_none() || hello.cluster != book.cluster) {
-            return Err(Stranger::NotAMember { me, peer: peer_name });
-        }
-        if book.peers.len() >= MAX_ACQUAINTANCES && !is_member {
-            let why = format!("it knows {MAX_ACQUAINTANCES} others already");
-            return Err(Stranger::Forgetful { me, peer: peer_name, why });
-        }
-        let known = Peer { incarnation: hello.incarnation, removed: false };
-        self.keep(&mut book, peer, |book| _ = book.peers.insert(peer_name, known))
     }
 
-    /// The members are now these, and were those: whoever was removed is told so, and its name is free for a new node.
+    /// Whether `peer`, a member whose seat is for any incarnation, may have it for this one.
+    pub fn may_be(&self, peer: &str, incarnation: Token) -> bool {
+        self.book().peers.get(peer).is_none_or(|known| known.removed || known.incarnation == incarnation)
+    }
+
+    /// Who `peer` is not, for those who ask on its behalf.
+    pub fn other_incarnation(&self, peer: &str) -> Stranger {
+        Stranger::OtherIncarnation { me: self.me.clone(), peer: peer.to_owned() }
+    }
+
+    /// These are the members now: whoever was one is told so, and a name that is free, or was in between, may be taken by a
+    /// new node.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn members_changed(&self, removed: impl IntoIterator<Item = impl AsRef<str>>) -> Result<(), Stranger> {
+    pub fn members_are(&self, members: &BTreeSet<&str>) -> Result<(), Stranger> {
         let mut book = self.book();
-        for name in removed {
-            let name = name.as_ref();
-            if book.peers.get(name).is_some_and(|peer| !peer.removed) {
-                self.keep(&mut book, name, |book| {
-                    book.peers.get_mut(name).expect("it is there").removed = true;
-                })?;
-            }
+        let is_wrong = |name: &String, peer: &Peer| members.contains(name.as_str()) == peer.removed;
+        if !book.peers.iter().any(|(name, peer)| is_wrong(name, peer)) {
+            return Ok(());
         }
-        Ok(())
+        self.keep(&mut book, "the members", |book| {
+            book.peers.retain(|name, peer| !(peer.removed && members.contains(name.as_str())));
+            for (name, peer) in &mut book.peers {
+                peer.removed = !members.contains(name.as_str());
+            }
+        })
     }
 
     /// `peer` does not take this node, and says why; or it does.
@@ -290,7 +330,7 @@ impl Acquaintances {
     pub fn turn_away(&self, peer: &str, why: &Stranger) {
         let why = why.to_string();
         let mut said = lock(&self.turned_away);
-        if said.len() >= MAX_ACQUAINTANCES {
+        if said.len() >= MAX_TURNED_AWAY {
             said.clear(); // somebody makes up names
         }
         if said.get(peer) != Some(&why) {
@@ -336,16 +376,19 @@ mod tests {
         Acquaintances::open(dir, "n1", HERE).unwrap()
     }
 
+    const ANY: Option<&Seat> = Some(&Seat { addr: String::new(), incarnation: None });
+
     #[test]
     fn a_node_is_known_by_the_incarnation_it_had_when_it_was_met_first() {
         let dir = tempfile::tempdir().unwrap();
-        open(dir.path()).meet("n2", hello(None, 7), true).unwrap();
+        open(dir.path()).meet("n2", hello(None, 7), ANY).unwrap();
         let again = open(dir.path());
-        again.meet("n2", hello(None, 7), true).unwrap();
-        let refused = again.meet("n2", hello(None, 8), true).unwrap_err();
+        again.meet("n2", hello(None, 7), ANY).unwrap();
+        let refused = again.meet("n2", hello(None, 8), ANY).unwrap_err();
         assert!(matches!(refused, Stranger::OtherIncarnation { .. }));
+        assert!(again.may_be("n2", Token(7)) && !again.may_be("n2", Token(8)) && again.may_be("n3", Token(8)));
         let said = refused.to_string();
-        for remedy in ["members remove n2", "members add n2=HOST:PORT", "--join", "empty --data-dir"] {
+        for remedy in ["members remove n2", "--join", "empty --data-dir"] {
             assert!(said.contains(remedy), "{said}");
         }
     }
@@ -355,26 +398,41 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let known = open(dir.path());
         known.belong_to(Token(99)).unwrap();
-        known.meet("n2", hello(Some(99), 7), true).unwrap();
-        known.members_changed(["n2", "n3"]).unwrap();
+        known.meet("n2", hello(Some(99), 7), ANY).unwrap();
+        known.members_are(&BTreeSet::from(["n1", "n3"])).unwrap();
         let known = open(dir.path());
-        assert!(matches!(known.meet("n2", hello(Some(99), 7), false), Err(Stranger::Removed { .. })));
-        known.meet("n2", hello(None, 8), true).expect("added again, with an empty directory");
-        assert!(matches!(known.meet("n2", hello(Some(99), 7), true), Err(Stranger::OtherIncarnation { .. })));
-        known.members_changed(["n2"]).unwrap();
-        known.meet("n2", hello(Some(99), 8), true).expect("added again as it was");
+        assert!(matches!(known.meet("n2", hello(Some(99), 7), None), Err(Stranger::Removed { .. })));
+        known.members_are(&BTreeSet::from(["n1", "n2", "n3"])).unwrap();
+        known.meet("n2", hello(None, 8), ANY).expect("added again, with an empty directory");
+        assert!(matches!(known.meet("n2", hello(Some(99), 7), ANY), Err(Stranger::OtherIncarnation { .. })));
+    }
+
+    /// A node that was down while a member was removed and added again hears of the outcome only.
+    #[test]
+    fn a_seat_for_one_incarnation_outranks_what_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let known = open(dir.path());
+        known.meet("n2", hello(None, 7), ANY).unwrap();
+        let seat = Seat::of("127.0.0.1:1#0000000000000008");
+        assert_eq!((seat.addr.as_str(), seat.incarnation), ("127.0.0.1:1", Some(Token(8))));
+        assert!(matches!(known.meet("n2", hello(None, 7), Some(&seat)), Err(Stranger::OtherIncarnation { .. })));
+        known.meet("n2", hello(None, 8), Some(&seat)).unwrap();
+        assert!(matches!(known.meet("n2", hello(None, 7), ANY), Err(Stranger::OtherIncarnation { .. })));
+        for text in ["", "127.0.0.1:1", "a:1#b", "127.0.0.1:1#0000000000000008"] {
+            assert_eq!(Seat::of(text).to_string(), text);
+        }
     }
 
     #[test]
     fn the_cluster_speaks_for_a_node_of_which_nobody_has_told_yet() {
         let dir = tempfile::tempdir().unwrap();
         let known = open(dir.path());
-        assert!(matches!(known.meet("n4", hello(None, 7), false), Err(Stranger::NotAMember { .. })));
-        assert!(matches!(known.meet("n4", hello(Some(99), 7), false), Err(Stranger::NotAMember { .. })));
+        assert!(matches!(known.meet("n4", hello(None, 7), None), Err(Stranger::NotAMember { .. })));
+        assert!(matches!(known.meet("n4", hello(Some(99), 7), None), Err(Stranger::NotAMember { .. })));
         known.belong_to(Token(99)).unwrap();
-        assert!(matches!(known.meet("n4", hello(None, 7), false), Err(Stranger::NotAMember { .. })));
-        assert!(matches!(known.meet("n4", hello(Some(98), 7), true), Err(Stranger::OtherCluster { .. })));
-        known.meet("n4", hello(Some(99), 7), false).unwrap();
+        assert!(matches!(known.meet("n4", hello(None, 7), None), Err(Stranger::NotAMember { .. })));
+        assert!(matches!(known.meet("n4", hello(Some(98), 7), ANY), Err(Stranger::OtherCluster { .. })));
+        known.meet("n4", hello(Some(99), 7), None).unwrap();
         assert!(matches!(known.belong_to(Token(98)), Err(Stranger::OtherCluster { .. })));
         assert_eq!(open(dir.path()).hello(), Hello { cluster: Some(Token(99)), incarnation: HERE });
     }
@@ -384,9 +442,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let known = open(dir.path());
         fs::create_dir(dir.path().join("peers.json.tmp")).unwrap(); // in the way
-        assert!(matches!(known.meet("n2", hello(None, 7), true), Err(Stranger::Forgetful { .. })));
+        assert!(matches!(known.meet("n2", hello(None, 7), ANY), Err(Stranger::Forgetful { .. })));
         fs::remove_dir(dir.path().join("peers.json.tmp")).unwrap();
-        known.meet("n2", hello(None, 8), true).expect("nobody remembers the first");
+        known.meet("n2", hello(None, 8), ANY).expect("nobody remembers the first");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!
 //! - [`driver`]: the task, and the [`driver::Handle`] with which others reach it;
 //! - [`link`]: messages to and from one peer over a byte stream;
+//! - [`links`]: one a peer, as they come and go;
 //! - [`disk`]: the durable log;
 //! - [`writer`]: the thread that writes it;
 //! - [`tcp`]: connecting, binding and accepting, for every tool;
@@ -17,5 +18,6 @@ pub mod data_dir;
 pub mod disk;
 pub mod driver;
 pub mod link;
+pub mod links;
 pub mod tcp;
 pub mod writer;
