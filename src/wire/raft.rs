@@ -163,6 +163,13 @@ fn encode_forwarding(result: &Forwarding, out: &mut BytesMut) {
             out.put_u64(*version);
             put_sized(out, value);
         }
+        Forwarding::Applied(Outcome::FailedEarlier) => out.put_u8(6),
+        Forwarding::Applied(Outcome::Forgotten) => out.put_u8(7),
+        Forwarding::Applied(Outcome::Founded { cluster }) => {
+            out.put_u8(8);
+            out.put_u64(*cluster);
+        }
+        Forwarding::Applied(Outcome::NameTaken) => out.put_u8(9),
     }
 }
 
@@ -177,6 +184,10 @@ fn decode_forwarding(from: &mut Bytes) -> Result<Forwarding, WireError> {
             let version = from.try_get_u64()?;
             Outcome::ConditionFailed { current: Some(Versioned { version, value: take_sized(from)? }) }
         }
+        6 => Outcome::FailedEarlier,
+        7 => Outcome::Forgotten,
+        8 => Outcome::Founded { cluster: from.try_get_u64()? },
+        9 => Outcome::NameTaken,
         value => return Err(WireError::Unknown { what: "forwarding result", value }),
     }))
 }
@@ -358,6 +369,10 @@ mod tests {
             Just(Forwarding::Overloaded),
             any::<u64>().prop_map(|version| Forwarding::Applied(Outcome::Set { version })),
             any::<bool>().prop_map(|existed| Forwarding::Applied(Outcome::Deleted { existed })),
+            any::<u64>().prop_map(|cluster| Forwarding::Applied(Outcome::Founded { cluster })),
+            Just(Forwarding::Applied(Outcome::FailedEarlier)),
+            Just(Forwarding::Applied(Outcome::Forgotten)),
+            Just(Forwarding::Applied(Outcome::NameTaken)),
             proptest::option::of((bytes(), any::<u64>())).prop_map(|current| {
                 let current = current.map(|(value, version)| Versioned { value, version });
                 Forwarding::Applied(Outcome::ConditionFailed { current })
