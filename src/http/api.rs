@@ -8,6 +8,7 @@
 //! | `GET /kv?prefix=&after=&limit=` | `{"items":[{"key","value","version"}],"more","next"}` |
 //! | `GET /status`, `GET /debug`, `GET /health`, `GET /metrics` | see [`super::status`] |
 //!
+//! `Idempotency-Key: CLIENT:SEQ` names a write, so that it may be sent again, through any node, and is carried out once.
 //! Conditions of a write are `if_value` in the body, `If-Match: "VERSION"` or `If-None-Match: *`; 412 tells the current
 //! value when one fails. Errors are `{"error": ...}`. `?timeout=` says how long to try, `?consistency=stale` reads this
 //! node as it is.
@@ -32,15 +33,18 @@ use super::server::{AsyncHandler, Reply};
 use super::status::{self, NodeInfo};
 use super::upgrade;
 use crate::defaults::{
-    BODY_TIMEOUT, LARGE_ANSWER, LIST_LIMIT, MAX_ANSWER_MEMORY, MAX_BODY_BYTES, MAX_BODY_MEMORY, MAX_KEY_BYTES,
-    MAX_LIST_LIMIT, MAX_REQUEST_TIMEOUT, MAX_VALUE_BYTES, REQUEST_TIMEOUT,
+    BODY_TIMEOUT, LARGE_ANSWER, LIST_LIMIT, MAX_ANSWER_MEMORY, MAX_BODY_BYTES, MAX_BODY_MEMORY, MAX_CLIENT_BYTES,
+    MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_REQUEST_TIMEOUT, MAX_VALUE_BYTES, REQUEST_TIMEOUT,
 };
-use crate::kv::command::{Command, Condition, Outcome, Versioned};
+use crate::kv::command::{self, Command, Condition, Outcome, SessionId, Versioned};
 use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
 use crate::kv::store::Page;
 use crate::net::driver::{Handle, Stopped};
 use crate::net::link;
 use crate::raft::NodeId;
+
+/// The header that names a write, so that it may be sent again.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// A node, as its HTTP port sees it.
 #[derive(Clone)]
@@ -73,6 +77,10 @@ impl Waiters {
                 if let Some(waiter) = self.lock().remove(&id) {
                     drop(waiter.send(answer)); // who asked may be gone
                 }
+            }
+            Event::Changed { .. } | Event::MembersChanged(_) => {}
+            Event::SnapshotRefused { from, why } => {
+                tracing::error!("cannot take the snapshot of {from}: {why}; this node cannot catch up until it can");
             }
             Event::RoleChanged { role, term, leader } => match leader {
                 Some(leader) => tracing::info!("{} in term {}, leader {leader}", role.as_str(), term.0),
@@ -142,6 +150,7 @@ impl Inner {
         let (head, body) = request.into_parts();
         let parameters = Parameters::parse(head.uri.query(), &["timeout"])?;
         let header_condition = condition_of(&head.headers)?;
+        let session = session_of(&head.headers)?;
         let (body, _memory) = self.body(body).await?;
         let SetBody { key, value, if_value } = serde_json::from_slice(&body)
             .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &format!("bad JSON: {error}")))?;
@@ -159,10 +168,9 @@ impl Inner {
             }
         };
         let command = Command::Set { key: key.clone(), value: value.clone(), condition };
-        match self.write(&command, &parameters).await? {
+        match self.write(session, command, &parameters).await? {
             Outcome::Set { version } => Ok(item(&key, &value, version)),
-            Outcome::ConditionFailed { current } => Ok(condition_failed(&key, current.as_ref())),
-            Outcome::Deleted { .. } => unreachable!("a set deletes nothing"),
+            other => Ok(not_written(&key, &other)),
         }
     }
 
@@ -170,10 +178,9 @@ impl Inner {
         let parameters = Parameters::parse(request.uri().query(), &["timeout"])?;
         let key = key_in_path(key)?;
         let command = Command::Delete { key: key.clone(), condition: condition_of(request.headers())? };
-        match self.write(&command, &parameters).await? {
+        match self.write(session_of(request.headers())?, command, &parameters).await? {
             Outcome::Deleted { existed } => Ok(json(StatusCode::OK, &Deleted { key: text(&key), deleted: existed })),
-            Outcome::ConditionFailed { current } => Ok(condition_failed(&key, current.as_ref())),
-            Outcome::Set { .. } => unreachable!("a delete sets nothing"),
+            other => Ok(not_written(&key, &other)),
         }
     }
 
@@ -212,8 +219,14 @@ impl Inner {
         }
     }
 
-    async fn write(&self, command: &Command, parameters: &Parameters<'_>) -> Result<Outcome, Refusal> {
-        match self.ask(Ask::Write(command.encode()), parameters).await? {
+    async fn write(
+        &self,
+        session: Option<SessionId>,
+        command: Command,
+        parameters: &Parameters<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let request = command::Request { session, command };
+        match self.ask(Ask::Write(request.encode()), parameters).await? {
             Answer::Written(outcome) => Ok(outcome),
             other => Err(Refusal::of(&other)),
         }
@@ -434,6 +447,9 @@ struct ConditionFailed<'a> {
     key: Cow<'a, str>,
     value: Option<Cow<'a, str>>,
     version: Option<u64>,
+    /// The request was sent again; it failed when it first came, and what the key held then is not known any more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    earlier: bool,
 }
 
 /// A key with its value; the version is its entity tag, for `If-Match`.
@@ -444,14 +460,34 @@ fn item(key: &Bytes, value: &Bytes, version: u64) -> Reply {
     reply
 }
 
-fn condition_failed(key: &Bytes, current: Option<&Versioned>) -> Reply {
-    let body = ConditionFailed {
-        error: "condition failed",
-        key: text(key),
-        value: current.map(|current| text(&current.value)),
-        version: current.map(|current| current.version),
+/// The answer to a write that was not carried out.
+fn not_written(key: &Bytes, outcome: &Outcome) -> Reply {
+    let condition_failed = |current: Option<&Versioned>, earlier| {
+        let body = ConditionFailed {
+            error: "condition failed",
+            key: text(key),
+            value: current.map(|current| text(&current.value)),
+            version: current.map(|current| current.version),
+            earlier,
+        };
+        json(StatusCode::PRECONDITION_FAILED, &body)
     };
-    json(StatusCode::PRECONDITION_FAILED, &body)
+    match outcome {
+        Outcome::ConditionFailed { current } => condition_failed(current.as_ref(), false),
+        Outcome::FailedEarlier => condition_failed(None, true),
+        Outcome::Forgotten => error(
+            StatusCode::CONFLICT,
+            "the outcome of this Idempotency-Key is not remembered any more, and the request is not carried out: a \
+             client's numbers must rise, and only the latest few may be sent again",
+        ),
+        Outcome::NameTaken => error(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "this Idempotency-Key was used for another request: take the next number",
+        ),
+        Outcome::Set { .. } | Outcome::Deleted { .. } | Outcome::Founded { .. } => {
+            unreachable!("each kind of command has its kind of outcome")
+        }
+    }
 }
 
 /// Keys and values come as JSON strings, so they are UTF-8.
@@ -497,6 +533,24 @@ fn condition_of(headers: &HeaderMap) -> Result<Option<Condition>, Refusal> {
             }
         }
         (Some(_), Some(_)) => refuse("give one condition: if_value, If-Match or If-None-Match"),
+    }
+}
+
+/// The name that the header `Idempotency-Key: CLIENT:SEQ` gives a request.
+fn session_of(headers: &HeaderMap) -> Result<Option<SessionId>, Refusal> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let parts = value.to_str().ok().and_then(|text| text.trim().rsplit_once(':'));
+    match parts.map(|(client, sequence)| (client, sequence.parse())) {
+        Some((client, Ok(sequence))) if (1..=MAX_CLIENT_BYTES).contains(&client.len()) => {
+            Ok(Some(SessionId { client: Bytes::from(client.to_owned()), sequence }))
+        }
+        Some(_) | None => {
+            let message = format!(
+                "Idempotency-Key takes CLIENT:SEQ, such as shop-17:4: a name of 1 to {MAX_CLIENT_BYTES} bytes that no other \
+                 client has, and a number that rises with each of its requests"
+            );
+            Err(Refusal::new(StatusCode::BAD_REQUEST, &message))
+        }
     }
 }
 
@@ -555,9 +609,14 @@ impl Refusal {
             Answer::NoLeader => Self::new(StatusCode::SERVICE_UNAVAILABLE, "no leader").retry_after(1),
             Answer::Overloaded => Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded").retry_after(1),
             Answer::OutcomeUnknown => Self::new(StatusCode::GATEWAY_TIMEOUT, "outcome unknown"),
-            Answer::Written(_) | Answer::Value(_) | Answer::Page(_) => {
-                unreachable!("each kind of request has its kind of answer")
-            }
+            Answer::Refused(why) => Self::new(StatusCode::CONFLICT, &why.to_string()),
+            Answer::NoView => Self::new(StatusCode::GONE, "the view was not read in time and has been closed"),
+            Answer::Written(_)
+            | Answer::Value(_)
+            | Answer::Page(_)
+            | Answer::Done
+            | Answer::View(_)
+            | Answer::Chunk(_) => unreachable!("each kind of request has its kind of answer"),
         }
     }
 

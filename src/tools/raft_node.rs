@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bind_failure;
 use crate::cli::{Common, Failure, Output, Tool, args, ready, signals};
-use crate::defaults::DRAIN;
+use crate::defaults::{DRAIN, SNAPSHOT_EVERY};
 use crate::http::api::{Api, Halted, Waiters};
 use crate::http::status::NodeInfo;
 use crate::http::{server, upgrade};
@@ -24,7 +24,7 @@ use crate::net::driver::Driver;
 use crate::net::link::{self, Outbox};
 use crate::net::tcp;
 use crate::net::writer::{DiskMetrics, Writer};
-use crate::raft::{Config, NodeId, Raft, Record};
+use crate::raft::{Config, NodeId, Record};
 use crate::wire::Wire;
 
 /// Run one node of a durable, linearizable key-value cluster (Raft)
@@ -134,7 +134,9 @@ impl Tool for Args {
         let data_dir = DataDir::open(&data_dir, Self::NAME, self.id.as_str(), &members)
             .map_err(|e| Failure::local(e.to_string()))?;
         let (log, records) = open_log(&data_dir)?;
-        let raft = Raft::recover(config, records).map_err(|error| Failure::usage(error.to_string()))?;
+        let machine = RaftKv::recover(config, SNAPSHOT_EVERY, records).map_err(|error| {
+            Failure::local(format!("cannot start from the log in {}: {error}", data_dir.log().display()))
+        })?;
 
         let disk_metrics = DiskMetrics::default();
         let writer = Writer::start(log, disk_metrics.clone(), Record::entries);
@@ -148,7 +150,6 @@ impl Tool for Args {
                 waiters.on_event(event);
             }
         };
-        let machine = RaftKv::new(raft);
         let (mut driver, handle) = Driver::new(machine, entropy()?, self.busy_poll, writer, links.clone(), on_event);
 
         let members = self.others().cloned().chain([(self.id, addr.to_string())]).collect();
