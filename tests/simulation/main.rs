@@ -2,6 +2,8 @@
 
 #![expect(clippy::print_stdout, reason = "figures for whoever runs it with --nocapture")]
 
+mod scripts;
+
 use std::time::{Duration, Instant};
 
 use netbelt::sim::cluster::{Plan, run};

@@ -16,6 +16,8 @@ pub enum Command {
         pre_vote: bool,
         /// Whether leaders without a majority step down, and nobody votes while he hears a leader (thesis §4.2.3, §6.2).
         check_quorum: bool,
+        /// Bytes after which an append is full; with 1, each carries one entry.
+        max_append: Option<usize>,
     },
     /// A timer of a node runs out, now.
     Fire(usize, Alarm),
@@ -128,7 +130,7 @@ impl Command {
 
 /// How each command is written.
 const USAGES: &[&str] = &[
-    "nodes COUNT [prevote=off] [checkquorum=off]",
+    "nodes COUNT [prevote=off] [checkquorum=off] [maxappend=BYTES]",
     "fire N election|heartbeat",
     "elapse MS [N]",
     "propose N TEXT",
@@ -159,17 +161,21 @@ fn usage(name: &str) -> Result<&'static str, String> {
 
 fn nodes(words: &mut Words<'_>) -> Result<Command, String> {
     let count = words.node()?;
-    let (mut pre_vote, mut check_quorum) = (true, true);
+    let (mut pre_vote, mut check_quorum, mut max_append) = (true, true, None);
     while let Some(option) = words.optional(Words::word)? {
         match option {
             "prevote=on" => pre_vote = true,
             "prevote=off" => pre_vote = false,
             "checkquorum=on" => check_quorum = true,
             "checkquorum=off" => check_quorum = false,
-            _ => return Err(format!("'{option}' is no option (write {})", words.usage)),
+            _ => {
+                let bytes = option.strip_prefix("maxappend=").and_then(|bytes| bytes.parse().ok());
+                let bytes = bytes.ok_or_else(|| format!("'{option}' is no option (write {})", words.usage))?;
+                max_append = Some(bytes);
+            }
         }
     }
-    Ok(Command::Nodes { count, pre_vote, check_quorum })
+    Ok(Command::Nodes { count, pre_vote, check_quorum, max_append })
 }
 
 /// The words after a command's name.
@@ -263,8 +269,12 @@ mod tests {
     fn every_usage_has_a_command() {
         for usage in USAGES {
             for form in usage.split(" | ") {
-                let line =
-                    form.replace("[COUNT]", "2").replace("COUNT", "3").replace("MS", "10").replace("TEXT", "a b");
+                let line = form
+                    .replace("[COUNT]", "2")
+                    .replace("COUNT", "3")
+                    .replace("MS", "10")
+                    .replace("TEXT", "a b")
+                    .replace("BYTES", "1");
                 let line = line.replace("A B", "1 2").replace("election|", "").replace("[N]", "2").replace('N', "1");
                 let line = line.replace(['[', ']'], "");
                 assert!(matches!(Command::parse(&line), Ok(Some(_))), "{line}: {:?}", Command::parse(&line));

@@ -140,6 +140,7 @@ pub struct State {
 struct Settings {
     pre_vote: bool,
     check_quorum: bool,
+    max_append: Option<usize>,
     voters: usize,
 }
 
@@ -172,7 +173,7 @@ impl Script {
     pub fn new(keep: Keep) -> Self {
         Self {
             nodes: Vec::new(),
-            settings: Settings { pre_vote: true, check_quorum: true, voters: 0 },
+            settings: Settings { pre_vote: true, check_quorum: true, max_append: None, voters: 0 },
             in_flight: Vec::new(),
             cuts: BTreeSet::new(),
             next_ticket: 0,
@@ -217,8 +218,8 @@ impl Script {
             return Ok(Answer::Refused(Refusal::Mistake(mistake)));
         }
         match *command {
-            Command::Nodes { count, pre_vote, check_quorum } => {
-                self.settings = Settings { pre_vote, check_quorum, voters: count };
+            Command::Nodes { count, pre_vote, check_quorum, max_append } => {
+                self.settings = Settings { pre_vote, check_quorum, max_append, voters: count };
                 for _ in 0..count {
                     self.nodes.push(Node::down(self.now));
                     self.start(self.nodes.len())?;
@@ -326,11 +327,13 @@ impl Script {
 
     fn config(&self, node: usize) -> Config {
         let voters = (1..=self.settings.voters).map(NodeId::numbered);
+        let usual = Config::new(NodeId::numbered(node), self.nodes[node - 1].life << 32, voters);
         Config {
             pre_vote: self.settings.pre_vote,
             check_quorum: self.settings.check_quorum,
+            max_append_bytes: self.settings.max_append.unwrap_or(usual.max_append_bytes),
             apply_batch: 1 << 32, // a line is followed by all it leads to
-            ..Config::new(NodeId::numbered(node), self.nodes[node - 1].life << 32, voters)
+            ..usual
         }
     }
 
