@@ -2,7 +2,7 @@
 
 use crate::kv::raft_kv::{self, Forwarding, RaftKv};
 use crate::protocol::Protocol;
-use crate::raft::{self, AppendOutcome, Ballot, Body, Entry, Payload, Position, Raft};
+use crate::raft::{self, AppendOutcome, Ballot, Body, Entry, InstallSnapshot, Member, NodeId, Payload, Position, Raft};
 
 /// A machine that can be looked at.
 pub trait Observable: Protocol {
@@ -57,9 +57,9 @@ pub struct EntryLabel {
     pub index: u64,
     /// Its term.
     pub term: u64,
-    /// `command`, `noop`.
+    /// `command`, `noop`, `configuration`.
     pub kind: &'static str,
-    /// The command as text.
+    /// The command as text, or the members, learners with a question mark.
     pub data: Option<String>,
 }
 
@@ -68,6 +68,11 @@ impl EntryLabel {
     pub fn new(entry: &Entry) -> Self {
         let (kind, data) = match &entry.payload {
             Payload::Noop => ("noop", None),
+            Payload::Configuration(configuration) => {
+                let members = configuration.members().iter();
+                let member = |(id, member): (&NodeId, &Member)| format!("{id}{}", if member.voter { "" } else { "?" });
+                ("configuration", Some(members.map(member).collect::<Vec<_>>().join(" ")))
+            }
             Payload::Command(bytes) => ("command", Some(String::from_utf8_lossy(bytes).into_owned())),
         };
         Self { index: entry.position.index.0, term: entry.position.term.0, kind, data }
@@ -93,13 +98,15 @@ impl Observable for Raft {
 
     fn label(message: &raft::Message) -> Label {
         let (kind, facts) = match &message.body {
-            Body::RequestVote { ballot, last } => (
-                match ballot {
+            Body::RequestVote { ballot, last, transfer } => {
+                let mut facts = place("last_index", "last_term", *last).to_vec();
+                facts.extend(transfer.then_some(("transfer", Fact::Flag(true))));
+                let kind = match ballot {
                     Ballot::PreVote => "pre_vote",
                     Ballot::Vote => "request_vote",
-                },
-                place("last_index", "last_term", *last).to_vec(),
-            ),
+                };
+                (kind, facts)
+            }
             Body::Vote { ballot, granted } => (
                 match ballot {
                     Ballot::PreVote => "pre_vote_reply",
@@ -128,6 +135,17 @@ impl Observable for Raft {
             ),
             Body::ReadIndex { .. } => ("read_index", Vec::new()),
             Body::ReadIndexIs { index, .. } => ("read_index_reply", vec![("index", Fact::Number(index.0))]),
+            Body::InstallSnapshot(InstallSnapshot { last, number, done, .. }) => {
+                let mut facts = place("last_index", "last_term", *last).to_vec();
+                facts.extend([("chunk", Fact::Number(*number)), ("done", Fact::Flag(*done))]);
+                ("install_snapshot", facts)
+            }
+            Body::Installing { last, next } => {
+                let mut facts = place("last_index", "last_term", *last).to_vec();
+                facts.push(("next_chunk", Fact::Number(*next)));
+                ("install_snapshot_reply", facts)
+            }
+            Body::TimeoutNow => ("timeout_now", Vec::new()),
         };
         Label { kind, term: message.term.0, facts }
     }

@@ -18,7 +18,8 @@ fn every_scenario_has_the_facts_it_says() {
     assert!(paths.len() >= 8, "the scenarios are there: {paths:?}");
 }
 
-/// Runs a script and counts its facts: `#? N field=value ...` about node N, `#! N VALUES` about its latest read.
+/// Runs a script and counts its facts: `#? N field=value ...` about node N, `#! N VALUES` about its latest read, `# refused` at
+/// the end of a command.
 fn play(text: &str) -> Result<usize, String> {
     let mut script = Script::new(Keep::Moments);
     let mut reads: Vec<ReadAnswer> = Vec::new();
@@ -31,9 +32,13 @@ fn play(text: &str) -> Result<usize, String> {
             facts += check_read(&reads, fact).map_err(wrong)?;
         } else if let Some(command) = Command::parse(line).map_err(wrong)? {
             let answer = script.run(number, line, &command).map_err(|violation| wrong(violation.to_string()))?;
+            let refused = matches!(answer, Answer::Refused(Refusal::NotNow(_) | Refusal::NotLeader { .. }));
+            if refused != line.contains("# refused") {
+                return Err(wrong(format!("it came to {answer:?}")));
+            }
             match answer {
-                Answer::Refused(Refusal::Mistake(what) | Refusal::NotNow(what)) => return Err(wrong(what)),
-                Answer::Refused(refusal) => return Err(wrong(refusal.to_string())),
+                Answer::Refused(Refusal::Mistake(what)) => return Err(wrong(what)),
+                Answer::Refused(_) => facts += 1,
                 Answer::Asked => reads.clear(),
                 Answer::Moved(0) => return Err(wrong("no message was there".to_owned())),
                 Answer::Done | Answer::Moved(_) | Answer::Proposed { .. } | Answer::States(_) | Answer::Pending(_) => {}
@@ -75,6 +80,7 @@ fn show(state: &State, field: &str) -> Result<String, String> {
         "last" => state.last.to_string(),
         "durable" => state.durable.map_or("all".to_owned(), |last| last.to_string()),
         "terms" => list(&mut state.log.iter().map(|entry| entry.term.to_string())),
+        "learners" => list(&mut state.learners.iter().map(ToString::to_string)),
         "members" => list(&mut state.members.iter().map(ToString::to_string)),
         "data" => state.data.join(","),
         _ => return Err(format!("there is no field {field}")),

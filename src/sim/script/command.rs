@@ -55,6 +55,14 @@ pub enum Command {
     Crash(usize),
     /// A node starts again from its disk.
     Restart(usize),
+    /// A node takes a snapshot and forgets the log it replaces.
+    Snapshot(usize),
+    /// A leader hands its leadership over.
+    Transfer(usize, usize),
+    /// The leader is asked to add a node.
+    Add(usize),
+    /// The leader is asked to remove a node.
+    Remove(usize),
     /// Shows one node or all.
     State(Option<usize>),
     /// Shows the messages in flight.
@@ -112,6 +120,10 @@ impl Command {
             "sync" => Self::Sync(words.node()?),
             "crash" => Self::Crash(words.node()?),
             "restart" => Self::Restart(words.node()?),
+            "snapshot" => Self::Snapshot(words.node()?),
+            "transfer" => Self::Transfer(words.node()?, words.node()?),
+            "add" => Self::Add(words.node()?),
+            "remove" => Self::Remove(words.node()?),
             "state" => Self::State(words.optional(Words::node)?),
             "pending" => Self::Pending,
             _ => unreachable!("every name with a usage is here"),
@@ -147,6 +159,10 @@ const USAGES: &[&str] = &[
     "sync N",
     "crash N",
     "restart N",
+    "snapshot N",
+    "transfer N M",
+    "add N",
+    "remove N",
     "state [N]",
     "pending",
 ];
@@ -275,7 +291,12 @@ mod tests {
                     .replace("MS", "10")
                     .replace("TEXT", "a b")
                     .replace("BYTES", "1");
-                let line = line.replace("A B", "1 2").replace("election|", "").replace("[N]", "2").replace('N', "1");
+                let line = line
+                    .replace("A B", "1 2")
+                    .replace(" M", " 3")
+                    .replace("election|", "")
+                    .replace("[N]", "2")
+                    .replace('N', "1");
                 let line = line.replace(['[', ']'], "");
                 assert!(matches!(Command::parse(&line), Ok(Some(_))), "{line}: {:?}", Command::parse(&line));
             }

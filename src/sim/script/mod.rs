@@ -18,7 +18,10 @@ use super::observe::{EntryLabel, Look, Observable};
 use super::trace::{Flight, Keep, Loss, Moment, Trace, What};
 use crate::host::{Host, Output};
 use crate::protocol::{Input, Time};
-use crate::raft::{self, Config, Event, Index, NodeId, Payload, Raft, Record, RoleName, Ticket, Timer, invariants};
+use crate::raft::{
+    self, Change, Config, Event, Index, NodeId, Payload, Raft, Record, Recovered, Recovery, RoleName, Ticket, Timer,
+    invariants,
+};
 
 mod command;
 
@@ -33,8 +36,7 @@ const MOST_DELIVERIES: usize = 100_000;
 
 /// A cluster on a script's strings.
 pub struct Script {
-    /// Node N is at N - 1.
-    nodes: Vec<Node>,
+    nodes: BTreeMap<usize, Node>,
     settings: Settings,
     /// In the order of sending.
     in_flight: Vec<Sent>,
@@ -46,6 +48,7 @@ pub struct Script {
     /// The clock of a node that was never told to run ahead.
     now: Time,
     answers: Vec<ReadAnswer>,
+    refused: BTreeMap<Ticket, raft::Refusal>,
 }
 
 /// A violation of Raft's promises, or of a machine's own: the run is over.
@@ -130,6 +133,8 @@ pub struct State {
     pub log: Vec<EntryLabel>,
     /// The members, as its log has them.
     pub members: Vec<usize>,
+    /// Those of them that do not vote.
+    pub learners: Vec<usize>,
     /// The commands applied, in order.
     pub data: Vec<String>,
     /// The end of its log on its disk, when that is held and has not got everything.
@@ -160,11 +165,15 @@ struct Node {
     shown: Look<NodeId>,
     applied: Index,
     data: Vec<String>,
+    /// Parts of a snapshot that come from the leader.
+    incoming: Vec<Bytes>,
+    /// Parts of a snapshot that followers want.
+    wanted: Vec<(NodeId, u64)>,
     asked: BTreeMap<Ticket, Asked>,
 }
 
 enum Asked {
-    Proposal,
+    Other,
     Read,
 }
 
@@ -172,7 +181,7 @@ impl Script {
     /// A world without nodes: `nodes` makes them.
     pub fn new(keep: Keep) -> Self {
         Self {
-            nodes: Vec::new(),
+            nodes: BTreeMap::new(),
             settings: Settings { pre_vote: true, check_quorum: true, max_append: None, voters: 0 },
             in_flight: Vec::new(),
             cuts: BTreeSet::new(),
@@ -182,6 +191,7 @@ impl Script {
             trace: Trace::new(keep),
             now: Time::ZERO,
             answers: Vec::new(),
+            refused: BTreeMap::new(),
         }
     }
 
@@ -220,14 +230,14 @@ impl Script {
         match *command {
             Command::Nodes { count, pre_vote, check_quorum, max_append } => {
                 self.settings = Settings { pre_vote, check_quorum, max_append, voters: count };
-                for _ in 0..count {
-                    self.nodes.push(Node::down(self.now));
-                    self.start(self.nodes.len())?;
+                for node in 1..=count {
+                    self.nodes.insert(node, Node::down(self.now));
+                    self.start(node)?;
                 }
                 Ok(Answer::Done)
             }
             Command::Fire(node, alarm) => self.fire(node, alarm),
-            Command::Elapse(time, None) => self.elapse(time, &(1..=self.nodes.len()).collect::<Vec<_>>()),
+            Command::Elapse(time, None) => self.elapse(time, &self.numbers()),
             Command::Elapse(time, Some(node)) => self.elapse(time, &[node]),
             Command::Propose(node, ref text) => self.propose(node, text),
             Command::Read(node) => self.read(node),
@@ -246,9 +256,8 @@ impl Script {
             Command::Cut(link) => Ok(self.cut([link])),
             Command::Join(link) => Ok(self.join([link])),
             Command::Isolate(node) => {
-                let others = (1..=self.nodes.len()).filter(|other| *other != node);
-                let links = others.flat_map(|other| [Link { from: node, to: other }, Link { from: other, to: node }]);
-                Ok(self.cut(links.collect::<Vec<_>>()))
+                let others = self.numbers().into_iter().filter(|other| *other != node);
+                Ok(self.cut(others.flat_map(|other| [Link { from: node, to: other }, Link { from: other, to: node }])))
             }
             Command::Heal => Ok(self.join(self.cuts.clone())),
             Command::HoldDisk(node) => {
@@ -268,7 +277,11 @@ impl Script {
                 self.start(node)?;
                 Ok(Answer::Done)
             }
-            Command::State(None) => Ok(Answer::States((1..=self.nodes.len()).map(|node| self.state(node)).collect())),
+            Command::Snapshot(node) => self.snapshot(node),
+            Command::Transfer(node, to) => self.transfer(node, to),
+            Command::Add(node) => self.add(node),
+            Command::Remove(node) => self.change(Change::Remove { node: NodeId::numbered(node) }),
+            Command::State(None) => Ok(Answer::States(self.nodes.keys().map(|node| self.state(*node)).collect())),
             Command::State(Some(node)) => Ok(Answer::States(vec![self.state(node)])),
             Command::Pending => Ok(Answer::Pending(self.in_flight.iter().map(Sent::flight).collect())),
         }
@@ -288,50 +301,80 @@ impl Script {
             | Command::Sync(node)
             | Command::Crash(node)
             | Command::Restart(node)
-            | Command::State(Some(node)) => node,
+            | Command::Snapshot(node)
+            | Command::Remove(node)
+            | Command::State(Some(node)) => vec![node],
+            Command::Transfer(node, to) => vec![node, to],
             Command::Deliver(link, _)
             | Command::Drop(link, _)
             | Command::Dup(link)
             | Command::Reorder(link)
             | Command::Cut(link)
-            | Command::Join(link) => link.from.max(link.to),
+            | Command::Join(link) => vec![link.from, link.to],
             Command::Elapse(_, None)
             | Command::DeliverAll
             | Command::DropAll
             | Command::Heal
+            | Command::Add(_)
             | Command::State(None)
-            | Command::Pending => 1,
+            | Command::Pending => Vec::new(),
         };
-        match self.nodes.len() {
-            0 => Err("there are no nodes yet: begin with nodes COUNT".to_owned()),
-            count if named > count => Err(format!("there is no node {named}: there are {count}")),
-            _ => Ok(()),
+        if self.nodes.is_empty() {
+            return Err("there are no nodes yet: begin with nodes COUNT".to_owned());
+        }
+        match named.iter().find(|node| !self.nodes.contains_key(node)) {
+            Some(node) => Err(format!("there is no node {node}: there are {:?}", self.numbers())),
+            None => Ok(()),
         }
     }
 
+    fn numbers(&self) -> Vec<usize> {
+        self.nodes.keys().copied().collect()
+    }
+
     fn node(&mut self, node: usize) -> &mut Node {
-        &mut self.nodes[node - 1]
+        self.nodes.get_mut(&node).expect("numbers are checked")
     }
 
     fn start(&mut self, node: usize) -> Result<(), String> {
-        let config = self.config(node);
+        let (raft, data) = self.recover(node);
         let state = self.node(node);
         state.life += 1;
-        let records = state.disk.len();
-        let raft = Raft::recover(config, state.disk.iter().cloned()).expect("the configuration is valid");
+        state.applied = raft.last_applied();
+        state.data = data;
         state.shown = raft.look();
         state.host = Some(Host::new(raft, node as u64));
+        let records = state.disk.len();
         self.trace.moment(self.now, || What::Started { node, records });
         self.step(node, Input::Started)
     }
 
+    /// The machine and its application as they are on the disk.
+    fn recover(&self, node: usize) -> (Raft, Vec<String>) {
+        let config = self.config(node);
+        let mut recovery = Recovery::new(config.initial.clone());
+        let (mut parts, mut data) = (Vec::new(), Vec::new());
+        for record in self.nodes[&node].disk.iter().cloned() {
+            match recovery.push(record) {
+                Recovered::Nothing => {}
+                Recovered::Begun => parts.clear(),
+                Recovered::Chunk(part) => parts.push(part),
+                Recovered::Whole => data = decode(&parts),
+            }
+        }
+        (Raft::recovered(config, recovery).expect("a disk has what became durable, from the beginning"), data)
+    }
+
+    /// A node that joins later knows of no members.
     fn config(&self, node: usize) -> Config {
-        let voters = (1..=self.settings.voters).map(NodeId::numbered);
-        let usual = Config::new(NodeId::numbered(node), self.nodes[node - 1].life << 32, voters);
+        let voters = if node <= self.settings.voters { 1..=self.settings.voters } else { 1..=0 };
+        let voters = voters.map(NodeId::numbered);
+        let usual = Config::new(NodeId::numbered(node), (self.nodes[&node].life + 1) << 32, voters);
         Config {
             pre_vote: self.settings.pre_vote,
             check_quorum: self.settings.check_quorum,
             max_append_bytes: self.settings.max_append.unwrap_or(usual.max_append_bytes),
+            retained_bytes: 0,    // a snapshot shortens the log at once
             apply_batch: 1 << 32, // a line is followed by all it leads to
             ..usual
         }
@@ -353,6 +396,12 @@ impl Script {
             let state = self.node(node);
             let (now, held) = (state.now, state.held);
             let Some(host) = &mut state.host else { return Ok(()) };
+            if host.machine().last_applied() == state.applied {
+                for (to, number) in state.wanted.drain(..) {
+                    let data = encode(&state.data);
+                    host.step(now, Input::Requested(raft::Command::OfferChunk { to, number, data, done: true }));
+                }
+            }
             host.fire_due(now);
             let batch = if held { None } else { host.take_batch() };
             if let Some(records) = &batch {
@@ -379,7 +428,7 @@ impl Script {
 
     /// What a node with a busy disk believes is nobody's business yet.
     fn show(&mut self, node: usize) -> Result<(), String> {
-        let state = &mut self.nodes[node - 1];
+        let state = self.nodes.get_mut(&node).expect("numbers are checked");
         let Some(host) = state.host.as_ref().filter(|host| host.is_settled()) else { return Ok(()) };
         let (before, after) = (state.shown, host.machine().look());
         if before == after {
@@ -409,7 +458,7 @@ impl Script {
     }
 
     fn told(&mut self, node: usize, event: Event) -> Result<(), String> {
-        let state = &mut self.nodes[node - 1];
+        let state = self.nodes.get_mut(&node).expect("numbers are checked");
         match event {
             Event::Committed(entries) => {
                 for entry in entries {
@@ -441,9 +490,74 @@ impl Script {
                 let raft = state.host.as_ref().map(Host::machine);
                 self.checker.on_leader(NodeId::numbered(node), term, raft)?;
             }
-            Event::RoleChanged { .. } => {}
+            Event::RoleChanged { .. } | Event::ConfigurationChanged(_) | Event::ChunksUnwanted { .. } => {}
+            Event::Refused { ticket, why } => {
+                state.asked.remove(&ticket);
+                self.refused.insert(ticket, why);
+            }
+            Event::ChunkWanted { to, number } => state.wanted.push((to, number)),
+            Event::Chunk { number, data } => {
+                if number == 0 {
+                    state.incoming.clear();
+                }
+                state.incoming.push(data);
+            }
+            Event::Restored { last } => {
+                state.applied = last.index;
+                state.data = decode(&std::mem::take(&mut state.incoming));
+            }
         }
         Ok(())
+    }
+
+    fn snapshot(&mut self, node: usize) -> Result<Answer, String> {
+        if self.machine(node).is_none() {
+            return Ok(is_down(node));
+        }
+        // What was applied is told when the disk has everything: until then the application is behind the machine.
+        if self.nodes[&node].host.as_ref().is_some_and(|host| !host.is_settled()) {
+            return Ok(not_now(format!("the disk of node {node} is held")));
+        }
+        let data = encode(&self.nodes[&node].data);
+        for command in [raft::Command::BeginSnapshot, raft::Command::SnapshotChunk(data), raft::Command::EndSnapshot] {
+            self.step(node, Input::Requested(command))?;
+        }
+        Ok(Answer::Done)
+    }
+
+    fn transfer(&mut self, node: usize, to: usize) -> Result<Answer, String> {
+        if self.machine(node).is_none() {
+            return Ok(is_down(node));
+        }
+        let ticket = self.ticket(node, Asked::Other);
+        self.step(node, Input::Requested(raft::Command::Transfer { ticket, to: Some(NodeId::numbered(to)) }))?;
+        Ok(self.refused.remove(&ticket).map_or(Answer::Done, |why| not_now(why.to_string())))
+    }
+
+    /// A new node starts without knowing of anybody; the leader finds it.
+    fn add(&mut self, node: usize) -> Result<Answer, String> {
+        let answer = self.change(Change::Add { node: NodeId::numbered(node), addr: String::new() })?;
+        if matches!(answer, Answer::Proposed { .. }) && !self.nodes.contains_key(&node) {
+            self.nodes.insert(node, Node::down(self.now));
+            self.start(node)?;
+        }
+        Ok(answer)
+    }
+
+    /// Asks the leader of the latest term.
+    fn change(&mut self, change: Change) -> Result<Answer, String> {
+        let leaders = self.numbers().into_iter().filter_map(|node| {
+            let raft = self.machine(node).filter(|raft| raft.role() == RoleName::Leader)?;
+            Some((raft.hard_state().current_term, node))
+        });
+        let Some((_, leader)) = leaders.max() else { return Ok(not_now("no node leads".to_owned())) };
+        let ticket = self.ticket(leader, Asked::Other);
+        self.step(leader, Input::Requested(raft::Command::Change { ticket, change }))?;
+        if let Some(why) = self.refused.remove(&ticket) {
+            return Ok(not_now(why.to_string()));
+        }
+        let place = self.machine(leader).expect("it is up").log().configuration_position();
+        Ok(Answer::Proposed { index: place.index.0, term: place.term.0 })
     }
 
     fn fire(&mut self, node: usize, alarm: Alarm) -> Result<Answer, String> {
@@ -467,7 +581,7 @@ impl Script {
         let mut left = time;
         loop {
             let due = |node: &usize| {
-                let state = &self.nodes[node - 1];
+                let state = &self.nodes[&node];
                 let deadline = state.host.as_ref()?.next_deadline()?;
                 Some((deadline.since(state.now), *node))
             };
@@ -500,7 +614,7 @@ impl Script {
         if raft.role() != RoleName::Leader {
             return Ok(Answer::Refused(Refusal::NotLeader { leader: raft.leader().map(number) }));
         }
-        let ticket = self.ticket(node, Asked::Proposal);
+        let ticket = self.ticket(node, Asked::Other);
         let command = Bytes::copy_from_slice(text.as_bytes());
         self.step(node, Input::Requested(raft::Command::Propose { ticket, command }))?;
         let raft = self.machine(node).expect("it is up");
@@ -518,7 +632,7 @@ impl Script {
     }
 
     fn machine(&self, node: usize) -> Option<&Raft> {
-        self.nodes[node - 1].host.as_ref().map(Host::machine)
+        self.nodes[&node].host.as_ref().map(Host::machine)
     }
 
     /// Delivers up to `most` messages, of one link or of all.
@@ -608,19 +722,19 @@ impl Script {
     }
 
     fn state(&self, node: usize) -> State {
-        let state = &self.nodes[node - 1];
+        let state = &self.nodes[&node];
+        let stored = || self.recover(node);
         let asleep;
-        let raft = match &state.host {
-            Some(host) => host.machine(),
+        let (raft, data) = match &state.host {
+            Some(host) => (host.machine(), state.data.clone()),
             None => {
-                asleep = Raft::recover(self.config(node), state.disk.iter().cloned()).expect("it has started before");
-                &asleep
+                asleep = stored();
+                (&asleep.0, asleep.1.clone())
             }
         };
         let log = raft.log();
         let (first, last) = (log.first_index(), log.last().index);
         let unsynced = state.host.as_ref().is_some_and(|host| !host.is_settled());
-        let durable = || Raft::recover(self.config(node), state.disk.iter().cloned()).expect("it has started before");
         let Look { role, term, leader, .. } = raft.look();
         State {
             id: node,
@@ -630,21 +744,22 @@ impl Script {
             leader: leader.map(number),
             voted_for: raft.hard_state().voted_for.map(number),
             commit: if state.host.is_some() { state.shown.commit } else { raft.commit_index().0 },
-            applied: state.applied.0,
+            applied: if state.host.is_some() { state.applied.0 } else { raft.last_applied().0 },
             first: first.0,
             last: last.0,
             log: log.between(first.prev(), last).iter().map(EntryLabel::new).collect(),
-            members: raft.config().members.iter().copied().map(number).collect::<BTreeSet<_>>().into_iter().collect(),
-            data: state.data.clone(),
-            durable: unsynced.then(|| durable().log().last().index.0),
+            members: ids(&mut raft.configuration().members().keys().copied()),
+            learners: ids(&mut raft.configuration().members().iter().filter(|(_, m)| !m.voter).map(|(id, _)| *id)),
+            data,
+            durable: unsynced.then(|| stored().0.log().last().index.0),
         }
     }
 
     fn check(&self) -> Result<(), String> {
-        let machines = || (1..=self.nodes.len()).filter_map(|node| self.machine(node));
+        let machines = || self.nodes.keys().filter_map(|node| self.machine(*node));
         invariants::election_safety(machines())?;
         let settled = || {
-            let hosts = self.nodes.iter().filter_map(|node| node.host.as_ref());
+            let hosts = self.nodes.values().filter_map(|node| node.host.as_ref());
             hosts.filter(|host| host.is_settled()).map(Host::machine)
         };
         for a in settled() {
@@ -669,6 +784,8 @@ impl Node {
             shown: Look { role: RoleName::Follower.as_str(), term: 0, leader: None, commit: 0 },
             applied: Index(0),
             data: Vec::new(),
+            incoming: Vec::new(),
+            wanted: Vec::new(),
             asked: BTreeMap::new(),
         }
     }
@@ -678,6 +795,19 @@ impl Sent {
     fn flight(&self) -> Flight {
         Flight { id: self.id, from: self.link.from, to: self.link.to, label: Raft::label(&self.message) }
     }
+}
+
+/// A snapshot of the application: its list.
+fn encode(data: &[String]) -> Bytes {
+    serde_json::to_vec(data).expect("texts are JSON").into()
+}
+
+fn decode(parts: &[Bytes]) -> Vec<String> {
+    serde_json::from_slice(&parts.concat()).expect("the parts are those that were made")
+}
+
+fn ids(nodes: &mut dyn Iterator<Item = NodeId>) -> Vec<usize> {
+    nodes.map(number).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// The N of `nN`.

@@ -21,6 +21,7 @@ pub(super) fn state(state: &State) -> Value {
         "last": state.last,
         "log": state.log.iter().map(entry).collect::<Vec<_>>(),
         "members": state.members,
+        "learners": state.learners,
         "data": state.data,
     });
     if let Some(durable) = state.durable {
