@@ -26,9 +26,7 @@ mod snapshots;
 #[cfg(test)]
 mod tests;
 
-pub use message::{
-    Administration, Answer, Ask, Command, Event, Forwarding, Message, Query, RequestId, Timer,
-};
+pub use message::{Administration, Answer, Ask, Command, Event, Forwarding, Message, Query, RequestId, Timer};
 pub use snapshots::{RecoverError, Recovery};
 
 use forwards::ForwardsSeen;

@@ -21,13 +21,16 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use super::checker::Checker;
 use super::faults::{Faults, draw_within};
 use super::history::{self, Operation, Span, Verdict};
+use super::trace::{Keep, Moment};
 use super::world::{News, World};
 use crate::kv::command::{Command, Condition, Outcome, Request, SessionId};
 use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
 use crate::protocol::Time;
-use crate::raft::{self, Entry, Index, NodeId, Position, Raft, Record, RoleName, Term, invariants};
+use crate::raft::progress::Window;
+use crate::raft::{self, NodeId, RoleName, invariants};
 
 /// Ten times the longest election timeout: how soon a healed cluster must serve everybody.
 pub const RECOVERY: Duration = Duration::from_secs(3);
@@ -36,6 +39,8 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest that a client with a session waits before it asks another node: shorter than many elections.
 const SESSION_TIMEOUT: Duration = Duration::from_millis(400);
 const KEYS: u64 = 3;
+/// Every few dozen writes.
+const SNAPSHOT_EVERY: u64 = 2000;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -46,13 +51,13 @@ pub struct Plan {
     pub clients: usize,
     /// How long faults last, in virtual time.
     pub faults_for: Duration,
-    /// Keep the trace as text.
-    pub keep_trace: bool,
+    /// How much of the run is kept.
+    pub keep: Keep,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { nodes: 5, clients: 4, faults_for: Duration::from_secs(30), keep_trace: false }
+        Self { nodes: 5, clients: 4, faults_for: Duration::from_secs(30), keep: Keep::Hash }
     }
 }
 
@@ -64,7 +69,7 @@ pub struct Report {
     /// The hash of the trace.
     pub trace_hash: u64,
     /// The trace, if it was kept.
-    pub trace: Vec<String>,
+    pub trace: Vec<Moment>,
     /// Requests that were answered with a result, and requests whose outcome stayed open.
     pub answered: usize,
     /// Requests whose outcome stayed open.
@@ -86,7 +91,7 @@ pub struct Violation {
     /// Which one, and where.
     pub what: String,
     /// The trace up to there, if it was kept.
-    pub trace: Vec<String>,
+    pub trace: Vec<Moment>,
 }
 
 /// Runs one seed.
@@ -98,7 +103,7 @@ pub fn run(seed: u64, plan: &Plan) -> Result<Report, Violation> {
     let mut cluster = Cluster::new(&mut rng, plan);
     cluster.faults = Faults::draw(&mut rng);
     let run = cluster.run(plan);
-    run.map_err(|what| Violation { what, trace: cluster.world.trace().lines().to_vec() })
+    run.map_err(|what| Violation { what, trace: cluster.world.take_moments() })
 }
 
 struct Cluster {
@@ -146,7 +151,8 @@ impl Cluster {
             election_timeout: Duration::from_millis(150)..=latest,
             // Small limits, so that the little that happens here reaches them.
             max_append_bytes: 400,
-            append_window: 4,
+            window: Window { appends: 4, bytes: 1000 },
+            retained_bytes: 200,
             apply_batch: 5,
             pre_vote: !rng.next_u64().is_multiple_of(4),
             check_quorum: !rng.next_u64().is_multiple_of(4),
@@ -154,10 +160,10 @@ impl Cluster {
         };
         let boot = move |id, life, records| {
             let config = raft::Config { id, life, ..config.clone() };
-            RaftKv::new(Raft::recover(config, records).expect("the configuration is valid"))
+            RaftKv::recover(config, SNAPSHOT_EVERY, records).expect("the configuration and its records are valid")
         };
         Self {
-            world: World::new(rng.next_u64(), peers, Box::new(boot), plan.keep_trace),
+            world: World::new(rng.next_u64(), peers, Box::new(boot), plan.keep),
             faults: Faults::none(),
             checker: Checker::default(),
             clients: (0..plan.clients).map(|_| Client { next_at: Time::ZERO, busy: None, again: None }).collect(),
@@ -190,7 +196,7 @@ impl Cluster {
         Ok(Report {
             faults: self.faults.clone(),
             trace_hash: self.world.trace().hash(),
-            trace: self.world.trace().lines().to_vec(),
+            trace: self.world.take_moments(),
             answered: self.history.values().flatten().filter(|span| span.returned.is_some()).count(),
             open: self.history.values().flatten().filter(|span| span.returned.is_none()).count(),
             retried: self.retried,
@@ -232,6 +238,10 @@ impl Cluster {
                     Some(latest) if latest < through => Err(format!("{node} announced {through}, and has {latest}")),
                     Some(_) | None => Ok(()),
                 }
+            }
+            News::Emitted { node: _, event: Event::MembersChanged(_) } => Ok(()),
+            News::Emitted { node, event: Event::SnapshotRefused { from, why } } => {
+                Err(format!("{node} refuses the snapshot of {from}: {why}"))
             }
             News::Emitted { node, event: Event::RoleChanged { role, term, .. } } => {
                 if role == RoleName::Leader {
@@ -554,79 +564,5 @@ impl Operation<Option<Bytes>> for KvOperation {
                 fits.then_some(after)
             }
         }
-    }
-}
-
-/// Remembers a whole run, so that each new fact is checked against everything that ever was.
-#[derive(Default)]
-struct Checker {
-    leaders: BTreeMap<Term, NodeId>,
-    /// Each entry that was ever durable anywhere, with the position before it.
-    entries: BTreeMap<Position, (Entry, Position)>,
-    /// Each node's durable log, as positions.
-    logs: BTreeMap<NodeId, Vec<Position>>,
-    committed: Vec<Entry>,
-    /// For each committed entry, a term in which it was committed at the latest.
-    committed_by: Vec<Term>,
-    /// How far each node's commit index has been compared with `committed` in its present life.
-    compared: BTreeMap<NodeId, Index>,
-}
-
-impl Checker {
-    fn on_leader(&mut self, node: NodeId, term: Term, raft: Option<&Raft>) -> Result<(), String> {
-        let first = *self.leaders.entry(term).or_insert(node);
-        if first != node {
-            return Err(format!("election safety: {first} and {node} were both elected in {term:?}"));
-        }
-        let Some(raft) = raft.filter(|raft| raft.hard_state().current_term == term) else { return Ok(()) };
-        // What was committed in an earlier term; a leader that hears of its election late may have been overtaken.
-        match self.committed_by.iter().rposition(|by| *by < term).map(|place| &self.committed[place]) {
-            Some(entry) if !raft.log().contains(entry.position) => {
-                Err(format!("leader completeness: {node} leads {term:?} without {:?}", entry.position))
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn on_durable(&mut self, node: NodeId, records: &[Record]) -> Result<(), String> {
-        let log = self.logs.entry(node).or_default();
-        for record in records {
-            let Record::Append(entries) = record else { continue };
-            for entry in entries {
-                log.truncate(entry.position.index.prev().0 as usize);
-                let before = log.last().copied().unwrap_or(Position::ORIGIN);
-                log.push(entry.position);
-                let (known, known_before) = self.entries.entry(entry.position).or_insert((entry.clone(), before));
-                if known != entry || *known_before != before {
-                    return Err(format!(
-                        "log matching: {node} has {entry:?} after {before:?}, not {known:?} after {known_before:?}"
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn on_commit(&mut self, node: NodeId, raft: &Raft) -> Result<(), String> {
-        let from = self.compared.entry(node).or_default();
-        for entry in raft.log().between(*from, raft.commit_index()) {
-            let place = entry.position.index.prev().0 as usize;
-            match self.committed.get(place) {
-                Some(known) if *known != entry => {
-                    return Err(format!("state-machine safety: {node} committed {entry:?}, another node {known:?}"));
-                }
-                Some(_) => {}
-                None => {
-                    self.committed.push(entry);
-                    self.committed_by.push(raft.hard_state().current_term);
-                }
-            }
-        }
-        *from = raft.commit_index();
-        Ok(())
-    }
-
-    fn on_restart(&mut self, node: NodeId) {
-        self.compared.remove(&node);
     }
 }

@@ -86,9 +86,7 @@ impl Snapshots {
 /// Whether a message holds the beginning of a snapshot that this node cannot read. Raft would make it durable first.
 pub(super) fn unknown_format(message: &raft::Message) -> Option<SnapshotError> {
     match &message.body {
-        Body::InstallSnapshot(InstallSnapshot { number: 0, data, .. }) => {
-            Restorer::default().push(data.clone()).err()
-        }
+        Body::InstallSnapshot(InstallSnapshot { number: 0, data, .. }) => Restorer::default().push(data.clone()).err(),
         _ => None,
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::kv::command::{Command as Write, Request as WriteRequest, SessionId};
+use crate::kv::command::{Command as Write, Outcome, Request as WriteRequest, SessionId};
 use crate::raft::{Ballot, Body, Config, HardState, Record};
 
 const LIFE: u64 = 77;

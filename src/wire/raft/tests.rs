@@ -44,9 +44,8 @@ fn install() -> impl Strategy<Value = Body> {
 
 fn append() -> impl Strategy<Value = Body> {
     (position(), any::<u64>(), any::<u64>()).prop_flat_map(|(prev, commit, round)| {
-        entries(prev.index).prop_map(move |entries| {
-            Body::Append(Append { prev, entries, commit: Index(commit), round: Round(round) })
-        })
+        entries(prev.index)
+            .prop_map(move |entries| Body::Append(Append { prev, entries, commit: Index(commit), round: Round(round) }))
     })
 }
 
@@ -97,8 +96,7 @@ fn forwarding() -> impl Strategy<Value = Forwarding> {
 fn administration() -> impl Strategy<Value = Administration> {
     let node = "[a-z0-9.:-]{1,63}".prop_map(|name| name.parse::<NodeId>().unwrap()).boxed();
     prop_oneof![
-        (node.clone(), "[a-z0-9.:]{0,20}")
-            .prop_map(|(node, addr)| Administration::Change(Change::Add { node, addr })),
+        (node.clone(), "[a-z0-9.:]{0,20}").prop_map(|(node, addr)| Administration::Change(Change::Add { node, addr })),
         node.clone().prop_map(|node| Administration::Change(Change::Remove { node })),
         proptest::option::of(node).prop_map(Administration::Transfer),
     ]
@@ -130,10 +128,9 @@ fn record() -> impl Strategy<Value = Record> {
         current_term: Term(term),
         voted_for: vote.map(|name| name.parse().unwrap()),
     });
-    let checkpoint =
-        (hard_state.clone(), position(), configuration()).prop_map(|(hard_state, last, configuration)| {
-            Record::SnapshotBegin(Checkpoint { hard_state, last, configuration })
-        });
+    let checkpoint = (hard_state.clone(), position(), configuration()).prop_map(|(hard_state, last, configuration)| {
+        Record::SnapshotBegin(Checkpoint { hard_state, last, configuration })
+    });
     prop_oneof![
         hard_state.prop_map(Record::HardState),
         (0..u64::MAX / 2).prop_flat_map(|before| entries(Index(before))).prop_map(Record::Append),
