@@ -8,6 +8,7 @@
 //! netbelt-to: n1            whom it believes to reach
 //! netbelt-cluster: 9f..     the cluster it belongs to, once it is known
 //! netbelt-incarnation: 3c.. its data directory
+//! netbelt-addr: HOST:PORT   where it can be dialled in turn, if it knows
 //! ```
 //!
 //! The answer is 101, with the last two headers of whoever was dialled, and from then on the dialler sends
@@ -15,6 +16,7 @@
 //! sends or takes a message. A wrong name is refused with the reason, so that a mistaken `--peer` is found at once.
 
 use std::io;
+use std::sync::Arc;
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -26,9 +28,10 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 
 use super::api::error;
+use super::members::Members;
 use super::server::{Reply, prepare};
 use crate::defaults::{CONNECT_TIMEOUT, PEER_STALL};
-use crate::net::acquaintances::{Acquaintances, Hello, Stranger, Token};
+use crate::net::acquaintances::{Hello, Stranger, Token};
 use crate::raft::NodeId;
 
 /// The path that peers dial.
@@ -38,6 +41,7 @@ const PROTOCOL: HeaderValue = HeaderValue::from_static("netbelt-raft/1");
 const FROM: HeaderName = HeaderName::from_static("netbelt-from");
 const TO: HeaderName = HeaderName::from_static("netbelt-to");
 const CLUSTER: HeaderName = HeaderName::from_static("netbelt-cluster");
+const ADDR: HeaderName = HeaderName::from_static("netbelt-addr");
 const INCARNATION: HeaderName = HeaderName::from_static("netbelt-incarnation");
 
 /// Why a peer could not be reached.
@@ -80,12 +84,24 @@ pub enum DialError {
     },
 }
 
-/// Dials member `to` at `addr` as `from`, who has these acquaintances.
+/// Who dials.
+#[derive(Clone, Debug)]
+pub struct Dialler {
+    /// Its name.
+    pub id: NodeId,
+    /// Where it can be dialled in turn, if that is known.
+    pub addr: Option<String>,
+    /// The members it knows.
+    pub members: Arc<Members>,
+}
+
+/// Dials `to` at `addr`.
 ///
 /// # Errors
-/// When nobody answers there, or somebody who is not `to`, or not the one that `from` has met under that name.
-pub async fn dial(addr: &str, from: NodeId, to: NodeId, known: &Acquaintances) -> Result<TokioIo<Upgraded>, DialError> {
-    let dialled = tokio::time::timeout(CONNECT_TIMEOUT, dial_patiently(addr, from, to, known)).await;
+/// When nobody answers there, or somebody who is not `to`, or not the one that the dialler has met under that name.
+pub async fn dial(addr: &str, from: &Dialler, to: NodeId) -> Result<TokioIo<Upgraded>, DialError> {
+    let known = from.members.known();
+    let dialled = tokio::time::timeout(CONNECT_TIMEOUT, dial_patiently(addr, from, to)).await;
     let dialled = dialled.unwrap_or_else(|_| Err(DialError::TimedOut { addr: addr.to_owned() }));
     match &dialled {
         Ok(_) => known.refused_by(to.as_str(), None),
@@ -97,12 +113,8 @@ pub async fn dial(addr: &str, from: NodeId, to: NodeId, known: &Acquaintances) -
     dialled
 }
 
-async fn dial_patiently(
-    addr: &str,
-    from: NodeId,
-    to: NodeId,
-    known: &Acquaintances,
-) -> Result<TokioIo<Upgraded>, DialError> {
+async fn dial_patiently(addr: &str, from: &Dialler, to: NodeId) -> Result<TokioIo<Upgraded>, DialError> {
+    let known = from.members.known();
     let http = |source| DialError::Http { addr: addr.to_owned(), source };
     let stream =
         TcpStream::connect(addr).await.map_err(|source| DialError::Connect { addr: addr.to_owned(), source })?;
@@ -118,11 +130,14 @@ async fn dial_patiently(
         .header(HOST, addr)
         .header(CONNECTION, "upgrade")
         .header(UPGRADE, PROTOCOL)
-        .header(FROM, header(from))
+        .header(FROM, header(from.id))
         .header(TO, header(to))
         .body(Empty::<Bytes>::new());
     let mut request = request.expect("the parts are valid");
     introduce(known.hello(), request.headers_mut());
+    if let Some(Ok(addr)) = from.addr.as_ref().map(HeaderValue::try_from) {
+        request.headers_mut().insert(ADDR, addr);
+    }
     let response = sender.send_request(request).await.map_err(http)?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let status = response.status();
@@ -138,7 +153,7 @@ async fn dial_patiently(
         let reason = "it does not say who it is: run the same version of raft-node everywhere".to_owned();
         return Err(DialError::Refused { addr: addr.to_owned(), status: response.status(), reason });
     };
-    known.meet(to.as_str(), hello, true)?;
+    known.meet(to.as_str(), hello, from.members.seat(to).as_ref())?;
     hyper::upgrade::on(response).await.map(TokioIo::new).map_err(http)
 }
 
@@ -160,13 +175,12 @@ fn hello_in(headers: &HeaderMap) -> Option<Hello> {
     Some(Hello { cluster, incarnation: token(INCARNATION)?? })
 }
 
-/// Answers a peer that dials node `id`, which has these acquaintances and whose other members are `is_member`. With the answer
-/// 101, `then` gets the peer's name and its stream.
+/// Answers a peer that dials node `id`, which knows these members. With the answer 101, `then` gets the peer's name and its
+/// stream.
 pub fn accept<T>(
     request: Request<Incoming>,
     id: NodeId,
-    known: &Acquaintances,
-    is_member: impl FnOnce(NodeId) -> bool,
+    members: &Members,
     then: impl FnOnce(NodeId, TokioIo<Upgraded>) -> T + Send + 'static,
 ) -> Reply
 where
@@ -190,7 +204,8 @@ where
     if from == id {
         return error(StatusCode::FORBIDDEN, &format!("{from} is not a peer of itself: check --peer of all nodes"));
     }
-    if let Err(stranger) = known.meet(from.as_str(), hello, is_member(from)) {
+    let known = members.known();
+    if let Err(stranger) = known.meet(from.as_str(), hello, members.seat(from).as_ref()) {
         known.turn_away(from.as_str(), &stranger);
         let status = match stranger {
             Stranger::OtherCluster { .. } | Stranger::OtherIncarnation { .. } => StatusCode::CONFLICT,
@@ -198,6 +213,9 @@ where
             Stranger::Forgetful { .. } => StatusCode::SERVICE_UNAVAILABLE,
         };
         return error(status, &stranger.to_string());
+    }
+    if let Some(addr) = request.headers().get(ADDR).and_then(|addr| addr.to_str().ok()) {
+        members.called(from, addr.to_owned());
     }
     tokio::spawn(async move {
         match hyper::upgrade::on(request).await {

@@ -115,13 +115,16 @@ mod tests {
             let kept = Kept(Arc::clone(&kept));
             async move {
                 let _kept = kept;
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         };
         let addr = |text: &str| text.to_owned();
         links.set(&BTreeMap::from([(1, addr("a")), (2, addr("b"))]), keep);
         let before = links.states();
-        assert_eq!(before.iter().map(|(peer, link)| (*peer, link.addr.as_str())).collect::<Vec<_>>(), [(1, "a"), (2, "b")]);
+        assert_eq!(
+            before.iter().map(|(peer, link)| (*peer, link.addr.as_str())).collect::<Vec<_>>(),
+            [(1, "a"), (2, "b")]
+        );
         // One stays, one moves, one comes; then all go but that one.
         links.set(&BTreeMap::from([(1, addr("a")), (2, addr("c")), (3, addr("d"))]), keep);
         assert_eq!(started.load(Ordering::Relaxed), 4);
