@@ -54,7 +54,8 @@ fn a_retried_command_applied_twice() {
     }
     cluster.restart(leader);
     append(cluster.addr(leader), 1, "first").expect(200);
-    assert_eq!(cluster.converged(), [("key".to_owned(), "second".to_owned())].into());
+    let version = between["version"].as_u64().unwrap();
+    assert_eq!(cluster.converged(), [("key".to_owned(), ("second".to_owned(), version))].into());
 }
 
 #[test]
