@@ -376,7 +376,7 @@ impl RaftKv {
     }
 
     fn propose(&mut self, now: Time, origin: Origin, command: Bytes, out: &mut Effects<Self>) {
-        self.counters.proposals += 1;
+        self.counters.proposals += u64::from(!matches!(origin, Origin::Own));
         let ticket = self.take_ticket(origin);
         self.step_raft(now, Input::Requested(raft::Command::Propose { ticket, command }), out);
     }

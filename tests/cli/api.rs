@@ -409,9 +409,10 @@ fn the_status_tells_everything_that_is_promised() {
     let members = json!([{ "id": "n1", "addr": node.addr.to_string() }]);
     let term = status.as_object_mut().unwrap().remove("term").and_then(|term| term.as_u64());
     assert!(term.is_some_and(|term| term >= 1));
+    // The leader's first entry, the cluster's id, two writes.
     let expected = json!({
-        "nodeId": "n1", "state": "leader", "leaderId": "n1", "votedFor": "n1", "logLength": 3, "firstIndex": 1,
-        "lastIndex": 3, "commitIndex": 3, "lastApplied": 3, "snapshotIndex": 0, "members": members, "health": "ok",
+        "nodeId": "n1", "state": "leader", "leaderId": "n1", "votedFor": "n1", "logLength": 4, "firstIndex": 1,
+        "lastIndex": 4, "commitIndex": 4, "lastApplied": 4, "snapshotIndex": 0, "members": members, "health": "ok",
         "keys": 2,
     });
     assert_eq!(status, expected);
