@@ -295,6 +295,14 @@ impl RaftKv {
                 Effect::Emit(raft::Event::Proposed { ticket, position }) => self.on_proposed(ticket, position, out),
                 Effect::Emit(raft::Event::ReadReady { tickets }) => self.serve_reads(&tickets, out),
                 Effect::Emit(raft::Event::Dropped { tickets }) => self.on_dropped(&tickets, out),
+                Effect::Emit(
+                    raft::Event::Refused { .. }
+                    | raft::Event::ConfigurationChanged(_)
+                    | raft::Event::ChunkWanted { .. }
+                    | raft::Event::ChunksUnwanted { .. }
+                    | raft::Event::Chunk { .. }
+                    | raft::Event::Restored { .. },
+                ) => {}
                 Effect::Emit(raft::Event::RoleChanged { role, term, leader }) => {
                     out.emit(Event::RoleChanged { role, term, leader });
                     self.give_up_forwarded(term, leader, out);
@@ -456,6 +464,7 @@ impl RaftKv {
                     found |= is_ours && self.raft.role() == RoleName::Leader && self.state.cluster().is_none();
                     None
                 }
+                Payload::Configuration(_) => None,
                 Payload::Command(bytes) => {
                     // Leaders decode before they propose: what cannot be decoded here was written by a newer
                     // netbelt, and skipping it would make this state differ from the others.

@@ -6,13 +6,12 @@
 
 use std::collections::VecDeque;
 
-use super::progress::reached_by_majority;
 use super::types::{Index, NodeId};
 use super::{Body, Event, Raft, Role, Round, Ticket, flush_soon};
 use crate::protocol::{Effects, Time};
 
 /// Reads at a leader.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct LeaderReads {
     round: Round,
     /// Not yet in a round.
@@ -22,7 +21,7 @@ pub(super) struct LeaderReads {
 }
 
 /// Whom a read index is for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Reader {
     Local(Ticket),
     Follower { node: NodeId, question: u64 },
@@ -47,7 +46,7 @@ impl LeaderReads {
 }
 
 /// Reads at a follower.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct FollowerReads {
     /// Not yet asked for.
     gathered: Vec<Ticket>,
@@ -55,7 +54,7 @@ pub(super) struct FollowerReads {
     asked: VecDeque<Asked>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Asked {
     question: u64,
     at: Time,
@@ -111,8 +110,14 @@ impl Raft {
         if reads.rounds.is_empty() {
             return;
         }
-        let answered = leader.progress.values().map(|progress| progress.round).chain([reads.round]);
-        let confirmed = reached_by_majority(answered).expect("a cluster has members");
+        let round = |id| {
+            if id == self.config.id {
+                reads.round
+            } else {
+                leader.progress.get(&id).map_or(Round(0), |progress| progress.round)
+            }
+        };
+        let confirmed = self.log.configuration().reached_by_majority(round).expect("a leader's cluster has voters");
         let mut followers = Vec::new();
         while let Some((_, index, readers)) = reads.rounds.pop_front_if(|(round, _, _)| *round <= confirmed) {
             let mut local = Vec::new();
