@@ -75,8 +75,14 @@ pub const MAX_FRAME_BYTES: usize = MAX_APPEND_BYTES + 2 * MAX_VALUE_BYTES + (256
 /// How long to wait before dialling a lost peer again: doubled each time, within these limits. A peer that comes back is
 /// reached within about an election timeout.
 pub const RECONNECT: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_millis(200);
+/// A pause between two times that a node asks to join, or looks whether its cluster has a number yet.
+pub const JOIN_PAUSE: Duration = Duration::from_millis(100);
 /// A peer answers a dial on a local network well within this.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Names of refused nodes that are remembered, so that each refusal is said once in the log, although who is refused tries
+/// again and again.
+pub const MAX_TURNED_AWAY: usize = 1000;
 
 /// Connections of clients a node holds at a time, if the system allows it as many files; each costs some tens of
 /// kilobytes at most.
