@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use super::types::{Entry, Index, Position, Term};
 
 /// A log of entries with consecutive indices and terms that never decrease.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Log {
     entries: VecDeque<Entry>,
 }

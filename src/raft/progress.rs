@@ -7,7 +7,7 @@ use super::types::{Index, Position};
 use crate::protocol::Time;
 
 /// A follower as its leader sees it (Raft, Figure 2, "Volatile state on leaders").
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Progress {
     /// The next entry to send.
     pub next_index: Index,
@@ -22,7 +22,7 @@ pub struct Progress {
 }
 
 /// How entries travel to a follower (after etcd-io/raft's probe and replicate states).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Flow {
     /// Where the logs agree is not known: one append at a time, until one matches.
     Probe {

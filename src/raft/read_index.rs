@@ -12,7 +12,7 @@ use super::{Body, Event, Raft, Role, Round, Ticket, flush_soon};
 use crate::protocol::{Effects, Time};
 
 /// Reads at a leader.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(super) struct LeaderReads {
     round: Round,
     /// Not yet in a round.
@@ -22,7 +22,7 @@ pub(super) struct LeaderReads {
 }
 
 /// Whom a read index is for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Reader {
     Local(Ticket),
     Follower { node: NodeId, question: u64 },
@@ -47,7 +47,7 @@ impl LeaderReads {
 }
 
 /// Reads at a follower.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(super) struct FollowerReads {
     /// Not yet asked for.
     gathered: Vec<Ticket>,
@@ -55,7 +55,7 @@ pub(super) struct FollowerReads {
     asked: VecDeque<Asked>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Asked {
     question: u64,
     at: Time,

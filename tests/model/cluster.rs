@@ -1,0 +1,265 @@
+//! A small cluster as a `stateright` model: everything that may happen next, in every state.
+
+use std::fmt::{self, Debug};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use netbelt::protocol::{Input, Time};
+use netbelt::raft::{Body, Command, Config, Entry, Message, NodeId, RoleName, Ticket, Timer};
+use stateright::{Model, Property};
+
+use crate::node::{Node, Output};
+use crate::properties;
+
+/// Just after everything that was ever heard.
+const SOON: Time = Time::ZERO;
+/// Long after it.
+const LATE: Time = Time::after_epoch(Duration::from_secs(3600));
+
+/// What is explored: a cluster and the bounds of its states. Every state within them is visited.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    pub nodes: usize,
+    /// Ask for pre-votes first.
+    pub pre_vote: bool,
+    /// No term beyond this one.
+    pub terms: u64,
+    /// No longer log.
+    pub log: usize,
+    /// No more messages on their way at a time.
+    pub in_flight: usize,
+    /// No more crashes in a run.
+    pub crashes: u8,
+    /// No more proposals in a run.
+    pub proposals: u8,
+    /// Messages may arrive twice.
+    pub duplicates: bool,
+    /// Leaders send heartbeats, and step down when they hear of nobody.
+    pub heartbeats: bool,
+}
+
+/// A state of the whole cluster.
+#[derive(Clone)]
+pub struct State {
+    pub nodes: Vec<Arc<Node>>,
+    /// What is on its way, sorted; the same message twice is one that may arrive twice.
+    network: Vec<Arc<Envelope>>,
+    crashes: u8,
+    proposals: u8,
+    /// What any node ever told its application to be committed.
+    pub told: Arc<Vec<Entry>>,
+    /// An entry was told that differs from one told before.
+    pub contradiction: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Envelope {
+    from: usize,
+    to: usize,
+    message: Message,
+    fingerprint: u64,
+}
+
+/// What may happen. Nodes are counted from zero, messages by their place in the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    Timeout(usize),
+    Heartbeat(usize),
+    /// A heartbeat of a leader that has heard from nobody for long.
+    Lonely(usize),
+    Propose(usize),
+    Sync(usize),
+    Crash(usize),
+    Deliver(usize),
+    /// Deliver it, and it will arrive once more.
+    Repeat(usize),
+    Lose(usize),
+}
+
+impl Scope {
+    fn config(&self, number: usize) -> Config {
+        let members = (0..self.nodes).map(name);
+        Config { pre_vote: self.pre_vote, election_timeout: ELECTION, ..Config::new(name(number), 0, members) }
+    }
+}
+
+const ELECTION: RangeInclusive<Duration> = Duration::from_millis(150)..=Duration::from_millis(300);
+
+fn name(number: usize) -> NodeId {
+    NodeId::numbered(number + 1)
+}
+
+impl State {
+    pub fn crashed(&self) -> bool {
+        self.crashes > 0
+    }
+
+    fn number(&self, id: NodeId) -> usize {
+        self.nodes.iter().position(|node| node.raft.config().id == id).expect("a node of this cluster")
+    }
+
+    /// Puts a node in its new place, with what left it.
+    fn place(&mut self, number: usize, (node, outputs): (Node, Vec<Output>)) {
+        for output in outputs {
+            match output {
+                Output::Send(to, message) => {
+                    let envelope = Envelope::new(number, self.number(to), message);
+                    if let Err(at) = self.network.binary_search_by_key(&envelope.fingerprint, |e| e.fingerprint) {
+                        self.network.insert(at, Arc::new(envelope));
+                    }
+                }
+                Output::Told(entries) => entries.into_iter().for_each(|entry| self.tell(entry)),
+            }
+        }
+        self.nodes[number] = Arc::new(node);
+    }
+
+    fn tell(&mut self, entry: Entry) {
+        match self.told.get(entry.position.index.prev().0 as usize) {
+            Some(before) => self.contradiction |= *before != entry,
+            None => Arc::make_mut(&mut self.told).push(entry),
+        }
+    }
+}
+
+impl Envelope {
+    fn new(from: usize, to: usize, message: Message) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (from, to, &message).hash(&mut hasher);
+        Self { from, to, message, fingerprint: hasher.finish() }
+    }
+}
+
+impl Model for Scope {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let (nodes, outputs): (Vec<_>, Vec<_>) = (0..self.nodes).map(|number| Node::new(self.config(number))).unzip();
+        assert!(outputs.iter().all(Vec::is_empty), "nobody speaks before its first election timeout");
+        vec![State {
+            nodes: nodes.into_iter().map(Arc::new).collect(),
+            network: Vec::new(),
+            crashes: 0,
+            proposals: 0,
+            told: Arc::default(),
+            contradiction: false,
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        for (number, node) in state.nodes.iter().enumerate() {
+            let leads = node.raft.role() == RoleName::Leader;
+            if node.timers.contains(&Timer::Election) {
+                actions.push(Action::Timeout(number));
+            }
+            if self.heartbeats && node.timers.contains(&Timer::Heartbeat) {
+                actions.push(Action::Heartbeat(number));
+                actions.push(Action::Lonely(number));
+            }
+            if leads && state.proposals < self.proposals {
+                actions.push(Action::Propose(number));
+            }
+            if node.is_writing() {
+                actions.push(Action::Sync(number));
+            }
+            if state.crashes < self.crashes {
+                actions.push(Action::Crash(number));
+            }
+        }
+        for place in 0..state.network.len() {
+            actions.push(Action::Deliver(place));
+            actions.push(Action::Lose(place));
+            if self.duplicates {
+                actions.push(Action::Repeat(place));
+            }
+        }
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        let mut next = state.clone();
+        match action {
+            Action::Timeout(number) => next.place(number, state.nodes[number].elapsed(SOON, Timer::Election)),
+            Action::Heartbeat(number) => next.place(number, state.nodes[number].elapsed(SOON, Timer::Heartbeat)),
+            Action::Lonely(number) => next.place(number, state.nodes[number].elapsed(LATE, Timer::Heartbeat)),
+            Action::Propose(number) => {
+                let command = Bytes::from(vec![state.proposals]);
+                let propose = Command::Propose { ticket: Ticket(0), command };
+                next.proposals += 1;
+                next.place(number, state.nodes[number].step(SOON, Input::Requested(propose)));
+            }
+            Action::Sync(number) => next.place(number, state.nodes[number].sync()?),
+            Action::Crash(number) => {
+                next.crashes += 1;
+                next.place(number, state.nodes[number].crash());
+            }
+            Action::Deliver(place) | Action::Repeat(place) => {
+                let envelope = &state.network[place];
+                if action == Action::Deliver(place) {
+                    next.network.remove(place);
+                }
+                // Whoever hears a leader ignores those who ask for votes, which is as if they were lost: see `main.rs`.
+                let now = if matches!(envelope.message.body, Body::RequestVote { .. }) { LATE } else { SOON };
+                let input = Input::Received { from: name(envelope.from), message: envelope.message.clone() };
+                next.place(envelope.to, state.nodes[envelope.to].step(now, input));
+            }
+            Action::Lose(place) => {
+                next.network.remove(place);
+            }
+        }
+        Some(next)
+    }
+
+    fn within_boundary(&self, state: &State) -> bool {
+        state.network.len() <= self.in_flight
+            && state.nodes.iter().all(|node| {
+                node.raft.hard_state().current_term.0 <= self.terms && node.raft.log().len() <= self.log
+            })
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        properties::all()
+    }
+}
+
+/// Only what decides what can happen next.
+impl Hash for State {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        for node in &self.nodes {
+            hasher.write_u64(node.fingerprint);
+        }
+        for envelope in &self.network {
+            hasher.write_u64(envelope.fingerprint);
+        }
+        (self.crashes, self.proposals, self.contradiction).hash(hasher);
+        self.told.hash(hasher);
+    }
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        let fingerprint = |state: &Self| {
+            let mut hasher = DefaultHasher::new();
+            state.hash(&mut hasher);
+            hasher.finish()
+        };
+        fingerprint(self) == fingerprint(other)
+    }
+}
+
+impl Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for node in &self.nodes {
+            let raft = &node.raft;
+            let (role, term) = (raft.role().as_str(), raft.hard_state().current_term);
+            writeln!(f, "{} {role} {term:?} commit {:?} {:?}", raft.config().id, raft.commit_index(), raft.log())?;
+        }
+        for envelope in &self.network {
+            writeln!(f, "  {} -> {} {:?}", name(envelope.from), name(envelope.to), envelope.message)?;
+        }
+        writeln!(f, "  told {:?}", self.told)
+    }
+}
