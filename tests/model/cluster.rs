@@ -21,38 +21,42 @@ const LATE: Time = Time::after_epoch(Duration::from_secs(3600));
 
 /// What is explored: a cluster and the bounds of its states. Every state within them is visited.
 #[derive(Clone, Debug)]
-pub struct Scope {
-    pub nodes: usize,
+pub(crate) struct Scope {
+    pub(crate) nodes: usize,
     /// Ask for pre-votes first.
-    pub pre_vote: bool,
+    pub(crate) pre_vote: bool,
     /// No term beyond this one.
-    pub terms: u64,
+    pub(crate) terms: u64,
     /// No longer log.
-    pub log: usize,
+    pub(crate) log: usize,
     /// No more messages on their way at a time.
-    pub in_flight: usize,
-    /// No more crashes in a run.
-    pub crashes: u8,
-    /// No more proposals in a run.
-    pub proposals: u8,
-    /// Messages may arrive twice.
-    pub duplicates: bool,
-    /// Leaders send heartbeats, and step down when they hear of nobody.
-    pub heartbeats: bool,
+    pub(crate) in_flight: usize,
+    /// No more of these in a run.
+    pub(crate) budget: Budget,
+}
+
+/// What else would go on for ever.
+#[derive(Clone, Copy, Debug, Hash)]
+pub(crate) struct Budget {
+    pub(crate) proposals: u8,
+    pub(crate) crashes: u8,
+    /// Messages that arrive twice.
+    pub(crate) repeats: u8,
+    pub(crate) heartbeats: u8,
 }
 
 /// A state of the whole cluster.
 #[derive(Clone)]
-pub struct State {
-    pub nodes: Vec<Arc<Node>>,
+pub(crate) struct State {
+    pub(crate) nodes: Vec<Arc<Node>>,
     /// What is on its way, sorted; the same message twice is one that may arrive twice.
     network: Vec<Arc<Envelope>>,
-    crashes: u8,
-    proposals: u8,
+    /// What may still happen.
+    pub(crate) left: Budget,
     /// What any node ever told its application to be committed.
-    pub told: Arc<Vec<Entry>>,
+    pub(crate) told: Arc<Vec<Entry>>,
     /// An entry was told that differs from one told before.
-    pub contradiction: bool,
+    pub(crate) contradiction: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -65,7 +69,7 @@ struct Envelope {
 
 /// What may happen. Nodes are counted from zero, messages by their place in the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     Timeout(usize),
     Heartbeat(usize),
     /// A heartbeat of a leader that has heard from nobody for long.
@@ -93,10 +97,6 @@ fn name(number: usize) -> NodeId {
 }
 
 impl State {
-    pub fn crashed(&self) -> bool {
-        self.crashes > 0
-    }
-
     fn number(&self, id: NodeId) -> usize {
         self.nodes.iter().position(|node| node.raft.config().id == id).expect("a node of this cluster")
     }
@@ -143,8 +143,7 @@ impl Model for Scope {
         vec![State {
             nodes: nodes.into_iter().map(Arc::new).collect(),
             network: Vec::new(),
-            crashes: 0,
-            proposals: 0,
+            left: self.budget,
             told: Arc::default(),
             contradiction: false,
         }]
@@ -152,28 +151,29 @@ impl Model for Scope {
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         for (number, node) in state.nodes.iter().enumerate() {
-            let leads = node.raft.role() == RoleName::Leader;
             if node.timers.contains(&Timer::Election) {
                 actions.push(Action::Timeout(number));
             }
-            if self.heartbeats && node.timers.contains(&Timer::Heartbeat) {
-                actions.push(Action::Heartbeat(number));
+            if node.timers.contains(&Timer::Heartbeat) {
                 actions.push(Action::Lonely(number));
+                if state.left.heartbeats > 0 {
+                    actions.push(Action::Heartbeat(number));
+                }
             }
-            if leads && state.proposals < self.proposals {
+            if node.raft.role() == RoleName::Leader && state.left.proposals > 0 {
                 actions.push(Action::Propose(number));
             }
             if node.is_writing() {
                 actions.push(Action::Sync(number));
             }
-            if state.crashes < self.crashes {
+            if state.left.crashes > 0 {
                 actions.push(Action::Crash(number));
             }
         }
         for place in 0..state.network.len() {
             actions.push(Action::Deliver(place));
             actions.push(Action::Lose(place));
-            if self.duplicates {
+            if state.left.repeats > 0 {
                 actions.push(Action::Repeat(place));
             }
         }
@@ -183,23 +183,28 @@ impl Model for Scope {
         let mut next = state.clone();
         match action {
             Action::Timeout(number) => next.place(number, state.nodes[number].elapsed(SOON, Timer::Election)),
-            Action::Heartbeat(number) => next.place(number, state.nodes[number].elapsed(SOON, Timer::Heartbeat)),
+            Action::Heartbeat(number) => {
+                next.left.heartbeats -= 1;
+                next.place(number, state.nodes[number].elapsed(SOON, Timer::Heartbeat));
+            }
             Action::Lonely(number) => next.place(number, state.nodes[number].elapsed(LATE, Timer::Heartbeat)),
             Action::Propose(number) => {
-                let command = Bytes::from(vec![state.proposals]);
+                let command = Bytes::from(vec![state.left.proposals]);
                 let propose = Command::Propose { ticket: Ticket(0), command };
-                next.proposals += 1;
+                next.left.proposals -= 1;
                 next.place(number, state.nodes[number].step(SOON, Input::Requested(propose)));
             }
             Action::Sync(number) => next.place(number, state.nodes[number].sync()?),
             Action::Crash(number) => {
-                next.crashes += 1;
+                next.left.crashes -= 1;
                 next.place(number, state.nodes[number].crash());
             }
             Action::Deliver(place) | Action::Repeat(place) => {
                 let envelope = &state.network[place];
                 if action == Action::Deliver(place) {
                     next.network.remove(place);
+                } else {
+                    next.left.repeats -= 1;
                 }
                 // Whoever hears a leader ignores those who ask for votes, which is as if they were lost: see `main.rs`.
                 let now = if matches!(envelope.message.body, Body::RequestVote { .. }) { LATE } else { SOON };
@@ -221,7 +226,7 @@ impl Model for Scope {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        properties::all()
+        properties::of(self)
     }
 }
 
@@ -234,8 +239,7 @@ impl Hash for State {
         for envelope in &self.network {
             hasher.write_u64(envelope.fingerprint);
         }
-        (self.crashes, self.proposals, self.contradiction).hash(hasher);
-        self.told.hash(hasher);
+        (self.left, &self.told, self.contradiction).hash(hasher);
     }
 }
 

@@ -10,7 +10,7 @@ mod properties;
 
 use std::time::Instant;
 
-use cluster::Scope;
+use cluster::{Budget, Scope};
 use stateright::{Checker, HasDiscoveries, Model};
 
 fn check(name: &str, scope: Scope) -> usize {
@@ -40,9 +40,11 @@ fn probe() {
         terms: env("TERMS", 2),
         log: env("LOG", 2) as usize,
         in_flight: env("FLIGHT", 2) as usize,
-        crashes: env("CRASHES", 0) as u8,
-        proposals: env("PROP", 1) as u8,
-        duplicates: env("DUP", 1) == 1,
-        heartbeats: env("HB", 1) == 1,
+        budget: Budget {
+            crashes: env("CRASHES", 0) as u8,
+            proposals: env("PROP", 1) as u8,
+            repeats: env("DUP", 1) as u8,
+            heartbeats: env("HB", 1) as u8,
+        },
     });
 }

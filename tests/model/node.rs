@@ -9,16 +9,16 @@ use netbelt::raft::{Config, Entry, Event, Message, NodeId, Raft, Record, Timer};
 
 /// A node, with its fingerprint: nodes are shared between states, so that a step copies and hashes only one.
 #[derive(Clone, Debug)]
-pub struct Node {
-    pub raft: Raft,
+pub(crate) struct Node {
+    pub(crate) raft: Raft,
     /// What a restart would recover: the fold over every record that is durable.
-    pub durable: Raft,
+    pub(crate) durable: Raft,
     /// The durable records.
     disk: Vec<Record>,
     /// What waits for the disk, in order; it begins with a record, or is empty.
     waiting: Vec<Waiting>,
-    pub timers: BTreeSet<Timer>,
-    pub fingerprint: u64,
+    pub(crate) timers: BTreeSet<Timer>,
+    pub(crate) fingerprint: u64,
 }
 
 /// An effect behind the barrier.
@@ -30,7 +30,7 @@ enum Waiting {
 
 /// What leaves a node.
 #[derive(Clone, Debug, Hash)]
-pub enum Output {
+pub(crate) enum Output {
     Send(NodeId, Message),
     /// These entries are committed.
     Told(Vec<Entry>),
@@ -38,7 +38,7 @@ pub enum Output {
 
 impl Node {
     /// A node that has just started from an empty disk.
-    pub fn new(config: Config) -> (Self, Vec<Output>) {
+    pub(crate) fn new(config: Config) -> (Self, Vec<Output>) {
         let raft = Raft::recover(config, []).expect("the model's configuration works");
         let durable = raft.clone();
         let empty =
@@ -47,7 +47,7 @@ impl Node {
     }
 
     /// The node after one input, and what leaves it at once.
-    pub fn step(&self, now: Time, input: Input<Raft>) -> (Self, Vec<Output>) {
+    pub(crate) fn step(&self, now: Time, input: Input<Raft>) -> (Self, Vec<Output>) {
         let mut node = self.clone();
         let mut outputs = Vec::new();
         let mut effects = Effects::new();
@@ -63,14 +63,14 @@ impl Node {
     }
 
     /// The node after a timer has run out.
-    pub fn elapsed(&self, now: Time, timer: Timer) -> (Self, Vec<Output>) {
+    pub(crate) fn elapsed(&self, now: Time, timer: Timer) -> (Self, Vec<Output>) {
         let mut node = self.clone();
         node.timers.remove(&timer);
         node.step(now, Input::Elapsed(timer))
     }
 
     /// The node after the next record has become durable, and what that lets go. None when nothing waits.
-    pub fn sync(&self) -> Option<(Self, Vec<Output>)> {
+    pub(crate) fn sync(&self) -> Option<(Self, Vec<Output>)> {
         let mut node = self.clone();
         let outputs = node.write_one()?;
         node.seal();
@@ -78,7 +78,7 @@ impl Node {
     }
 
     /// The node after a crash, which loses what was not durable, and a restart.
-    pub fn crash(&self) -> (Self, Vec<Output>) {
+    pub(crate) fn crash(&self) -> (Self, Vec<Output>) {
         let raft = self.durable.clone();
         let mut node = self.clone();
         node.raft = raft;
@@ -88,7 +88,7 @@ impl Node {
     }
 
     /// Whether something is on its way to the disk.
-    pub fn is_writing(&self) -> bool {
+    pub(crate) fn is_writing(&self) -> bool {
         !self.waiting.is_empty()
     }
 
