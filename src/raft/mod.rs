@@ -55,7 +55,7 @@ use progress::Progress;
 use read_index::{FollowerReads, LeaderReads};
 
 /// What a node is told once, at its start.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// This node.
     pub id: NodeId,
@@ -105,6 +105,13 @@ pub enum ConfigError {
         .0.end()
     )]
     NoSpread(RangeInclusive<Duration>),
+}
+
+/// A configuration never changes: to a model checker, the name stands for it.
+impl Hash for Config {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.id.hash(hasher);
+    }
 }
 
 impl Config {

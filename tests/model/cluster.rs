@@ -1,17 +1,16 @@
 //! A small cluster as a `stateright` model: everything that may happen next, in every state.
 
 use std::fmt::{self, Debug};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use netbelt::protocol::{Input, Time};
-use netbelt::raft::{Body, Command, Config, Entry, Message, NodeId, RoleName, Ticket, Timer};
+use netbelt::protocol::Time;
+use netbelt::raft::{Body, Config, Entry, Message, NodeId, RoleName, Timer};
 use stateright::{Model, Property};
 
-use crate::node::{Node, Output};
+use crate::node::{Happening, Node, Output, fingerprint};
 use crate::properties;
 
 /// Just after everything that was ever heard.
@@ -101,35 +100,42 @@ impl State {
         self.nodes.iter().position(|node| node.raft.config().id == id).expect("a node of this cluster")
     }
 
-    /// Puts a node in its new place, with what left it.
-    fn place(&mut self, number: usize, (node, outputs): (Node, Vec<Output>)) {
-        for output in outputs {
+    /// Lets something happen to a node, and takes what leaves it.
+    fn happen(&mut self, number: usize, happening: &Happening) {
+        let (node, outputs) = self.nodes[number].after(happening);
+        self.nodes[number] = node;
+        for output in outputs.iter() {
             match output {
                 Output::Send(to, message) => {
-                    let envelope = Envelope::new(number, self.number(to), message);
+                    let envelope = Envelope::new(number, self.number(*to), message.clone());
                     if let Err(at) = self.network.binary_search_by_key(&envelope.fingerprint, |e| e.fingerprint) {
                         self.network.insert(at, Arc::new(envelope));
                     }
                 }
-                Output::Told(entries) => entries.into_iter().for_each(|entry| self.tell(entry)),
+                Output::Told(entries) => entries.iter().for_each(|entry| self.tell(entry)),
             }
         }
-        self.nodes[number] = Arc::new(node);
     }
 
-    fn tell(&mut self, entry: Entry) {
+    fn deliver(&mut self, envelope: &Envelope) {
+        // Whoever hears a leader ignores those who ask for votes, which is as if they were lost: see `main.rs`.
+        let now = if matches!(envelope.message.body, Body::RequestVote { .. }) { LATE } else { SOON };
+        let from = name(envelope.from);
+        self.happen(envelope.to, &Happening::Received { now, from, message: envelope.message.clone() });
+    }
+
+    fn tell(&mut self, entry: &Entry) {
         match self.told.get(entry.position.index.prev().0 as usize) {
-            Some(before) => self.contradiction |= *before != entry,
-            None => Arc::make_mut(&mut self.told).push(entry),
+            Some(before) => self.contradiction |= before != entry,
+            None => Arc::make_mut(&mut self.told).push(entry.clone()),
         }
     }
 }
 
 impl Envelope {
     fn new(from: usize, to: usize, message: Message) -> Self {
-        let mut hasher = DefaultHasher::new();
-        (from, to, &message).hash(&mut hasher);
-        Self { from, to, message, fingerprint: hasher.finish() }
+        let fingerprint = fingerprint(&(from, to, &message));
+        Self { from, to, message, fingerprint }
     }
 }
 
@@ -138,15 +144,9 @@ impl Model for Scope {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let (nodes, outputs): (Vec<_>, Vec<_>) = (0..self.nodes).map(|number| Node::new(self.config(number))).unzip();
-        assert!(outputs.iter().all(Vec::is_empty), "nobody speaks before its first election timeout");
-        vec![State {
-            nodes: nodes.into_iter().map(Arc::new).collect(),
-            network: Vec::new(),
-            left: self.budget,
-            told: Arc::default(),
-            contradiction: false,
-        }]
+        let (nodes, outputs): (_, Vec<_>) = (0..self.nodes).map(|number| Node::new(self.config(number))).unzip();
+        assert!(outputs.iter().all(|outputs| outputs.is_empty()), "nobody speaks before its first election timeout");
+        vec![State { nodes, network: Vec::new(), left: self.budget, told: Arc::default(), contradiction: false }]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -182,34 +182,28 @@ impl Model for Scope {
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
         let mut next = state.clone();
         match action {
-            Action::Timeout(number) => next.place(number, state.nodes[number].elapsed(SOON, Timer::Election)),
+            Action::Timeout(number) => next.happen(number, &Happening::Elapsed(SOON, Timer::Election)),
             Action::Heartbeat(number) => {
                 next.left.heartbeats -= 1;
-                next.place(number, state.nodes[number].elapsed(SOON, Timer::Heartbeat));
+                next.happen(number, &Happening::Elapsed(SOON, Timer::Heartbeat));
             }
-            Action::Lonely(number) => next.place(number, state.nodes[number].elapsed(LATE, Timer::Heartbeat)),
+            Action::Lonely(number) => next.happen(number, &Happening::Elapsed(LATE, Timer::Heartbeat)),
             Action::Propose(number) => {
-                let command = Bytes::from(vec![state.left.proposals]);
-                let propose = Command::Propose { ticket: Ticket(0), command };
                 next.left.proposals -= 1;
-                next.place(number, state.nodes[number].step(SOON, Input::Requested(propose)));
+                next.happen(number, &Happening::Proposed(next.left.proposals));
             }
-            Action::Sync(number) => next.place(number, state.nodes[number].sync()?),
+            Action::Sync(number) => next.happen(number, &Happening::Synced),
             Action::Crash(number) => {
                 next.left.crashes -= 1;
-                next.place(number, state.nodes[number].crash());
+                next.happen(number, &Happening::Crashed);
             }
-            Action::Deliver(place) | Action::Repeat(place) => {
-                let envelope = &state.network[place];
-                if action == Action::Deliver(place) {
-                    next.network.remove(place);
-                } else {
-                    next.left.repeats -= 1;
-                }
-                // Whoever hears a leader ignores those who ask for votes, which is as if they were lost: see `main.rs`.
-                let now = if matches!(envelope.message.body, Body::RequestVote { .. }) { LATE } else { SOON };
-                let input = Input::Received { from: name(envelope.from), message: envelope.message.clone() };
-                next.place(envelope.to, state.nodes[envelope.to].step(now, input));
+            Action::Deliver(place) => {
+                let envelope = next.network.remove(place);
+                next.deliver(&envelope);
+            }
+            Action::Repeat(place) => {
+                next.left.repeats -= 1;
+                next.deliver(&state.network[place]);
             }
             Action::Lose(place) => {
                 next.network.remove(place);
@@ -220,9 +214,10 @@ impl Model for Scope {
 
     fn within_boundary(&self, state: &State) -> bool {
         state.network.len() <= self.in_flight
-            && state.nodes.iter().all(|node| {
-                node.raft.hard_state().current_term.0 <= self.terms && node.raft.log().len() <= self.log
-            })
+            && state
+                .nodes
+                .iter()
+                .all(|node| node.raft.hard_state().current_term.0 <= self.terms && node.raft.log().len() <= self.log)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
@@ -245,11 +240,6 @@ impl Hash for State {
 
 impl PartialEq for State {
     fn eq(&self, other: &Self) -> bool {
-        let fingerprint = |state: &Self| {
-            let mut hasher = DefaultHasher::new();
-            state.hash(&mut hasher);
-            hasher.finish()
-        };
         fingerprint(self) == fingerprint(other)
     }
 }

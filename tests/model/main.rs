@@ -34,17 +34,20 @@ fn env(name: &str, default: u64) -> u64 {
 
 #[test]
 fn probe() {
-    check("probe", Scope {
-        nodes: 3,
-        pre_vote: env("PRE", 0) == 1,
-        terms: env("TERMS", 2),
-        log: env("LOG", 2) as usize,
-        in_flight: env("FLIGHT", 2) as usize,
-        budget: Budget {
-            crashes: env("CRASHES", 0) as u8,
-            proposals: env("PROP", 1) as u8,
-            repeats: env("DUP", 1) as u8,
-            heartbeats: env("HB", 1) as u8,
+    check(
+        "probe",
+        Scope {
+            nodes: 3,
+            pre_vote: env("PRE", 0) == 1,
+            terms: env("TERMS", 2),
+            log: env("LOG", 2) as usize,
+            in_flight: env("FLIGHT", 2) as usize,
+            budget: Budget {
+                crashes: env("CRASHES", 0) as u8,
+                proposals: env("PROP", 1) as u8,
+                repeats: env("DUP", 1) as u8,
+                heartbeats: env("HB", 1) as u8,
+            },
         },
-    });
+    );
 }

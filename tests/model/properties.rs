@@ -27,7 +27,9 @@ pub(crate) fn of(scope: &Scope) -> Vec<Property<Scope>> {
     }
     if scope.budget.crashes > 0 {
         properties.push(Property::sometimes("a crash after a commit", |scope: &Scope, state: &State| {
-            state.left.crashes < scope.budget.crashes && rafts(state).all(|raft| raft.commit_index() == Index(0)) && !state.told.is_empty()
+            state.left.crashes < scope.budget.crashes
+                && rafts(state).all(|raft| raft.commit_index() == Index(0))
+                && !state.told.is_empty()
         }));
     }
     properties
