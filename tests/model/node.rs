@@ -70,7 +70,7 @@ impl Node {
         let durable = raft.clone();
         let node =
             Self { raft, durable, disk: Vec::new(), waiting: Vec::new(), timers: BTreeSet::new(), fingerprint: 0 };
-        node.after(&Happening::Crashed)
+        node.compute(Happening::Crashed)
     }
 
     /// The node after something has happened to it.
