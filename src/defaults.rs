@@ -12,6 +12,10 @@ pub const MAX_APPEND_BYTES: usize = 1 << 20;
 /// Unanswered appends a follower: covers the round trips of a long link, and of the largest appends half of
 /// [`LINK_QUEUE_BYTES`].
 pub const APPEND_WINDOW: usize = 16;
+/// Unanswered bytes a follower: a second of a link of 64 Mbit/s, so that what is lost with a connection is soon sent again.
+pub const APPEND_WINDOW_BYTES: usize = 8 << 20;
+/// Bytes of entries kept in memory before a snapshot: a follower that is this little behind needs none.
+pub const RETAINED_BYTES: usize = 4 << 20;
 /// Entries applied in one step: some milliseconds, well within a heartbeat.
 pub const APPLY_BATCH: u64 = 4096;
 /// A pause between such steps, in which peers and clients are heard.

@@ -252,6 +252,14 @@ impl RaftKv {
                 Effect::Emit(raft::Event::Proposed { ticket, position }) => self.on_proposed(ticket, position, out),
                 Effect::Emit(raft::Event::ReadReady { tickets }) => self.serve_reads(&tickets, out),
                 Effect::Emit(raft::Event::Dropped { tickets }) => self.on_dropped(&tickets, out),
+                Effect::Emit(
+                    raft::Event::Refused { .. }
+                    | raft::Event::ConfigurationChanged(_)
+                    | raft::Event::ChunkWanted { .. }
+                    | raft::Event::ChunksUnwanted { .. }
+                    | raft::Event::Chunk { .. }
+                    | raft::Event::Restored { .. },
+                ) => {}
                 Effect::Emit(raft::Event::RoleChanged { role, term, leader }) => {
                     out.emit(Event::RoleChanged { role, term, leader });
                     self.give_up_forwarded(term, leader, out);
@@ -399,7 +407,7 @@ impl RaftKv {
     fn apply(&mut self, entries: Vec<Entry>, out: &mut Effects<Self>) {
         for entry in entries {
             let outcome = match entry.payload {
-                Payload::Noop => None,
+                Payload::Noop | Payload::Configuration(_) => None,
                 Payload::Command(bytes) => {
                     // Leaders decode before they propose: what cannot be decoded here was written by a newer
                     // netbelt, and skipping it would make this store differ from the others.

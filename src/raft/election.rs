@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::progress::majority;
+use super::progress::Flow;
 use super::types::{NodeId, Position, Term};
 use super::{Ballot, Body, Event, Follower, HardState, Message, Raft, Record, Role, Timer};
 use crate::protocol::{Effects, Time};
@@ -10,26 +10,34 @@ use crate::protocol::{Effects, Time};
 impl Raft {
     /// Starts as a follower. Alone in the cluster there is nobody to wait for.
     pub(super) fn start(&mut self, now: Time, out: &mut Effects<Self>) {
-        if self.config.members.len() == 1 {
-            self.campaign(now, Ballot::Vote, out);
+        let alone = BTreeSet::from([self.config.id]);
+        if self.configuration().is_majority(&alone) && self.configuration().is_voter(self.config.id) {
+            self.campaign(now, Ballot::Vote, false, out);
         } else {
             out.set_timer(Timer::Election, self.config.election_timeout.clone());
         }
     }
 
-    /// No leader was heard in time, or the candidacy came to nothing: seek election (Raft §5.2).
+    /// No leader was heard in time, or the candidacy came to nothing: seek election (Raft §5.2). Only voters do.
     pub(super) fn on_election_timeout(&mut self, now: Time, out: &mut Effects<Self>) {
         match self.role {
-            Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. } => {
+            Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. }
+                if self.configuration().is_voter(self.config.id) =>
+            {
                 let ballot = if self.config.pre_vote { Ballot::PreVote } else { Ballot::Vote };
-                self.campaign(now, ballot, out);
+                self.campaign(now, ballot, false, out);
+            }
+            Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. } => {
+                self.become_follower(self.term(), None, out);
+                out.set_timer(Timer::Election, self.config.election_timeout.clone());
             }
             Role::Leader(_) => {}
         }
     }
 
-    /// Asks everybody for a vote; for a pre-vote, without raising the term (thesis §9.6).
-    fn campaign(&mut self, now: Time, ballot: Ballot, out: &mut Effects<Self>) {
+    /// Asks every voter for a vote; for a pre-vote, without raising the term (thesis §9.6). `transfer` tells that the
+    /// leader wants it (thesis §3.10).
+    pub(super) fn campaign(&mut self, now: Time, ballot: Ballot, transfer: bool, out: &mut Effects<Self>) {
         self.leave_role(out);
         let term = self.term().next();
         let granted = BTreeSet::from([self.config.id]);
@@ -42,8 +50,8 @@ impl Raft {
             }
         }
         out.set_timer(Timer::Election, self.config.election_timeout.clone());
-        let body = Body::RequestVote { ballot, last: self.log.last() };
-        for peer in self.config.peers() {
+        let body = Body::RequestVote { ballot, last: self.log.last(), transfer };
+        for peer in self.peers().into_iter().filter(|peer| self.configuration().is_voter(*peer)) {
             out.send(peer, Message { term, body: body.clone() });
         }
         self.count_votes(now, out);
@@ -99,10 +107,10 @@ impl Raft {
     }
 
     fn count_votes(&mut self, now: Time, out: &mut Effects<Self>) {
-        let needed = majority(self.config.members.len());
+        let won = |granted: &BTreeSet<NodeId>| self.configuration().is_majority(granted);
         match &self.role {
-            Role::PreCandidate { granted } if granted.len() >= needed => self.campaign(now, Ballot::Vote, out),
-            Role::Candidate { granted } if granted.len() >= needed => self.become_leader(now, out),
+            Role::PreCandidate { granted } if won(granted) => self.campaign(now, Ballot::Vote, false, out),
+            Role::Candidate { granted } if won(granted) => self.become_leader(now, out),
             Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. } | Role::Leader(_) => {}
         }
     }
@@ -127,6 +135,8 @@ impl Raft {
             Role::Follower(follower) => follower.reads.take_all(),
             Role::PreCandidate { .. } | Role::Candidate { .. } => Vec::new(),
             Role::Leader(leader) => {
+                let unwanted = leader.progress.iter().filter(|(_, p)| matches!(p.flow, Flow::Snapshot(_)));
+                unwanted.for_each(|(to, _)| out.emit(Event::ChunksUnwanted { to: *to }));
                 let mut tickets = leader.reads.take_local();
                 tickets.extend(leader.proposals.drain(..).map(|(ticket, _)| ticket));
                 tickets

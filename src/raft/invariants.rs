@@ -3,12 +3,15 @@
 //! `check_local` runs at the end of every step, in release builds too. The others look at a whole cluster;
 //! the simulator calls them, and so can a model checker.
 
+use std::ops::RangeInclusive;
+
 use super::{Entry, Index, NodeId, Raft, Role, RoleName};
 
 /// Panics when a single node's state cannot be.
 pub(super) fn check_local(raft: &Raft) {
     let last = raft.log.last();
     assert!(raft.last_applied <= raft.commit_index, "applied {:?} beyond {:?}", raft.last_applied, raft.commit_index);
+    assert!(raft.log.base().index <= raft.last_applied, "entries are gone that have not been applied");
     assert!(raft.commit_index <= last.index, "committed {:?} beyond the log's end {last:?}", raft.commit_index);
     assert!(last.term <= raft.term(), "an entry of term {:?} in a node of {:?}", last.term, raft.term());
     match &raft.role {
@@ -49,12 +52,12 @@ pub fn election_safety<'a>(nodes: impl IntoIterator<Item = &'a Raft>) -> Result<
 /// # Errors
 /// Names the first entry that differs.
 pub fn log_matching(a: &Raft, b: &Raft) -> Result<(), String> {
-    let shared = a.log.last().index.min(b.log.last().index);
+    let both = kept_by_both(a, b, a.log.last().index.min(b.log.last().index));
     let entry = |raft: &Raft, index: u64| -> Entry { raft.log.get(Index(index)).expect("within the log").clone() };
-    let Some(agreed) = (1..=shared.0).rev().find(|&i| entry(a, i).position == entry(b, i).position) else {
+    let Some(agreed) = both.clone().rev().find(|&i| entry(a, i).position == entry(b, i).position) else {
         return Ok(());
     };
-    match (1..=agreed).find(|&i| entry(a, i) != entry(b, i)) {
+    match (*both.start()..=agreed).find(|&i| entry(a, i) != entry(b, i)) {
         Some(i) => Err(format!(
             "log matching: {} and {} agree at index {agreed} and differ at {i}: {:?} against {:?}",
             a.config.id,
@@ -71,13 +74,18 @@ pub fn log_matching(a: &Raft, b: &Raft) -> Result<(), String> {
 /// # Errors
 /// Names the first entry that differs.
 pub fn committed_agree(a: &Raft, b: &Raft) -> Result<(), String> {
-    let shared = a.commit_index.min(b.commit_index);
-    match (1..=shared.0).find(|&i| a.log.get(Index(i)) != b.log.get(Index(i))) {
+    let mut both = kept_by_both(a, b, a.commit_index.min(b.commit_index));
+    match both.find(|&i| a.log.get(Index(i)) != b.log.get(Index(i))) {
         Some(i) => {
             Err(format!("state-machine safety: {} and {} committed other entries at {i}", a.config.id, b.config.id))
         }
         None => Ok(()),
     }
+}
+
+/// The indices up to `last` of which neither log has lost the entry to a snapshot.
+fn kept_by_both(a: &Raft, b: &Raft, last: Index) -> RangeInclusive<u64> {
+    a.log.first_index().max(b.log.first_index()).0..=last.0
 }
 
 /// Leader completeness: a leader has every entry that a node has committed, if it leads a term not older than that
@@ -90,7 +98,7 @@ pub fn leader_completeness(leader: &Raft, other: &Raft) -> Result<(), String> {
         return Ok(());
     }
     match other.log.position(other.commit_index) {
-        Some(position) if !leader.log.contains(position) => Err(format!(
+        Some(position) if position.index >= leader.log.base().index && !leader.log.contains(position) => Err(format!(
             "leader completeness: {} leads {:?} without {position:?}, which {} has committed",
             leader.config.id,
             leader.term(),

@@ -1,5 +1,8 @@
 //! What nodes say to each other (Raft, Figure 2), what they are asked and what they answer.
 
+use bytes::Bytes;
+
+use super::configuration::{Change, Configuration, Refusal};
 use super::types::{Entry, Index, NodeId, Position, Term};
 
 /// A message: the sender's term (for a pre-vote request and its grant, the term asked for) and what it says.
@@ -20,6 +23,8 @@ pub enum Body {
         ballot: Ballot,
         /// The candidate's last entry.
         last: Position,
+        /// The leader itself wants this election: to hear a leader is no reason to refuse (thesis §4.2.3).
+        transfer: bool,
     },
     /// Answers [`Body::RequestVote`].
     Vote {
@@ -49,6 +54,32 @@ pub enum Body {
         /// A read that sees the entries up to here is linearizable.
         index: Index,
     },
+    /// A part of a snapshot, for a follower that needs entries which are gone (Raft §7, InstallSnapshot RPC).
+    InstallSnapshot(InstallSnapshot),
+    /// Answers [`Body::InstallSnapshot`], unless that was the last part: then an append has been matched.
+    Installing {
+        /// The snapshot.
+        last: Position,
+        /// The part wanted next.
+        next: u64,
+    },
+    /// The leader wants the receiver to lead: start an election now (thesis §3.10).
+    TimeoutNow,
+}
+
+/// A part of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct InstallSnapshot {
+    /// The last entry that the snapshot replaces.
+    pub last: Position,
+    /// The members at that entry.
+    pub configuration: Configuration,
+    /// Which part: 0, 1, ...
+    pub number: u64,
+    /// The part, which Raft does not look into.
+    pub data: Bytes,
+    /// Whether it is the last one.
+    pub done: bool,
 }
 
 /// A pre-vote asks whether an election could be won, and changes nothing (thesis §9.6).
@@ -106,12 +137,43 @@ pub enum Command {
         /// Its name.
         ticket: Ticket,
         /// The command.
-        command: bytes::Bytes,
+        command: Bytes,
     },
     /// A point at which a read is linearizable. Answered by [`Event::ReadReady`] or [`Event::Dropped`].
     Read {
         /// Its name.
         ticket: Ticket,
+    },
+    /// Change the members. Answered by [`Event::Proposed`] or [`Event::Refused`].
+    Change {
+        /// Its name.
+        ticket: Ticket,
+        /// The change.
+        change: Change,
+    },
+    /// Let another node lead (thesis §3.10). Answered by [`Event::Refused`], or by nothing but a change of role.
+    Transfer {
+        /// Its name.
+        ticket: Ticket,
+        /// Who shall lead; None lets the leader choose.
+        to: Option<NodeId>,
+    },
+    /// Begin a snapshot of what has been applied. Its parts and its end are to follow; until then it is none.
+    BeginSnapshot,
+    /// The next part of the snapshot begun.
+    SnapshotChunk(Bytes),
+    /// It is whole: forget the entries that it replaces.
+    EndSnapshot,
+    /// The part that [`Event::ChunkWanted`] asked for. Part 0 begins a view of what has been applied by now.
+    OfferChunk {
+        /// For whom.
+        to: NodeId,
+        /// Which part.
+        number: u64,
+        /// The part.
+        data: Bytes,
+        /// Whether it is the last one.
+        done: bool,
     },
 }
 
@@ -133,10 +195,44 @@ pub enum Event {
         /// The reads that may go.
         tickets: Vec<Ticket>,
     },
-    /// Not done, and it will not be: there is no leader, or no longer the same one. To ask again is safe.
+    /// Not done, and it will not be: there is no leader, or no longer the same one. To ask again is safe. A change of
+    /// the members is dropped like a proposal.
     Dropped {
         /// What is given up.
         tickets: Vec<Ticket>,
+    },
+    /// Refused; nothing was done.
+    Refused {
+        /// What was asked.
+        ticket: Ticket,
+        /// Why.
+        why: Refusal,
+    },
+    /// The latest configuration in the log is another one.
+    ConfigurationChanged(Configuration),
+    /// A follower needs this part of a snapshot: [`Command::OfferChunk`] is to give it.
+    ChunkWanted {
+        /// The follower.
+        to: NodeId,
+        /// Which part; 0 is that of a new view.
+        number: u64,
+    },
+    /// No more parts for this follower.
+    ChunksUnwanted {
+        /// The follower.
+        to: NodeId,
+    },
+    /// A part of a snapshot came from the leader. Part 0 begins anew.
+    Chunk {
+        /// Which part.
+        number: u64,
+        /// The part.
+        data: Bytes,
+    },
+    /// The parts since the last part 0 are the state after `last`: it takes the place of what was applied.
+    Restored {
+        /// The last entry that the state comprises.
+        last: Position,
     },
     /// The role, the term or the known leader changed.
     RoleChanged {

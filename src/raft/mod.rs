@@ -13,14 +13,15 @@
 //! | RequestVote RPC; rules for followers and candidates | [`election`](self) |
 //! | rules for all servers: terms | [`Raft::step`] |
 //! | (thesis §6.4) reads without writing the log | [`read_index`](self) |
+//! | (Raft §7, Figure 13) snapshots, compaction, install | [`record`], [`snapshot`](self) |
+//! | (thesis §4, §3.10) members, leadership transfer | [`configuration`], [`membership`](self) |
 //!
 //! Beyond Figure 2: pre-vote (thesis §9.6), check-quorum (thesis §6.2), vote stickiness (thesis §4.2.3), conflict
-//! back-off by term (Raft §5.3), pipelined appends with a window (thesis §10.2.1), a leader's disk written in
-//! parallel with its followers' (thesis §10.2.1).
+//! back-off by term (Raft §5.3), pipelined appends with a window of appends and bytes (thesis §10.2.1), a leader's disk
+//! written in parallel with its followers' (thesis §10.2.1), learners that are promoted when they have caught up
+//! (thesis §4.2.1).
 //!
-//! Not here yet, each with a place kept for it: snapshots and compaction ([`log::Log::first_index`] is where the
-//! log will begin), membership change ([`Config::members`] is read nowhere else than through the machine),
-//! leadership transfer (a vote that overrides stickiness).
+//! Sessions (thesis §6.3) are the application's: see [`kv`](crate::kv).
 
 #![warn(clippy::wildcard_enum_match_arm)] // inputs, messages and effects are matched exhaustively
 
@@ -34,25 +35,33 @@ use thiserror::Error;
 use crate::defaults::APPLY_PAUSE;
 use crate::protocol::{Effects, Input, Protocol, Time};
 
+pub mod configuration;
 mod election;
 pub mod invariants;
 pub mod log;
+mod membership;
 mod message;
 pub mod progress;
 mod read_index;
 pub mod record;
 mod replication;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod types;
 
-pub use message::{Append, AppendOutcome, Ballot, Body, Command, Event, Message, RoleName, Round, Ticket, Timer};
-pub use record::{HardState, Record};
+pub use configuration::{Change, Configuration, Member, Refusal};
+pub use message::{
+    Append, AppendOutcome, Ballot, Body, Command, Event, InstallSnapshot, Message, RoleName, Round, Ticket, Timer,
+};
+pub use record::{Checkpoint, HardState, Record, Recovered, Recovery};
 pub use types::{Entry, Index, InvalidNodeId, NodeId, Payload, Position, Term};
 
 use log::Log;
-use progress::Progress;
+use membership::Handover;
+use progress::{Progress, Window};
 use read_index::{FollowerReads, LeaderReads};
+use snapshot::Incoming;
 
 /// What a node is told once, at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +71,8 @@ pub struct Config {
     /// A number that no earlier start of this node had, drawn at random by the driver: an answer to a question of an
     /// earlier life must not be taken for one to this life's.
     pub life: u64,
-    /// All voters, this node included.
-    pub members: BTreeSet<NodeId>,
+    /// The members when the cluster began, the same on every one of them. A node that joins later has none.
+    pub initial: Configuration,
     /// A follower that hears of no leader for a time drawn from here seeks election (Raft §5.2).
     pub election_timeout: RangeInclusive<Duration>,
     /// How often a leader speaks when it has nothing to say.
@@ -75,8 +84,10 @@ pub struct Config {
     pub check_quorum: bool,
     /// Bytes after which an append, or a record of entries, is full; one entry always fits.
     pub max_append_bytes: usize,
-    /// Appends a follower may have unanswered.
-    pub append_window: usize,
+    /// What a follower may have unanswered.
+    pub window: Window,
+    /// Bytes of entries before a snapshot that are kept in memory for followers that are a little behind.
+    pub retained_bytes: usize,
     /// Entries applied in one step.
     pub apply_batch: u64,
 }
@@ -87,6 +98,9 @@ pub enum ConfigError {
     /// This node is not among the voters.
     #[error("node {0} is not among the members of its own cluster")]
     NotAMember(NodeId),
+    /// The records are not those of a whole log.
+    #[error("{0}")]
+    Incomplete(#[from] record::Incomplete),
     /// Followers would time out between two heartbeats.
     #[error(
         "the heartbeat ({heartbeat:?}) must be at most half of the shortest election timeout ({election:?}), and above zero: \
@@ -120,13 +134,14 @@ impl Config {
         Self {
             id,
             life,
-            members: members.into_iter().collect(),
+            initial: Configuration::of_voters(members),
             election_timeout: crate::defaults::ELECTION_TIMEOUT,
             heartbeat: crate::defaults::HEARTBEAT,
             pre_vote: true,
             check_quorum: true,
             max_append_bytes: crate::defaults::MAX_APPEND_BYTES,
-            append_window: crate::defaults::APPEND_WINDOW,
+            window: Window { appends: crate::defaults::APPEND_WINDOW, bytes: crate::defaults::APPEND_WINDOW_BYTES },
+            retained_bytes: crate::defaults::RETAINED_BYTES,
             apply_batch: crate::defaults::APPLY_BATCH,
         }
     }
@@ -136,7 +151,7 @@ impl Config {
     /// # Errors
     /// Says which setting is wrong and how to mend it.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        if !self.members.contains(&self.id) {
+        if !self.initial.members().is_empty() && !self.initial.contains(self.id) {
             return Err(ConfigError::NotAMember(self.id));
         }
         let shortest = *self.election_timeout.start();
@@ -148,10 +163,6 @@ impl Config {
         }
         Ok(())
     }
-
-    fn peers(&self) -> impl Iterator<Item = NodeId> {
-        self.members.iter().copied().filter(|id| *id != self.id)
-    }
 }
 
 /// One Raft node.
@@ -161,8 +172,12 @@ pub struct Raft {
     hard_state: HardState,
     log: Log,
     commit_index: Index,
-    /// The last entry that the application was told to apply.
+    /// The last entry that the application was told to apply, or that a snapshot gave it.
     last_applied: Index,
+    /// The last entry that the latest whole snapshot replaces; the log may begin earlier.
+    snapshot: Position,
+    /// A snapshot that is not whole yet.
+    incoming: Option<Incoming>,
     role: Role,
     /// Reads that may go once their index has been applied.
     behind: Vec<(Index, Vec<Ticket>)>,
@@ -180,7 +195,7 @@ enum Role {
     Leader(Leader),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Follower {
     /// The leader of the current term and when it was last heard.
     leader: Option<(NodeId, Time)>,
@@ -195,6 +210,8 @@ struct Leader {
     /// Proposals gathered for the next batch; they have no place in the log yet.
     proposals: Vec<(Ticket, bytes::Bytes)>,
     reads: LeaderReads,
+    /// Another node is to lead.
+    handover: Option<Handover>,
 }
 
 /// No cluster holds so many elections while one node is away: a term further ahead is a mistake, and believing it would
@@ -202,7 +219,7 @@ struct Leader {
 const MAX_TERM_JUMP: u64 = 1 << 32;
 
 /// What happened since the start, for operators.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Elections started by this node (pre-votes not counted).
     pub elections: u64,
@@ -216,33 +233,37 @@ impl Hash for Counters {
 }
 
 impl Raft {
-    /// A node as it was when the last of `records` became durable: a fold over them, oldest first.
+    /// A node as it was when the last of `records` became durable: a fold over them, oldest first. What the application
+    /// is to make of the parts of a snapshot among them, [`Recovery`] tells.
     ///
     /// # Errors
-    /// Those of [`Config::validate`].
+    /// Those of [`Config::validate`], and when the records are not those of a whole log.
     pub fn recover(config: Config, records: impl IntoIterator<Item = Record>) -> Result<Self, ConfigError> {
-        config.validate()?;
-        let mut hard_state = HardState::default();
-        let mut log = Log::default();
+        let mut recovery = Recovery::new(config.initial.clone());
         for record in records {
-            match record {
-                Record::HardState(newer) => hard_state = newer,
-                Record::Append(entries) => {
-                    if let Some(first) = entries.first() {
-                        log.truncate_from(first.position.index);
-                    }
-                    entries.into_iter().for_each(|entry| log.push(entry));
-                }
-            }
+            recovery.push(record);
         }
+        Self::recovered(config, recovery)
+    }
+
+    /// The same, after a fold that the caller has made.
+    ///
+    /// # Errors
+    /// Those of [`Raft::recover`].
+    pub fn recovered(config: Config, recovery: Recovery) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let record::Stored { hard_state, log } = recovery.finish()?;
+        let snapshot = log.base();
         let role = Role::Follower(Follower::default());
         let (next_question, counters) = (config.life, Counters::default());
         Ok(Self {
             config,
             hard_state,
             log,
-            commit_index: Index(0),
-            last_applied: Index(0),
+            commit_index: snapshot.index,
+            last_applied: snapshot.index,
+            snapshot,
+            incoming: None,
             role,
             behind: Vec::new(),
             next_question,
@@ -273,6 +294,11 @@ impl Raft {
     /// The last entry that has been told ([`Event::Committed`]).
     pub const fn last_applied(&self) -> Index {
         self.last_applied
+    }
+
+    /// The last entry that the latest whole snapshot replaces.
+    pub const fn snapshot(&self) -> Position {
+        self.snapshot
     }
 
     /// Its role.
@@ -322,7 +348,8 @@ impl Raft {
     }
 
     fn receive(&mut self, now: Time, from: NodeId, message: Message, out: &mut Effects<Self>) {
-        if from == self.config.id || !self.config.members.contains(&from) {
+        // A peer need not be a member: its configuration may be newer than this node's (thesis §4.1).
+        if from == self.config.id {
             return self.bad_message();
         }
         let Message { term, body } = message;
@@ -332,7 +359,7 @@ impl Raft {
         let is_prevote = matches!(body, Body::RequestVote { ballot: Ballot::PreVote, .. });
         let is_prevote_grant = matches!(body, Body::Vote { ballot: Ballot::PreVote, granted: true });
 
-        if matches!(body, Body::RequestVote { .. }) && self.hears_a_leader(now) {
+        if matches!(body, Body::RequestVote { transfer: false, .. }) && self.hears_a_leader(now) {
             // Not even its term counts, lest a node that was cut off disrupt the others (thesis §4.2.3).
             return;
         }
@@ -344,12 +371,15 @@ impl Raft {
             return self.answer_old_term(from, &body, out);
         }
         match body {
-            Body::RequestVote { ballot, last } => self.on_request_vote(from, term, ballot, last, out),
+            Body::RequestVote { ballot, last, transfer: _ } => self.on_request_vote(from, term, ballot, last, out),
             Body::Vote { ballot, granted } => self.on_vote(now, from, term, ballot, granted, out),
             Body::Append(append) => self.on_append(now, from, append, out),
             Body::Appended { round, outcome } => self.on_appended(now, from, round, outcome, out),
             Body::ReadIndex { question } => self.on_read_index(from, question, out),
             Body::ReadIndexIs { question, index } => self.on_read_index_is(question, index, out),
+            Body::InstallSnapshot(part) => self.on_install_snapshot(now, from, part, out),
+            Body::Installing { last, next } => self.on_installing(now, from, last, next, out),
+            Body::TimeoutNow => self.on_timeout_now(now, from, out),
         }
     }
 
@@ -364,7 +394,13 @@ impl Raft {
                 let outcome = self.conflict_at(append.prev);
                 self.send(from, Body::Appended { round: Round::default(), outcome }, out);
             }
-            Body::Vote { .. } | Body::Appended { .. } | Body::ReadIndex { .. } | Body::ReadIndexIs { .. } => {}
+            Body::InstallSnapshot(part) => self.send(from, Body::Installing { last: part.last, next: 0 }, out),
+            Body::Vote { .. }
+            | Body::Appended { .. }
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexIs { .. }
+            | Body::Installing { .. }
+            | Body::TimeoutNow => {}
         }
     }
 
@@ -415,6 +451,7 @@ impl Protocol for Raft {
 
     fn step(&mut self, now: Time, input: Input<Self>, out: &mut Effects<Self>) {
         let before = (self.role(), self.term(), self.leader());
+        let members = self.log.configuration_position();
         match input {
             Input::Started => self.start(now, out),
             Input::Received { from, message } => self.receive(now, from, message, out),
@@ -424,6 +461,17 @@ impl Protocol for Raft {
             Input::Elapsed(Timer::Apply) => self.apply(out),
             Input::Requested(Command::Propose { ticket, command }) => self.propose(ticket, command, out),
             Input::Requested(Command::Read { ticket }) => self.read(ticket, out),
+            Input::Requested(Command::Change { ticket, change }) => self.change(now, ticket, change, out),
+            Input::Requested(Command::Transfer { ticket, to }) => self.transfer(now, ticket, to, out),
+            Input::Requested(Command::BeginSnapshot) => self.begin_snapshot(out),
+            Input::Requested(Command::SnapshotChunk(data)) => self.snapshot_chunk(data, out),
+            Input::Requested(Command::EndSnapshot) => self.end_snapshot(out),
+            Input::Requested(Command::OfferChunk { to, number, data, done }) => {
+                self.offer_chunk(now, to, number, data, done, out);
+            }
+        }
+        if members != self.log.configuration_position() {
+            out.emit(Event::ConfigurationChanged(self.configuration().clone()));
         }
         let after = (self.role(), self.term(), self.leader());
         if before != after {

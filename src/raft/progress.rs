@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::message::Round;
+use super::message::{InstallSnapshot, Round};
 use super::types::{Index, Position};
 use crate::protocol::Time;
 
@@ -19,6 +19,19 @@ pub struct Progress {
     pub round: Round,
     /// When it last answered.
     pub heard: Time,
+    /// Whether it answered lately: nobody is sent a snapshot who is not there.
+    pub reachable: bool,
+    /// How a learner catches up.
+    pub catching_up: CatchingUp,
+}
+
+/// The round of a learner's catching up: what the leader had when it began, and when that was (thesis §4.2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CatchingUp {
+    /// The leader's last entry when the round began.
+    pub target: Index,
+    /// When it began.
+    pub since: Time,
 }
 
 /// How entries travel to a follower (after etcd-io/raft's probe and replicate states).
@@ -31,9 +44,33 @@ pub enum Flow {
     },
     /// The logs agree: appends follow each other without waiting, up to a window.
     Replicate {
-        /// The last index of each append that is not answered yet.
-        in_flight: VecDeque<Index>,
+        /// Each append that is not answered yet: its last index, and how many bytes it has.
+        in_flight: VecDeque<(Index, usize)>,
+        /// The sum of those bytes.
+        bytes: usize,
     },
+    /// The entries it needs are gone: it gets a snapshot, one part at a time.
+    Snapshot(Install),
+}
+
+/// A snapshot on its way to a follower.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Install {
+    /// The part on its way, or wanted from the application.
+    pub number: u64,
+    /// The last entry the snapshot replaces, once part 0 has been offered.
+    pub last: Option<Position>,
+    /// The part on its way, kept in case it is lost, and when it was last sent.
+    pub unanswered: Option<(InstallSnapshot, Time)>,
+}
+
+/// How much may be on its way to one follower (thesis §10.2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// Appends.
+    pub appends: usize,
+    /// Bytes; the append that passes them is the last.
+    pub bytes: usize,
 }
 
 impl Progress {
@@ -45,25 +82,30 @@ impl Progress {
             flow: Flow::Probe { awaiting: false },
             round: Round(0),
             heard: now,
+            reachable: false,
+            catching_up: CatchingUp { target: last.index, since: now },
         }
     }
 
-    /// Whether another append with entries may be sent, with at most `window` unanswered.
-    pub fn may_send(&self, window: usize) -> bool {
+    /// Whether another append with entries may be sent.
+    pub fn may_send(&self, window: Window) -> bool {
         match &self.flow {
             Flow::Probe { awaiting } => !awaiting,
-            Flow::Replicate { in_flight } => in_flight.len() < window,
+            Flow::Replicate { in_flight, bytes } => in_flight.len() < window.appends && *bytes < window.bytes,
+            Flow::Snapshot(_) => false,
         }
     }
 
-    /// An append that ends at `last` has been sent.
-    pub fn sent(&mut self, last: Index) {
+    /// An append of `size` bytes that ends at `last` has been sent.
+    pub fn sent(&mut self, last: Index, size: usize) {
         match &mut self.flow {
             Flow::Probe { awaiting } => *awaiting = true,
-            Flow::Replicate { in_flight } => {
-                in_flight.push_back(last);
+            Flow::Replicate { in_flight, bytes } => {
+                in_flight.push_back((last, size));
+                *bytes += size;
                 self.next_index = last.next();
             }
+            Flow::Snapshot(_) => unreachable!("no entries go beside a snapshot"),
         }
     }
 
@@ -72,16 +114,20 @@ impl Progress {
         let news = index > self.match_index;
         self.match_index = self.match_index.max(index);
         self.next_index = self.next_index.max(index.next());
-        match &mut self.flow {
-            Flow::Probe { .. } => {
-                self.next_index = self.match_index.next();
-                self.flow = Flow::Replicate { in_flight: VecDeque::new() };
-            }
-            Flow::Replicate { in_flight } => {
-                while in_flight.front().is_some_and(|last| *last <= index) {
-                    in_flight.pop_front();
+        let agreed = match &mut self.flow {
+            Flow::Probe { .. } => true,
+            // A heartbeat is answered in the meantime, too, and says nothing.
+            Flow::Snapshot(install) => install.last.is_some_and(|last| index >= last.index),
+            Flow::Replicate { in_flight, bytes } => {
+                while let Some((_, size)) = in_flight.pop_front_if(|(last, _)| *last <= index) {
+                    *bytes -= size;
                 }
+                false
             }
+        };
+        if agreed {
+            self.next_index = self.match_index.next();
+            self.flow = Flow::Replicate { in_flight: VecDeque::new(), bytes: 0 };
         }
         news
     }
@@ -92,6 +138,7 @@ impl Progress {
         let current = match &self.flow {
             Flow::Probe { .. } => prev == self.next_index.prev(),
             Flow::Replicate { .. } => prev > self.match_index,
+            Flow::Snapshot(_) => false,
         };
         if current {
             self.next_index = retry.min(prev).max(self.match_index.next());

@@ -6,13 +6,12 @@
 
 use std::collections::VecDeque;
 
-use super::progress::reached_by_majority;
 use super::types::{Index, NodeId};
 use super::{Body, Event, Raft, Role, Round, Ticket, flush_soon};
 use crate::protocol::{Effects, Time};
 
 /// Reads at a leader.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct LeaderReads {
     round: Round,
     /// Not yet in a round.
@@ -47,7 +46,7 @@ impl LeaderReads {
 }
 
 /// Reads at a follower.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct FollowerReads {
     /// Not yet asked for.
     gathered: Vec<Ticket>,
@@ -111,8 +110,14 @@ impl Raft {
         if reads.rounds.is_empty() {
             return;
         }
-        let answered = leader.progress.values().map(|progress| progress.round).chain([reads.round]);
-        let confirmed = reached_by_majority(answered).expect("a cluster has members");
+        let round = |id| {
+            if id == self.config.id {
+                reads.round
+            } else {
+                leader.progress.get(&id).map_or(Round(0), |progress| progress.round)
+            }
+        };
+        let confirmed = self.log.configuration().reached_by_majority(round).expect("a leader's cluster has voters");
         let mut followers = Vec::new();
         while let Some((_, index, readers)) = reads.rounds.pop_front_if(|(round, _, _)| *round <= confirmed) {
             let mut local = Vec::new();

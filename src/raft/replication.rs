@@ -1,7 +1,9 @@
 //! Replication: one log, everywhere (Raft §5.3, §5.4.2).
 
+use std::collections::BTreeSet;
+
 use super::message::{Append, AppendOutcome};
-use super::progress::{Progress, majority, reached_by_majority};
+use super::progress::{Flow, Progress};
 use super::types::{Entry, Index, NodeId, Payload, Position};
 use super::{Body, Event, Leader, LeaderReads, Message, Raft, Record, Role, Round, Ticket, Timer, flush_soon};
 use crate::protocol::{Effects, Time};
@@ -13,10 +15,11 @@ impl Raft {
         let last = self.log.last();
         let noop = Entry { position: Position { term: self.term(), index: last.index.next() }, payload: Payload::Noop };
         self.role = Role::Leader(Leader {
-            progress: self.config.peers().map(|peer| (peer, Progress::new(last, now))).collect(),
+            progress: self.peers().into_iter().map(|peer| (peer, Progress::new(last, now))).collect(),
             first_of_term: noop.position.index,
             proposals: Vec::new(),
             reads: LeaderReads::default(),
+            handover: None,
         });
         out.cancel_timer(Timer::Election);
         out.set_timer(Timer::Heartbeat, self.config.heartbeat..=self.config.heartbeat);
@@ -37,11 +40,12 @@ impl Raft {
         }
     }
 
-    /// All proposals and all reads gathered so far share one append to each follower.
+    /// All proposals and all reads gathered so far share one append to each follower. While another node is about to
+    /// take over, proposals wait.
     pub(super) fn replicate_batch(&mut self, out: &mut Effects<Self>) {
         let new_round = self.open_read_round();
         let Role::Leader(leader) = &mut self.role else { return };
-        let proposals = std::mem::take(&mut leader.proposals);
+        let proposals = if leader.handover.is_none() { std::mem::take(&mut leader.proposals) } else { Vec::new() };
 
         let term = self.hard_state.current_term;
         let mut index = self.log.last().index;
@@ -54,7 +58,7 @@ impl Raft {
             entries.push(Entry { position, payload: Payload::Command(command) });
         }
         if new_round {
-            for peer in self.config.peers().collect::<Vec<_>>() {
+            for peer in self.peers() {
                 if entries.is_empty() || !self.may_send(peer) {
                     self.send_empty_append(peer, out);
                 }
@@ -72,11 +76,11 @@ impl Raft {
 
     /// Appends to the leader's log. The followers get the entries before its own disk does: whatever it says
     /// later waits for both (thesis §10.2.1; see the order of effects in [`crate::protocol`]).
-    fn append_and_send(&mut self, entries: Vec<Entry>, out: &mut Effects<Self>) {
+    pub(super) fn append_and_send(&mut self, entries: Vec<Entry>, out: &mut Effects<Self>) {
         for entry in &entries {
             self.log.push(entry.clone());
         }
-        for peer in self.config.peers().collect::<Vec<_>>() {
+        for peer in self.peers() {
             self.send_entries(peer, out);
         }
         for part in in_parts(entries, self.config.max_append_bytes) {
@@ -85,7 +89,7 @@ impl Raft {
     }
 
     fn may_send(&self, peer: NodeId) -> bool {
-        self.progress().and_then(|all| all.get(&peer)).is_some_and(|p| p.may_send(self.config.append_window))
+        self.progress().and_then(|all| all.get(&peer)).is_some_and(|p| p.may_send(self.config.window))
     }
 
     /// Sends what the follower lacks, as far as its window allows.
@@ -93,12 +97,13 @@ impl Raft {
         let term = self.term();
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&peer) else { return };
-        while progress.next_index <= self.log.last().index && progress.may_send(self.config.append_window) {
-            let prev =
-                self.log.position(progress.next_index.prev()).expect("a leader has what comes before next_index");
+        while progress.next_index <= self.log.last().index && progress.may_send(self.config.window) {
+            let Some(prev) = self.log.position(progress.next_index.prev()) else {
+                return self.begin_install(peer, out);
+            };
             let entries = self.log.from(progress.next_index, self.config.max_append_bytes);
             let last = entries.last().expect("there is an entry at next_index").position.index;
-            progress.sent(last);
+            progress.sent(last, entries.iter().map(Entry::size).sum());
             let append = Append { prev, entries, commit: self.commit_index, round: leader.reads.round() };
             out.send(peer, Message { term, body: Body::Append(append) });
         }
@@ -108,7 +113,8 @@ impl Raft {
     pub(super) fn send_empty_append(&self, peer: NodeId, out: &mut Effects<Self>) {
         let Role::Leader(leader) = &self.role else { return };
         let Some(progress) = leader.progress.get(&peer) else { return };
-        let prev = self.log.position(progress.next_index.prev()).expect("a leader has what comes before next_index");
+        // Where the entry before is gone, the beginning of all logs will do: it asks for nothing but an answer.
+        let prev = self.log.position(progress.next_index.prev()).unwrap_or(Position::ORIGIN);
         let append = Append { prev, entries: Vec::new(), commit: self.commit_index, round: leader.reads.round() };
         self.send(peer, Body::Append(append), out);
     }
@@ -116,15 +122,34 @@ impl Raft {
     /// Speaks to everybody, unless a majority has been silent for the shortest election timeout: then another
     /// leader may exist, and this one steps down (thesis §6.2).
     pub(super) fn on_heartbeat(&mut self, now: Time, out: &mut Effects<Self>) {
-        let Role::Leader(leader) = &self.role else { return };
         let patience = *self.config.election_timeout.start();
-        let heard = 1 + leader.progress.values().filter(|progress| now.since(progress.heard) < patience).count();
-        if self.config.check_quorum && heard < majority(self.config.members.len()) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let mut heard = BTreeSet::from([self.config.id]);
+        for (peer, progress) in &mut leader.progress {
+            progress.reachable &= now.since(progress.heard) < patience;
+            heard.extend((now.since(progress.heard) < patience).then_some(*peer));
+        }
+        if self.config.check_quorum && !self.configuration().is_majority(&heard) {
             return self.become_follower(self.term(), None, out);
         }
         out.set_timer(Timer::Heartbeat, self.config.heartbeat..=self.config.heartbeat);
-        for peer in self.config.peers() {
+        self.end_late_handover(now, out);
+        for peer in self.peers() {
             self.send_empty_append(peer, out);
+            if heard.contains(&peer) {
+                self.repeat_lost_chunk(now, peer, out);
+            } else {
+                self.give_up_install(peer, out);
+            }
+        }
+    }
+
+    /// The follower is there.
+    pub(super) fn hear_from(&mut self, now: Time, follower: NodeId) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        if let Some(progress) = leader.progress.get_mut(&follower) {
+            progress.heard = now;
+            progress.reachable = true;
         }
     }
 
@@ -147,10 +172,16 @@ impl Raft {
         }
         let Some(progress) = leader.progress.get_mut(&from) else { return };
         progress.heard = now;
+        progress.reachable = true;
         progress.round = progress.round.max(round);
         match outcome {
             AppendOutcome::Matched(index) => {
-                if progress.matched(index) {
+                let installed = matches!(progress.flow, Flow::Snapshot(_));
+                let news = progress.matched(index);
+                if installed && !matches!(progress.flow, Flow::Snapshot(_)) {
+                    out.emit(Event::ChunksUnwanted { to: from });
+                }
+                if news {
                     self.advance_commit(out);
                 }
             }
@@ -163,16 +194,21 @@ impl Raft {
         }
         self.confirm_reads(out);
         self.send_entries(from, out);
+        self.promote(now, from, out);
+        self.go_on_with_handover(from, out);
     }
 
     /// Commits what a majority has, if it is of the current term: an older entry is never committed by counting,
     /// only by one of the current term after it (Raft §5.4.2, Figure 8). The leader counts itself at once:
     /// what follows from that leaves this node only after its own [`Record::Append`] is durable.
-    fn advance_commit(&mut self, out: &mut Effects<Self>) {
+    pub(super) fn advance_commit(&mut self, out: &mut Effects<Self>) {
         let Role::Leader(leader) = &self.role else { return };
         let own = self.log.last().index;
-        let reached = reached_by_majority(leader.progress.values().map(|p| p.match_index).chain([own]));
-        let index = reached.expect("a cluster has members");
+        let match_index = |id| {
+            if id == self.config.id { own } else { leader.progress.get(&id).map_or(Index(0), |p| p.match_index) }
+        };
+        let reached = self.configuration().reached_by_majority(match_index);
+        let index = reached.expect("a leader's cluster has voters");
         if index < leader.first_of_term || index <= self.commit_index {
             return;
         }
@@ -181,6 +217,7 @@ impl Raft {
         if first_of_term_committed {
             flush_soon(out); // reads may have waited for this
         }
+        self.leave_if_removed(out);
     }
 }
 
@@ -190,9 +227,15 @@ impl Raft {
         if !self.is_well_formed(&append) || !self.follow(now, from, out) {
             return self.bad_message();
         }
-        let Append { prev, mut entries, commit, round } = append;
+        let Append { mut prev, mut entries, commit, round } = append;
+        let matched = Index(prev.index.0.saturating_add(entries.len() as u64));
+        let base = self.log.base();
+        if prev.index < base.index {
+            // What a snapshot has replaced is committed, so it is the leader's, too.
+            entries.drain(..entries.len().min((base.index.0 - prev.index.0) as usize));
+            prev = base;
+        }
         let outcome = if self.log.contains(prev) {
-            let matched = Index(prev.index.0 + entries.len() as u64);
             // Only a real conflict removes anything: an append that was overtaken by a longer one must not
             // shorten the log (Raft, Figure 2, AppendEntries RPC 3 and 4).
             if let Some(new) = entries.iter().position(|entry| !self.log.contains(entry.position)) {
@@ -201,6 +244,7 @@ impl Raft {
                 if first <= self.commit_index {
                     return self.bad_message(); // nobody may take back what is committed
                 }
+                self.give_up_incoming();
                 self.log.truncate_from(first);
                 for entry in &new {
                     self.log.push(entry.clone());
@@ -218,7 +262,7 @@ impl Raft {
     }
 
     /// Follows the sender of an append, who leads the current term. False when that cannot be.
-    fn follow(&mut self, now: Time, from: NodeId, out: &mut Effects<Self>) -> bool {
+    pub(super) fn follow(&mut self, now: Time, from: NodeId, out: &mut Effects<Self>) -> bool {
         match &mut self.role {
             Role::Leader(_) => return false,
             Role::Follower(follower) => match &mut follower.leader {
@@ -257,7 +301,7 @@ impl Raft {
 }
 
 /// Cuts a batch into parts of about `max_bytes`.
-fn in_parts(entries: Vec<Entry>, max_bytes: usize) -> Vec<Vec<Entry>> {
+pub(super) fn in_parts(entries: Vec<Entry>, max_bytes: usize) -> Vec<Vec<Entry>> {
     let mut parts = Vec::new();
     let mut part = Vec::with_capacity(entries.len());
     let mut bytes = 0;

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::configuration::{Configuration, Member};
+
 /// Names a node: 1 to [`NodeId::MAX_LEN`] printable ASCII characters, none of them `=`, `,` or `/`.
 ///
 /// It is the name the operator gave (`n1`, a host name), kept inline so that it can be copied like a number.
@@ -176,6 +178,8 @@ pub enum Payload {
     Noop,
     /// A command of the replicated state machine, which Raft does not look into.
     Command(Bytes),
+    /// The members from here on (thesis §4.1).
+    Configuration(Configuration),
 }
 
 impl Payload {
@@ -184,6 +188,9 @@ impl Payload {
         match self {
             Self::Noop => 0,
             Self::Command(bytes) => bytes.len(),
+            Self::Configuration(configuration) => {
+                configuration.members().values().map(|member| NodeId::MAX_LEN + member.addr.len()).sum()
+            }
         }
     }
 
@@ -198,6 +205,11 @@ impl fmt::Debug for Payload {
         match self {
             Self::Noop => f.write_str("noop"),
             Self::Command(bytes) => write!(f, "{bytes:?}"),
+            Self::Configuration(configuration) => {
+                let name = |(id, member): (&NodeId, &Member)| format!("{id}{}", if member.voter { "" } else { "?" });
+                let names: Vec<_> = configuration.members().iter().map(name).collect();
+                write!(f, "members {}", names.join(","))
+            }
         }
     }
 }

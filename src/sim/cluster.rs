@@ -26,6 +26,7 @@ use super::world::{News, World};
 use crate::kv::command::{Command, Condition, Outcome};
 use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
 use crate::protocol::Time;
+use crate::raft::progress::Window;
 use crate::raft::{self, Entry, Index, NodeId, Position, Raft, Record, RoleName, Term, invariants};
 
 /// Ten times the longest election timeout: how soon a healed cluster must serve everybody.
@@ -135,7 +136,8 @@ impl Cluster {
             election_timeout: Duration::from_millis(150)..=latest,
             // Small limits, so that the little that happens here reaches them.
             max_append_bytes: 400,
-            append_window: 4,
+            window: Window { appends: 4, bytes: 1000 },
+            retained_bytes: 200,
             apply_batch: 5,
             pre_vote: !rng.next_u64().is_multiple_of(4),
             check_quorum: !rng.next_u64().is_multiple_of(4),

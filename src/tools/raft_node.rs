@@ -130,7 +130,7 @@ impl Tool for Args {
         let addr = listener.local_addr().map_err(|error| Failure::local(format!("cannot serve: {error}")))?;
 
         let data_dir = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.raft", self.id)));
-        let members: Vec<_> = config.members.iter().map(NodeId::as_str).collect();
+        let members: Vec<_> = config.initial.members().keys().map(NodeId::as_str).collect();
         let data_dir = DataDir::open(&data_dir, Self::NAME, self.id.as_str(), &members)
             .map_err(|e| Failure::local(e.to_string()))?;
         let (log, records) = open_log(&data_dir)?;

@@ -9,7 +9,8 @@ use super::{Wire, WireError, at_end, take, take_sized};
 use crate::kv::command::{Outcome, Versioned};
 use crate::kv::raft_kv::{Forwarding, Message, RequestId};
 use crate::raft::{
-    self, Append, AppendOutcome, Ballot, Body, Entry, HardState, Index, NodeId, Payload, Position, Record, Round, Term,
+    self, Append, AppendOutcome, Ballot, Body, Checkpoint, Configuration, Entry, HardState, Index, InstallSnapshot,
+    Member, NodeId, Payload, Position, Record, Round, Term,
 };
 
 mod tag {
@@ -22,6 +23,9 @@ mod tag {
     pub(super) const READ_INDEX_IS: u8 = 6;
     pub(super) const FORWARD: u8 = 7;
     pub(super) const FORWARDED: u8 = 8;
+    pub(super) const INSTALL_SNAPSHOT: u8 = 9;
+    pub(super) const INSTALLING: u8 = 10;
+    pub(super) const TIMEOUT_NOW: u8 = 11;
 }
 
 impl Wire for Message {
@@ -66,10 +70,11 @@ fn encode_raft(message: &raft::Message, out: &mut BytesMut) {
         out.put_u64(message.term.0);
     };
     match &message.body {
-        Body::RequestVote { ballot, last } => {
+        Body::RequestVote { ballot, last, transfer } => {
             begin(out, tag::REQUEST_VOTE);
             out.put_u8(ballot_byte(*ballot));
             put_position(out, *last);
+            out.put_u8(u8::from(*transfer));
         }
         Body::Vote { ballot, granted } => {
             begin(out, tag::VOTE);
@@ -110,6 +115,20 @@ fn encode_raft(message: &raft::Message, out: &mut BytesMut) {
             out.put_u64(*question);
             out.put_u64(index.0);
         }
+        Body::InstallSnapshot(InstallSnapshot { last, configuration, number, data, done }) => {
+            begin(out, tag::INSTALL_SNAPSHOT);
+            put_position(out, *last);
+            put_configuration(out, configuration);
+            out.put_u64(*number);
+            put_sized(out, data);
+            out.put_u8(u8::from(*done));
+        }
+        Body::Installing { last, next } => {
+            begin(out, tag::INSTALLING);
+            put_position(out, *last);
+            out.put_u64(*next);
+        }
+        Body::TimeoutNow => begin(out, tag::TIMEOUT_NOW),
     }
 }
 
@@ -117,7 +136,10 @@ fn decode_raft(tag: u8, mut bytes: Bytes) -> Result<raft::Message, WireError> {
     let from = &mut bytes;
     let term = Term(from.try_get_u64()?);
     let body = match tag {
-        tag::REQUEST_VOTE => Body::RequestVote { ballot: take_ballot(from)?, last: take_position(from)? },
+        tag::REQUEST_VOTE => {
+            let (ballot, last) = (take_ballot(from)?, take_position(from)?);
+            Body::RequestVote { ballot, last, transfer: take_bool(from)? }
+        }
         tag::VOTE => Body::Vote { ballot: take_ballot(from)?, granted: take_bool(from)? },
         tag::APPEND => {
             let prev = take_position(from)?;
@@ -139,6 +161,15 @@ fn decode_raft(tag: u8, mut bytes: Bytes) -> Result<raft::Message, WireError> {
         }
         tag::READ_INDEX => Body::ReadIndex { question: from.try_get_u64()? },
         tag::READ_INDEX_IS => Body::ReadIndexIs { question: from.try_get_u64()?, index: Index(from.try_get_u64()?) },
+        tag::INSTALL_SNAPSHOT => Body::InstallSnapshot(InstallSnapshot {
+            last: take_position(from)?,
+            configuration: take_configuration(from)?,
+            number: from.try_get_u64()?,
+            data: take_sized(from)?,
+            done: take_bool(from)?,
+        }),
+        tag::INSTALLING => Body::Installing { last: take_position(from)?, next: from.try_get_u64()? },
+        tag::TIMEOUT_NOW => Body::TimeoutNow,
         value => return Err(WireError::Unknown { what: "message", value }),
     };
     at_end(from)?;
@@ -185,51 +216,89 @@ mod kind {
     //! The first byte of a record.
     pub(super) const HARD_STATE: u8 = 1;
     pub(super) const APPEND: u8 = 2;
+    pub(super) const SNAPSHOT_BEGIN: u8 = 3;
+    pub(super) const SNAPSHOT_TAIL: u8 = 4;
+    pub(super) const SNAPSHOT_CHUNK: u8 = 5;
+    pub(super) const SNAPSHOT_END: u8 = 6;
 }
 
 impl Wire for Record {
     fn encode(&self, out: &mut BytesMut) {
         match self {
-            Self::HardState(HardState { current_term, voted_for }) => {
+            Self::HardState(hard_state) => {
                 out.put_u8(kind::HARD_STATE);
-                out.put_u64(current_term.0);
-                out.put_slice(voted_for.as_ref().map_or("", NodeId::as_str).as_bytes());
+                put_hard_state(out, hard_state);
             }
             Self::Append(entries) => {
                 out.put_u8(kind::APPEND);
-                out.put_u64(entries.first().map_or(0, |entry| entry.position.index.0));
-                put_entries(out, entries);
+                put_numbered_entries(out, entries);
             }
+            Self::SnapshotBegin(Checkpoint { hard_state, last, configuration }) => {
+                out.put_u8(kind::SNAPSHOT_BEGIN);
+                put_position(out, *last);
+                put_configuration(out, configuration);
+                put_hard_state(out, hard_state);
+            }
+            Self::SnapshotTail(entries) => {
+                out.put_u8(kind::SNAPSHOT_TAIL);
+                put_numbered_entries(out, entries);
+            }
+            Self::SnapshotChunk(data) => {
+                out.put_u8(kind::SNAPSHOT_CHUNK);
+                out.put_slice(data);
+            }
+            Self::SnapshotEnd => out.put_u8(kind::SNAPSHOT_END),
         }
     }
 
     fn decode(mut bytes: Bytes) -> Result<Self, WireError> {
         match bytes.try_get_u8()? {
-            kind::HARD_STATE => {
-                let current_term = Term(bytes.try_get_u64()?);
-                let name = std::str::from_utf8(&bytes).map_err(|_| WireError::Bad("node id"))?;
-                let voted_for = match name {
-                    "" => None,
-                    name => Some(name.parse().map_err(|_| WireError::Bad("node id"))?),
-                };
-                Ok(Self::HardState(HardState { current_term, voted_for }))
+            kind::HARD_STATE => Ok(Self::HardState(take_hard_state(bytes)?)),
+            kind::APPEND => Ok(Self::Append(take_numbered_entries(bytes)?)),
+            kind::SNAPSHOT_BEGIN => {
+                let (last, configuration) = (take_position(&mut bytes)?, take_configuration(&mut bytes)?);
+                Ok(Self::SnapshotBegin(Checkpoint { last, configuration, hard_state: take_hard_state(bytes)? }))
             }
-            kind::APPEND => {
-                let first = bytes.try_get_u64()?;
-                let entries = take_entries(&mut bytes, Index(first).prev())?;
-                if first == 0 && !entries.is_empty() {
-                    return Err(WireError::Bad("index"));
-                }
+            kind::SNAPSHOT_TAIL => Ok(Self::SnapshotTail(take_numbered_entries(bytes)?)),
+            kind::SNAPSHOT_CHUNK => Ok(Self::SnapshotChunk(bytes)),
+            kind::SNAPSHOT_END => {
                 at_end(&bytes)?;
-                Ok(Self::Append(entries))
+                Ok(Self::SnapshotEnd)
             }
             value => Err(WireError::Unknown { what: "record", value }),
         }
     }
 }
 
+fn put_hard_state(out: &mut BytesMut, hard_state: &HardState) {
+    out.put_u64(hard_state.current_term.0);
+    out.put_slice(hard_state.voted_for.as_ref().map_or("", NodeId::as_str).as_bytes());
+}
+
+fn take_hard_state(mut bytes: Bytes) -> Result<HardState, WireError> {
+    let current_term = Term(bytes.try_get_u64()?);
+    let voted_for = if bytes.is_empty() { None } else { Some(node_id(&bytes)?) };
+    Ok(HardState { current_term, voted_for })
+}
+
+fn put_numbered_entries(out: &mut BytesMut, entries: &[Entry]) {
+    out.put_u64(entries.first().map_or(0, |entry| entry.position.index.0));
+    put_entries(out, entries);
+}
+
+fn take_numbered_entries(mut bytes: Bytes) -> Result<Vec<Entry>, WireError> {
+    let first = bytes.try_get_u64()?;
+    let entries = take_entries(&mut bytes, Index(first).prev())?;
+    if first == 0 && !entries.is_empty() {
+        return Err(WireError::Bad("index"));
+    }
+    at_end(&bytes)?;
+    Ok(entries)
+}
+
 const NOOP: u8 = 0;
 const COMMAND: u8 = 1;
+const CONFIGURATION: u8 = 2;
 
 fn put_entries(out: &mut BytesMut, entries: &[Entry]) {
     out.reserve(4 + entries.iter().map(|entry| 13 + entry.payload.len()).sum::<usize>());
@@ -241,6 +310,10 @@ fn put_entries(out: &mut BytesMut, entries: &[Entry]) {
             Payload::Command(command) => {
                 out.put_u8(COMMAND);
                 put_sized(out, command);
+            }
+            Payload::Configuration(configuration) => {
+                out.put_u8(CONFIGURATION);
+                put_configuration(out, configuration);
             }
         }
     }
@@ -259,11 +332,41 @@ fn take_entries(from: &mut Bytes, before: Index) -> Result<Vec<Entry>, WireError
         let payload = match from.try_get_u8()? {
             NOOP => Payload::Noop,
             COMMAND => Payload::Command(take_sized(from)?),
+            CONFIGURATION => Payload::Configuration(take_configuration(from)?),
             value => return Err(WireError::Unknown { what: "payload", value }),
         };
         entries.push(Entry { position, payload });
     }
     Ok(entries)
+}
+
+/// For each member its name, whether it votes, and its address.
+fn put_configuration(out: &mut BytesMut, configuration: &Configuration) {
+    out.put_u32(u32::try_from(configuration.members().len()).expect("clusters are far below 2^32 members"));
+    for (id, member) in configuration.members() {
+        put_sized(out, id.as_str().as_bytes());
+        out.put_u8(u8::from(member.voter));
+        put_sized(out, member.addr.as_bytes());
+    }
+}
+
+fn take_configuration(from: &mut Bytes) -> Result<Configuration, WireError> {
+    let count = from.try_get_u32()? as usize;
+    let mut members = Vec::new();
+    for _ in 0..count {
+        let id = node_id(&take_sized(from)?)?;
+        let voter = take_bool(from)?;
+        let addr = String::from_utf8(take_sized(from)?.into()).map_err(|_| WireError::Bad("address"))?;
+        if members.last().is_some_and(|(before, _)| *before >= id) {
+            return Err(WireError::Bad("order of members"));
+        }
+        members.push((id, Member { voter, addr }));
+    }
+    Ok(members.into_iter().collect())
+}
+
+fn node_id(bytes: &[u8]) -> Result<NodeId, WireError> {
+    std::str::from_utf8(bytes).ok().and_then(|name| name.parse().ok()).ok_or(WireError::Bad("node id"))
 }
 
 fn put_position(out: &mut BytesMut, position: Position) {
@@ -275,7 +378,7 @@ fn take_position(from: &mut Bytes) -> Result<Position, WireError> {
     Ok(Position { term: Term(from.try_get_u64()?), index: Index(from.try_get_u64()?) })
 }
 
-fn put_sized(out: &mut BytesMut, bytes: &Bytes) {
+fn put_sized(out: &mut BytesMut, bytes: &[u8]) {
     out.put_u32(u32::try_from(bytes.len()).expect("values are far below 4 GiB"));
     out.put_slice(bytes);
 }
@@ -314,7 +417,11 @@ mod tests {
     }
 
     fn entries(before: Index) -> impl Strategy<Value = Vec<Entry>> {
-        let payload = prop_oneof![Just(Payload::Noop), bytes().prop_map(Payload::Command)];
+        let payload = prop_oneof![
+            Just(Payload::Noop),
+            bytes().prop_map(Payload::Command),
+            configuration().prop_map(Payload::Configuration)
+        ];
         proptest::collection::vec((any::<u64>(), payload), 0..5).prop_map(move |entries| {
             let numbered = entries.into_iter().zip(before.0 + 1..);
             numbered
@@ -324,6 +431,21 @@ mod tests {
                 })
                 .collect()
         })
+    }
+
+    fn configuration() -> impl Strategy<Value = Configuration> {
+        let member = (any::<bool>(), "[a-z0-9.:]{0,20}").prop_map(|(voter, addr)| Member { voter, addr });
+        proptest::collection::btree_map("[a-z0-9.:-]{1,63}", member, 0..4).prop_map(|members| {
+            members.into_iter().map(|(name, member)| (name.parse::<NodeId>().unwrap(), member)).collect()
+        })
+    }
+
+    fn install() -> impl Strategy<Value = Body> {
+        (position(), configuration(), any::<u64>(), bytes(), any::<bool>()).prop_map(
+            |(last, configuration, number, data, done)| {
+                Body::InstallSnapshot(InstallSnapshot { last, configuration, number, data, done })
+            },
+        )
     }
 
     fn append() -> impl Strategy<Value = Body> {
@@ -343,7 +465,14 @@ mod tests {
             }),
         ];
         prop_oneof![
-            (ballot.clone(), position()).prop_map(|(ballot, last)| Body::RequestVote { ballot, last }),
+            (ballot.clone(), position(), any::<bool>()).prop_map(|(ballot, last, transfer)| Body::RequestVote {
+                ballot,
+                last,
+                transfer
+            }),
+            install(),
+            (position(), any::<u64>()).prop_map(|(last, next)| Body::Installing { last, next }),
+            Just(Body::TimeoutNow),
             (ballot, any::<bool>()).prop_map(|(ballot, granted)| Body::Vote { ballot, granted }),
             append(),
             (any::<u64>(), outcome).prop_map(|(round, outcome)| Body::Appended { round: Round(round), outcome }),
@@ -382,12 +511,21 @@ mod tests {
     }
 
     fn record() -> impl Strategy<Value = Record> {
+        let hard_state = (any::<u64>(), proptest::option::of("[a-z0-9.:-]{1,63}")).prop_map(|(term, vote)| HardState {
+            current_term: Term(term),
+            voted_for: vote.map(|name| name.parse().unwrap()),
+        });
+        let checkpoint =
+            (hard_state.clone(), position(), configuration()).prop_map(|(hard_state, last, configuration)| {
+                Record::SnapshotBegin(Checkpoint { hard_state, last, configuration })
+            });
         prop_oneof![
-            (any::<u64>(), proptest::option::of("[a-z0-9.:-]{1,63}")).prop_map(|(term, vote)| {
-                let voted_for = vote.map(|name| name.parse().unwrap());
-                Record::HardState(HardState { current_term: Term(term), voted_for })
-            }),
+            hard_state.prop_map(Record::HardState),
             (0..u64::MAX / 2).prop_flat_map(|before| entries(Index(before))).prop_map(Record::Append),
+            (0..u64::MAX / 2).prop_flat_map(|before| entries(Index(before))).prop_map(Record::SnapshotTail),
+            checkpoint,
+            bytes().prop_map(Record::SnapshotChunk),
+            Just(Record::SnapshotEnd),
         ]
     }
 

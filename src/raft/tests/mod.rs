@@ -6,8 +6,11 @@ mod applying;
 mod configuration;
 mod elections;
 mod hostile_peers;
+mod members;
 mod reads;
 mod replication;
+mod snapshots;
+mod transfer;
 
 use std::time::Duration;
 
@@ -178,5 +181,5 @@ fn hard(term: u64, vote: Option<usize>) -> Record {
 }
 
 fn request(ballot: Ballot, last: (u64, u64)) -> Body {
-    Body::RequestVote { ballot, last: at(last.0, last.1) }
+    Body::RequestVote { ballot, last: at(last.0, last.1), transfer: false }
 }

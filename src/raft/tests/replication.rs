@@ -109,7 +109,7 @@ fn appends_follow_each_other_up_to_the_window() {
         node.propose("x");
         node.fire(Timer::Flush);
     }
-    let window = node.raft.config().append_window;
+    let window = node.raft.config().window.appends;
     let next = node.raft.progress().unwrap()[&n(2)].next_index;
     assert_eq!(next, Index(3 + window as u64), "one entry each, and no more than the window");
     let did = node.matched(2, 2, 2 + window as u64);
@@ -149,11 +149,10 @@ fn messages_that_no_correct_peer_sends_are_dropped_and_counted() {
     let future = node.append(2, 3, (1, 3), &[4], 3);
     let backwards = node.append(2, 3, (1, 3), &[3, 2], 3);
     let second_leader = node.append(3, 3, (1, 3), &[3], 3);
-    let stranger = node.append(4, 9, (1, 3), &[9], 3);
-    for did in [take_back, future, backwards, second_leader, stranger] {
+    for did in [take_back, future, backwards, second_leader] {
         assert!(did.sent.is_empty() && did.persisted.is_empty(), "{did:?}");
     }
-    assert_eq!((node.raft.counters().bad_messages, node.log_terms(), node.raft.term()), (5, vec![1, 1, 1], Term(3)));
+    assert_eq!((node.raft.counters().bad_messages, node.log_terms(), node.raft.term()), (4, vec![1, 1, 1], Term(3)));
     let mut leader = Node::leader(4, &[1]);
     leader.matched(2, 4, 99);
     leader.append(3, 4, (1, 1), &[4], 0);

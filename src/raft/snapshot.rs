@@ -1,0 +1,249 @@
+//! Snapshots and compaction (Raft §7, Figure 13; thesis §5).
+//!
+//! Raft does not look into a snapshot: it says what the snapshot replaces and makes its parts durable, in order, as
+//! [records](super::record); the application makes the parts and takes them back. To a follower that needs entries which
+//! are gone, the leader sends a view of its application as it is, not the snapshot on its disk: the view is newer.
+//! One part is on its way at a time, and the follower says which one it wants next.
+
+use bytes::Bytes;
+
+use super::configuration::Configuration;
+use super::log::Log;
+use super::message::{AppendOutcome, InstallSnapshot};
+use super::progress::{Flow, Install};
+use super::record::{Checkpoint, Record};
+use super::replication::in_parts;
+use super::types::{Index, NodeId, Position};
+use super::{Body, Event, Raft, Role, Round};
+use crate::protocol::{Effects, Time};
+
+/// No log gets so long: a snapshot that says otherwise is a mistake, and would leave no room for what follows it.
+const MOST_ENTRIES: u64 = 1 << 62;
+
+/// A snapshot that this node's disk is getting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Incoming {
+    last: Position,
+    source: Source,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Source {
+    /// This node's own application.
+    Own,
+    /// The leader, which is to send this part next.
+    Leader { next: u64 },
+}
+
+/// A node's own snapshot.
+impl Raft {
+    /// Whether a snapshot has begun and is not whole yet.
+    pub const fn is_taking_snapshot(&self) -> bool {
+        self.incoming.is_some()
+    }
+
+    pub(super) fn begin_snapshot(&mut self, out: &mut Effects<Self>) {
+        let last = self.log.position(self.last_applied).expect("what was applied last is kept, or the base");
+        let configuration = self.log.configuration_at(last.index).clone();
+        self.begin_record(last, configuration, Source::Own, out);
+    }
+
+    pub(super) fn snapshot_chunk(&self, data: Bytes, out: &mut Effects<Self>) {
+        if matches!(self.incoming, Some(Incoming { source: Source::Own, .. })) {
+            out.persist(Record::SnapshotChunk(data));
+        }
+    }
+
+    pub(super) fn end_snapshot(&mut self, out: &mut Effects<Self>) {
+        if let Some(Incoming { last, .. }) = self.incoming.take_if(|incoming| incoming.source == Source::Own) {
+            out.persist(Record::SnapshotEnd);
+            self.snapshot = last;
+            self.compact();
+        }
+    }
+
+    fn begin_record(&mut self, last: Position, configuration: Configuration, source: Source, out: &mut Effects<Self>) {
+        self.incoming = Some(Incoming { last, source });
+        out.persist(Record::SnapshotBegin(Checkpoint { hard_state: self.hard_state, last, configuration }));
+        if self.log.contains(last) {
+            let tail = self.log.between(last.index, self.log.last().index);
+            for part in in_parts(tail, self.config.max_append_bytes) {
+                out.persist(Record::SnapshotTail(part));
+            }
+        }
+    }
+
+    /// Forgets entries that the snapshot replaces, but for the latest of them, which spare a follower that is only
+    /// a little behind a snapshot of its own, and for those that follow a snapshot on its way.
+    fn compact(&mut self) {
+        let mut through = self.snapshot.index;
+        let mut bytes = 0;
+        while bytes < self.config.retained_bytes
+            && let Some(entry) = self.log.get(through)
+        {
+            bytes += entry.size();
+            through = through.prev();
+        }
+        if let Role::Leader(leader) = &self.role {
+            let on_their_way = leader.progress.values().filter_map(|progress| match &progress.flow {
+                Flow::Snapshot(install) => install.last.map(|last| last.index),
+                Flow::Probe { .. } | Flow::Replicate { .. } => None,
+            });
+            through = on_their_way.fold(through, Index::min);
+        }
+        if through > self.log.base().index {
+            self.log.compact(through);
+        }
+    }
+}
+
+/// The leader's half of an install.
+impl Raft {
+    /// The follower needs entries that are gone. Nothing is sent to one that is not there.
+    pub(super) fn begin_install(&mut self, to: NodeId, out: &mut Effects<Self>) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&to).filter(|progress| progress.reachable) else { return };
+        progress.flow = Flow::Snapshot(Install { number: 0, last: None, unanswered: None });
+        out.emit(Event::ChunkWanted { to, number: 0 });
+    }
+
+    /// The application gives the part that was wanted.
+    pub(super) fn offer_chunk(
+        &mut self,
+        now: Time,
+        to: NodeId,
+        number: u64,
+        data: Bytes,
+        done: bool,
+        out: &mut Effects<Self>,
+    ) {
+        let view = self.log.position(self.last_applied).expect("what was applied last is kept, or the base");
+        let Some(install) = self.install_of(to) else { return out.emit(Event::ChunksUnwanted { to }) };
+        if install.number != number || install.unanswered.is_some() {
+            return;
+        }
+        let last = *if number == 0 { install.last.insert(view) } else { install.last.get_or_insert(view) };
+        let configuration = self.log.configuration_at(last.index).clone();
+        let part = InstallSnapshot { last, configuration, number, data, done };
+        if let Some(install) = self.install_of(to) {
+            install.unanswered = Some((part.clone(), now));
+        }
+        self.send(to, Body::InstallSnapshot(part), out);
+    }
+
+    /// The follower wants another part: the next one, or the first, if it has lost what it had.
+    pub(super) fn on_installing(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        last: Position,
+        next: u64,
+        out: &mut Effects<Self>,
+    ) {
+        self.hear_from(now, from);
+        let Some(install) = self.install_of(from) else { return };
+        if install.last != Some(last) || install.unanswered.is_none() || next == install.number {
+            return; // a late answer, or one that lost its part: that is sent again in time
+        }
+        install.number = if next == install.number + 1 { next } else { 0 };
+        install.unanswered = None;
+        let number = install.number;
+        out.emit(Event::ChunkWanted { to: from, number });
+    }
+
+    /// Sends again what must have been lost.
+    pub(super) fn repeat_lost_chunk(&mut self, now: Time, to: NodeId, out: &mut Effects<Self>) {
+        let patience = *self.config.election_timeout.start();
+        let Some(install) = self.install_of(to) else { return };
+        let Some((part, sent)) = install.unanswered.as_mut().filter(|(_, sent)| now.since(*sent) >= patience) else {
+            return;
+        };
+        *sent = now;
+        let part = part.clone();
+        self.send(to, Body::InstallSnapshot(part), out);
+    }
+
+    /// The follower is not there any more, or this node leads no more.
+    pub(super) fn give_up_install(&mut self, to: NodeId, out: &mut Effects<Self>) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.progress.get_mut(&to) else { return };
+        if matches!(progress.flow, Flow::Snapshot(_)) {
+            progress.flow = Flow::Probe { awaiting: false };
+            out.emit(Event::ChunksUnwanted { to });
+        }
+    }
+
+    fn install_of(&mut self, to: NodeId) -> Option<&mut Install> {
+        let Role::Leader(leader) = &mut self.role else { return None };
+        match &mut leader.progress.get_mut(&to)?.flow {
+            Flow::Snapshot(install) => Some(install),
+            Flow::Probe { .. } | Flow::Replicate { .. } => None,
+        }
+    }
+}
+
+/// The follower's half.
+impl Raft {
+    pub(super) fn on_install_snapshot(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        part: InstallSnapshot,
+        out: &mut Effects<Self>,
+    ) {
+        let possible = part.last.term <= self.term() && part.last.index.0 < MOST_ENTRIES;
+        if !possible || !self.follow(now, from, out) {
+            return self.bad_message();
+        }
+        let InstallSnapshot { last, configuration, number, data, done } = part;
+        if last.index <= self.commit_index {
+            return self.send_matched(from, last.index, out); // all of it is here already
+        }
+        // What is here of this snapshot. The first part begins anew, but for the repetition of one just taken.
+        let mut next = match self.incoming {
+            Some(Incoming { last: known, source: Source::Leader { next } }) if known == last => next,
+            Some(_) | None => 0,
+        };
+        if number == 0 && next != 1 {
+            self.begin_record(last, configuration.clone(), Source::Leader { next: 0 }, out);
+            next = 0;
+        }
+        if number == next && matches!(self.incoming, Some(Incoming { source: Source::Leader { .. }, .. })) {
+            out.persist(Record::SnapshotChunk(data.clone()));
+            out.emit(Event::Chunk { number, data });
+            next += 1;
+            self.incoming = Some(Incoming { last, source: Source::Leader { next } });
+            if done {
+                self.incoming = None;
+                out.persist(Record::SnapshotEnd);
+                return self.restore(from, last, configuration, out);
+            }
+        }
+        self.send(from, Body::Installing { last, next }, out);
+    }
+
+    /// The leader sends entries after all: what it sent of a snapshot is not needed. This node's own one goes on.
+    pub(super) fn give_up_incoming(&mut self) {
+        self.incoming.take_if(|incoming| matches!(incoming.source, Source::Leader { .. }));
+    }
+
+    /// The snapshot is whole: it replaces the log up to its last entry, or all of it, if that is another log (Figure
+    /// 13, InstallSnapshot RPC 6 to 8).
+    fn restore(&mut self, from: NodeId, last: Position, configuration: Configuration, out: &mut Effects<Self>) {
+        if self.log.contains(last) {
+            self.log.compact(last.index);
+        } else {
+            self.log = Log::new(last, configuration);
+        }
+        self.snapshot = last;
+        self.commit_index = last.index;
+        self.last_applied = last.index;
+        out.emit(Event::Restored { last });
+        self.send_matched(from, last.index, out);
+        self.serve_reads(out);
+    }
+
+    fn send_matched(&self, to: NodeId, index: Index, out: &mut Effects<Self>) {
+        self.send(to, Body::Appended { round: Round(0), outcome: AppendOutcome::Matched(index) }, out);
+    }
+}
