@@ -4,16 +4,18 @@
 
 #![expect(clippy::print_stdout, reason = "counts for whoever runs it with --nocapture")]
 
+mod application;
 mod cluster;
 mod node;
 mod properties;
 
 use std::time::Instant;
 
-use cluster::{Budget, Scope};
+use cluster::{Beginning, Budget, Scope};
 use stateright::{Checker, HasDiscoveries, Model};
 
-fn check(name: &str, scope: Scope) -> usize {
+fn check(scope: Scope) -> usize {
+    let name = scope.name;
     #[expect(clippy::disallowed_methods, reason = "reports how long it took; nothing depends on it")]
     let started = Instant::now();
     let checker = scope.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_dfs().join();
@@ -34,20 +36,24 @@ fn env(name: &str, default: u64) -> u64 {
 
 #[test]
 fn probe() {
-    check(
-        "probe",
-        Scope {
-            nodes: 3,
-            pre_vote: env("PRE", 0) == 1,
-            terms: env("TERMS", 2),
-            log: env("LOG", 2) as usize,
-            in_flight: env("FLIGHT", 2) as usize,
-            budget: Budget {
-                crashes: env("CRASHES", 0) as u8,
-                proposals: env("PROP", 1) as u8,
-                repeats: env("DUP", 1) as u8,
-                heartbeats: env("HB", 1) as u8,
-            },
+    let nodes = env("NODES", 3) as usize;
+    check(Scope {
+        name: "probe",
+        voters: env("VOTERS", nodes as u64) as usize,
+        nodes: vec![Beginning::default(); nodes],
+        one_by_one: env("ONE", 0) == 1,
+        pre_vote: env("PRE", 0) == 1,
+        terms: env("TERMS", 2),
+        log: env("LOG", 2),
+        in_flight: env("FLIGHT", 2) as usize,
+        budget: Budget {
+            crashes: env("CRASHES", 0) as u8,
+            proposals: env("PROP", 0) as u8,
+            repeats: env("DUP", 0) as u8,
+            heartbeats: env("HB", 0) as u8,
+            snapshots: env("SNAP", 0) as u8,
+            changes: env("CHANGE", 0) as u8,
+            transfers: env("TRANS", 0) as u8,
         },
-    );
+    });
 }
