@@ -13,8 +13,6 @@ pub(crate) struct Case {
     pub(crate) words: Vec<String>,
     /// `key=value`, the value without parentheses.
     pub(crate) options: Vec<(String, String)>,
-    /// Further lines before `----`.
-    pub(crate) input: Vec<String>,
     pub(crate) output: Vec<String>,
 }
 
@@ -43,12 +41,13 @@ pub(crate) fn read(path: &Path) -> Vec<Case> {
         let (words, options) = arguments(line);
         let mut words = words.into_iter();
         let command = words.next().unwrap_or_else(|| panic!("{name}:{number}: no command in '{line}'"));
-        let input = lines.by_ref().map(|(line, _)| line.to_owned()).take_while(|line| line != "----").collect();
+        // Further lines belong to commands that no transcript here needs.
+        lines.by_ref().find(|(line, _)| *line == "----");
         let mut output = Vec::new();
         while let Some((line, _)) = lines.next_if(|(line, _)| !line.is_empty()) {
             output.push(line.to_owned());
         }
-        cases.push(Case { at: format!("{name}:{number}"), command, words: words.collect(), options, input, output });
+        cases.push(Case { at: format!("{name}:{number}"), command, words: words.collect(), options, output });
     }
     assert!(!cases.is_empty(), "{name} has no cases");
     cases
