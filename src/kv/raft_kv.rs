@@ -291,7 +291,7 @@ impl RaftKv {
     }
 
     fn propose(&mut self, now: Time, origin: Origin, command: Bytes, out: &mut Effects<Self>) {
-        self.counters.proposals += 1;
+        self.counters.proposals += u64::from(!matches!(origin, Origin::Own));
         let ticket = self.take_ticket(origin);
         self.step_raft(now, Input::Requested(raft::Command::Propose { ticket, command }), out);
     }
@@ -398,13 +398,13 @@ impl RaftKv {
         let (before, mut found) = (self.store().version(), false);
         for entry in entries {
             let outcome = match entry.payload {
-                Payload::Configuration(_) => None,
                 Payload::Noop => {
                     // A leader's first entry: all earlier ones have been applied, and none of them was a Found.
                     let is_ours = entry.position.term == self.raft.hard_state().current_term;
                     found |= is_ours && self.raft.role() == RoleName::Leader && self.state.cluster().is_none();
                     None
                 }
+                Payload::Configuration(_) => None,
                 Payload::Command(bytes) => {
                     let size = bytes.len();
                     // Leaders decode before they propose: what cannot be decoded here was written by a newer

@@ -121,8 +121,8 @@ impl Store {
 mod tests {
     use super::*;
 
-    fn set(store: &mut Store, key: &str, value: &str, condition: Option<Condition>) -> Outcome {
-        store.set(key.as_bytes(), value.as_bytes(), condition.as_ref()).0
+    fn set(store: &mut Store, key: &str, value: &str, condition: Option<&Condition>) -> Outcome {
+        store.set(key.as_bytes(), value.as_bytes(), condition).0
     }
 
     fn delete(store: &mut Store, key: &str) -> Outcome {
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(delete(&mut store, "a"), Outcome::Deleted { existed: true });
         assert_eq!(delete(&mut store, "a"), Outcome::Deleted { existed: false });
         assert_eq!(set(&mut store, "a", "1", None), Outcome::Set { version: 3 });
-        let stale = set(&mut store, "a", "2", Some(Condition::Version(1)));
+        let stale = set(&mut store, "a", "2", Some(&Condition::Version(1)));
         let current = Some(Versioned { value: Bytes::from("1"), version: 3 });
         assert_eq!(stale, Outcome::ConditionFailed { current });
     }
@@ -149,13 +149,13 @@ mod tests {
     fn a_failed_condition_changes_nothing() {
         let mut store = Store::default();
         let absent = Outcome::ConditionFailed { current: None };
-        assert_eq!(set(&mut store, "a", "1", Some(Condition::Value(Bytes::from("0")))), absent);
-        assert_eq!(set(&mut store, "a", "1", Some(Condition::Version(1))), absent);
-        assert_eq!(set(&mut store, "a", "1", Some(Condition::Absent)), Outcome::Set { version: 1 });
+        assert_eq!(set(&mut store, "a", "1", Some(&Condition::Value(Bytes::from("0")))), absent);
+        assert_eq!(set(&mut store, "a", "1", Some(&Condition::Version(1))), absent);
+        assert_eq!(set(&mut store, "a", "1", Some(&Condition::Absent)), Outcome::Set { version: 1 });
         let taken = Outcome::ConditionFailed { current: store.get(b"a").cloned() };
-        assert_eq!(set(&mut store, "a", "2", Some(Condition::Absent)), taken);
+        assert_eq!(set(&mut store, "a", "2", Some(&Condition::Absent)), taken);
         assert_eq!((store.version(), store.len()), (1, 1));
-        assert_eq!(set(&mut store, "a", "2", Some(Condition::Value(Bytes::from("1")))), Outcome::Set { version: 2 });
+        assert_eq!(set(&mut store, "a", "2", Some(&Condition::Value(Bytes::from("1")))), Outcome::Set { version: 2 });
     }
 
     #[test]

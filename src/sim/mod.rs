@@ -7,6 +7,7 @@
 //! - [`faults`]: what may go wrong, and how often;
 //! - [`cluster`]: a Raft key-value cluster with clients, its checkers, and a run in two phases: faults, then heal;
 //! - [`history`]: what clients saw, and whether it is linearizable;
+//! - [`sweep`]: many seeds, on all processors;
 //! - [`script`]: bare Raft nodes that do what a script says, one command at a time;
 //! - [`observe`], [`trace`]: what can be seen of machines and messages, and all of it in order.
 
@@ -16,5 +17,6 @@ pub mod faults;
 pub mod history;
 pub mod observe;
 pub mod script;
+pub mod sweep;
 pub mod trace;
 pub mod world;

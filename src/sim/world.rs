@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::faults::{Faults, TICK, draw_within, happens, pick};
+use super::faults::{Faults, Kind, TICK, Tally, draw_within, happens, pick};
 use super::observe::{Look, Observable};
 use super::trace::{Flight, Keep, Loss, Moment, Trace, What};
 use crate::host::{Host, Output};
@@ -15,6 +15,8 @@ use crate::protocol::{Input, Protocol, Time};
 /// A driver may be late by this much to fire a timer, so that inputs gather as they do behind a real queue.
 const LATENESS: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_micros(200);
 const DISK: std::ops::RangeInclusive<Duration> = Duration::from_micros(50)..=Duration::from_micros(500);
+/// What takes longer counts as delayed.
+const USUAL_DELAY: Duration = Duration::from_millis(2);
 const SLOW_DISK: std::ops::RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_millis(200);
 
 /// Makes the machine of a node from a random number and what its disk kept.
@@ -36,6 +38,9 @@ pub struct World<P: Observable> {
     faults: Faults,
     news: Vec<News<P>>,
     trace: Trace,
+    tally: Tally,
+    /// The present second of virtual time, and how many steps it has had.
+    pace: (u64, u64),
 }
 
 /// What a run tells its caller, in order.
@@ -105,6 +110,8 @@ impl<P: Observable> World<P> {
             faults: Faults::none(),
             news: Vec::new(),
             trace: Trace::new(keep),
+            tally: Tally::default(),
+            pace: (0, 0),
             peers,
         };
         for node in world.peers.clone() {
@@ -128,6 +135,16 @@ impl<P: Observable> World<P> {
     /// The trace so far.
     pub const fn trace(&self) -> &Trace {
         &self.trace
+    }
+
+    /// The faults that have happened.
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// How much has happened in the present second of virtual time.
+    pub const fn steps_this_second(&self) -> u64 {
+        self.pace.1
     }
 
     /// The moments since this was last asked, when they are kept.
@@ -192,6 +209,7 @@ impl<P: Observable> World<P> {
         if state.host.take().is_none() {
             return;
         }
+        self.tally.count(Kind::Crash);
         state.life += 1;
         state.wake_at = None;
         if let Some(writing) = state.writing.take() {
@@ -258,6 +276,8 @@ impl<P: Observable> World<P> {
         let ((at, _), happening) = entry.remove_entry();
         self.now = at;
         self.trace.next_step();
+        let second = at.since_epoch().as_secs();
+        self.pace = (second, if second == self.pace.0 { self.pace.1 + 1 } else { 1 });
         match happening {
             Happening::Arrives { id, from, to, message } => self.arrive(id, from, to, message),
             Happening::DiskDone { node, life } => self.disk_done(node, life),
@@ -356,7 +376,11 @@ impl<P: Observable> World<P> {
         }
         if let Some(batch) = batch {
             self.nodes.get_mut(&node).expect("a node").writing = Some(batch);
-            let speed = if happens(&mut self.rng, self.faults.slow_disk) { SLOW_DISK } else { DISK };
+            let slow = happens(&mut self.rng, self.faults.slow_disk);
+            if slow {
+                self.tally.count(Kind::Disk);
+            }
+            let speed = if slow { SLOW_DISK } else { DISK };
             let after = draw_within(&mut self.rng, &speed);
             self.foresee(after, Happening::DiskDone { node, life });
         }
@@ -379,15 +403,22 @@ impl<P: Observable> World<P> {
         let cut = self.cuts.contains(&(from, to));
         if cut || happens(&mut self.rng, self.faults.loss) {
             let why = if cut { Loss::Cut } else { Loss::Chance };
+            if !cut {
+                self.tally.count(Kind::Loss);
+            }
             return self.note(|world| What::Lost(world.flight(id, from, to, message), why));
         }
         let copy = happens(&mut self.rng, self.faults.duplication).then_some(id + 1);
         for id in [Some(id), copy].into_iter().flatten() {
             if id > self.flights {
                 self.flights = id;
+                self.tally.count(Kind::Dup);
                 self.note(|world| What::Sent(world.flight(id, from, to, message)));
             }
             let delay = draw_within(&mut self.rng, &self.faults.delay);
+            if delay > USUAL_DELAY {
+                self.tally.count(Kind::Delay);
+            }
             self.foresee(delay, Happening::Arrives { id, from, to, message: message.clone() });
         }
     }
@@ -433,6 +464,7 @@ impl<P: Observable> World<P> {
                 1 => vec![(a, b), (b, a)],
                 _ => self.peers.iter().flat_map(|&other| [(a, other), (other, a)]).collect(),
             };
+            self.tally.count(Kind::Partition);
             let lasts = draw_within(&mut self.rng, &faults.cut_for);
             for (from, to) in links.into_iter().filter(|(from, to)| from != to) {
                 self.cut(from, to);
@@ -445,6 +477,7 @@ impl<P: Observable> World<P> {
         }
         if happens(&mut self.rng, faults.pause) {
             let node = pick(&mut self.rng, &self.peers);
+            self.tally.count(Kind::Pause);
             let lasts = draw_within(&mut self.rng, &faults.pause_for);
             self.pause(node, lasts);
         }

@@ -85,10 +85,8 @@ impl Snapshots {
 
 /// Whether a message holds the beginning of a snapshot that this node cannot read. Raft would make it durable first.
 pub(super) fn unknown_format(message: &raft::Message) -> Option<SnapshotError> {
-    match &message.body {
-        Body::InstallSnapshot(InstallSnapshot { number: 0, data, .. }) => Restorer::default().push(data.clone()).err(),
-        _ => None,
-    }
+    let Body::InstallSnapshot(InstallSnapshot { number: 0, data, .. }) = &message.body else { return None };
+    Restorer::default().push(data.clone()).err()
 }
 
 /// This node's own snapshot.

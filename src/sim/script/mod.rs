@@ -218,6 +218,11 @@ impl Script {
         self.trace.take_moments()
     }
 
+    /// The highest number of a node.
+    pub fn most_nodes(&self) -> usize {
+        self.nodes.keys().max().copied().unwrap_or_default()
+    }
+
     /// How many messages are in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
@@ -367,8 +372,8 @@ impl Script {
 
     /// A node that joins later knows of no members.
     fn config(&self, node: usize) -> Config {
-        let voters = if node <= self.settings.voters { 1..=self.settings.voters } else { 1..=0 };
-        let voters = voters.map(NodeId::numbered);
+        let began = self.settings.voters;
+        let voters = (1..=began).filter(|_| node <= began).map(NodeId::numbered);
         let usual = Config::new(NodeId::numbered(node), (self.nodes[&node].life + 1) << 32, voters);
         Config {
             pre_vote: self.settings.pre_vote,
@@ -581,7 +586,7 @@ impl Script {
         let mut left = time;
         loop {
             let due = |node: &usize| {
-                let state = &self.nodes[&node];
+                let state = &self.nodes[node];
                 let deadline = state.host.as_ref()?.next_deadline()?;
                 Some((deadline.since(state.now), *node))
             };

@@ -47,8 +47,12 @@ pub(super) fn read(answer: &ReadAnswer, line: usize) -> Value {
     }
 }
 
+/// The first line of a trace. In a script's, time is the order of steps.
+pub(super) fn trace_header(nodes: usize, steps: bool) -> Value {
+    json!({ "event": "trace", "tool": "netsim", "version": 1, "nodes": nodes, "axis": if steps { "step" } else { "time_us" } })
+}
+
 /// A moment of a run.
-#[expect(dead_code, reason = "next")]
 pub(super) fn moment(moment: &Moment) -> Value {
     let (event, facts) = match &moment.what {
         What::Sent(message) => ("send", named_flight(message)),

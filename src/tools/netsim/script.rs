@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use serde_json::{Value, json};
 
 use super::json;
+use super::raft::write_trace;
 use crate::cli::{Failure, Kind, Output};
 use crate::sim::script::{Answer, Command, Refusal, Script};
 use crate::sim::trace::Keep;
@@ -13,8 +14,17 @@ use crate::sim::trace::Keep;
 /// A line of a script is a command and a short text.
 const LONGEST_LINE: u64 = 64 << 10;
 
-/// Does what the script at `path` says, line by line: whoever writes lines gets their answers.
-pub(super) fn run(path: &str, output: &Output) -> Result<(), Failure> {
+/// Does what the script at `path` says, line by line: whoever writes lines gets their answers. What happened goes to `trace`.
+pub(super) fn run(path: &str, trace: Option<&str>, output: &Output) -> Result<(), Failure> {
+    let mut script = Script::new(if trace.is_some() { Keep::Moments } else { Keep::Nothing });
+    let result = play(path, &mut script, output);
+    if let Some(trace) = trace {
+        write_trace(trace, script.most_nodes(), true, &script.take_moments())?;
+    }
+    result
+}
+
+fn play(path: &str, script: &mut Script, output: &Output) -> Result<(), Failure> {
     let mut lines: Box<dyn BufRead> = if path == "-" {
         Box::new(io::stdin().lock())
     } else {
@@ -23,7 +33,6 @@ pub(super) fn run(path: &str, output: &Output) -> Result<(), Failure> {
         })?;
         Box::new(BufReader::new(file))
     };
-    let mut script = Script::new(Keep::Nothing);
     for number in 1.. {
         let Some(text) = next_line(&mut lines, path, number)? else { break };
         let mistake = |what: String| Failure::usage(format!("{path}, line {number}: {what}: {:?}", text.trim()));
@@ -41,7 +50,7 @@ pub(super) fn run(path: &str, output: &Output) -> Result<(), Failure> {
         let reads = script.take_reads();
         let answered_at_once = matches!((&command, &answer), (Command::Read(_), Answer::Asked)) && !reads.is_empty();
         if !answered_at_once {
-            for value in answers(&command, answer, number, &script) {
+            for value in answers(&command, answer, number, script) {
                 output.line(&value.to_string())?;
             }
         }
