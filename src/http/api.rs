@@ -141,12 +141,14 @@ impl Inner {
                 self.remove_member(&request, id).await
             }
             (&Method::POST, "/leader") => self.change_leader(request).await,
+            (&Method::POST, "/cut") if self.info.may_cut => self.cut(request).await,
             (&Method::GET, "/status") => self.status(false).await,
             (&Method::GET, "/debug") => self.status(true).await,
             (&Method::GET, "/health") => self.health().await,
             (&Method::GET, "/metrics") => self.metrics().await,
             (&Method::GET, upgrade::PATH) => Ok(self.accept_peer(request)),
             (_, "/kv" | "/members") => Err(Refusal::method("GET, HEAD, POST")),
+            (_, "/cut") if self.info.may_cut => Err(Refusal::method("POST")),
             (_, "/leader") => Err(Refusal::method("POST")),
             (_, path) if path.starts_with("/members/") => Err(Refusal::method("DELETE")),
             (_, path) if path.starts_with("/kv/") => Err(Refusal::method("DELETE, GET, HEAD")),
@@ -368,6 +370,7 @@ impl Inner {
                     Err(error) => tracing::info!("hung up on {from}: {error}"),
                 },
                 () = replaced.cancelled() => tracing::debug!("{from} has connected anew"),
+                () = api.info.members.cut_off(from) => tracing::info!("hung up on {from}, as POST /cut asks"),
                 () = api.info.members.left(from) => tracing::info!("hung up on {from}, which is no member any more"),
             }
         })

@@ -47,6 +47,8 @@ struct View {
     configuration: Configuration,
     /// Where nodes that called say that they are: the only way to answer one of which nobody has told yet.
     callers: BTreeMap<NodeId, String>,
+    /// Whom this node is to ignore, for a while, to show what a partition does.
+    cut: BTreeSet<NodeId>,
 }
 
 impl Members {
@@ -97,6 +99,21 @@ impl Members {
         &self.links
     }
 
+    /// From now on this node neither speaks to these nor hears them, and all others again.
+    pub fn cut(&self, peers: BTreeSet<NodeId>) {
+        self.view.send_modify(|view| view.cut = peers);
+    }
+
+    /// Whether this node is to ignore `id`.
+    pub fn is_cut(&self, id: NodeId) -> bool {
+        self.view.borrow().cut.contains(&id)
+    }
+
+    /// Waits until this node is to ignore `id`.
+    pub async fn cut_off(&self, id: NodeId) {
+        let _ = self.view.subscribe().wait_for(|view| view.cut.contains(&id)).await; // the sender is part of this
+    }
+
     /// A node that was let in says where it is.
     pub fn called(&self, from: NodeId, addr: String) {
         if !is_addr(&addr) {
@@ -144,7 +161,7 @@ impl Members {
                 addresses.insert(*id, addr.clone());
             }
         }
-        addresses.retain(|id, addr| *id != self.id && !addr.is_empty());
+        addresses.retain(|id, addr| *id != self.id && !addr.is_empty() && !view.cut.contains(id));
         addresses
     }
 }
@@ -307,11 +324,11 @@ impl Inner {
     }
 }
 
-fn from_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+pub(super) fn from_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &format!("bad JSON: {error}")))
 }
 
-fn node_id(text: &str) -> Result<NodeId, Refusal> {
+pub(super) fn node_id(text: &str) -> Result<NodeId, Refusal> {
     text.parse().map_err(|error: raft::InvalidNodeId| Refusal::new(StatusCode::BAD_REQUEST, &error.to_string()))
 }
 

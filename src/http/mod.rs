@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod client;
+mod cut;
 pub mod members;
 pub mod server;
 pub mod status;

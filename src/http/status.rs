@@ -29,6 +29,8 @@ pub struct NodeInfo {
     pub addr: String,
     /// The members, the links to them, and whom it has met.
     pub members: Arc<Members>,
+    /// Whether it can be told to ignore peers.
+    pub may_cut: bool,
     /// How its disk does.
     pub disk: DiskMetrics,
 }

@@ -204,6 +204,9 @@ where
     if from == id {
         return error(StatusCode::FORBIDDEN, &format!("{from} is not a peer of itself: check --peer of all nodes"));
     }
+    if members.is_cut(from) {
+        return error(StatusCode::FORBIDDEN, &format!("{id} was told to ignore {from} (POST /cut)"));
+    }
     let known = members.known();
     if let Err(stranger) = known.meet(from.as_str(), hello, members.seat(from).as_ref()) {
         known.turn_away(from.as_str(), &stranger);
