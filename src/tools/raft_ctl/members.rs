@@ -1,4 +1,4 @@
-//! `raft-ctl members` and `raft-ctl transfer`.
+//! `raft-ctl members`, `raft-ctl transfer` and `raft-ctl cut`.
 
 use clap::Subcommand;
 use hyper::body::Bytes;
@@ -59,6 +59,22 @@ pub(super) async fn transfer(cluster: &Cluster, to: NodeId, output: &Output) -> 
     output.result(&expect_ok(&answer)?, || format!("{to} leads"))
 }
 
+/// Makes a node ignore peers.
+pub(super) async fn cut(cluster: &Cluster, peers: &[NodeId], output: &Output) -> Result<(), Failure> {
+    let [node] = &cluster.nodes[..] else {
+        return Err(Failure::usage("name the one node that is to ignore them: --nodes HOST:PORT"));
+    };
+    let names: Vec<_> = peers.iter().map(NodeId::as_str).collect();
+    let answer = cluster.ask(change_of(Method::POST, "/cut".to_owned(), &json!({ "peers": names }))).await?;
+    if answer.status == StatusCode::NOT_FOUND {
+        return Err(Failure::new(Kind::Peer, format!("{node} cannot be cut off: start it with --cut")));
+    }
+    output.result(&expect_ok(&answer)?, || match &names[..] {
+        [] => format!("{node} hears everybody"),
+        names => format!("{node} ignores {}", names.join(", ")),
+    })
+}
+
 async fn print(cluster: &Cluster, output: &Output) -> Result<(), Failure> {
     let answer = expect_ok(&cluster.ask(Ask::get("/members", false)).await?)?;
     if !output.is_json() {
@@ -76,7 +92,7 @@ async fn print(cluster: &Cluster, output: &Output) -> Result<(), Failure> {
 
 fn change_of(method: Method, path: String, body: &Value) -> Ask {
     let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
-    Ask { method, path, body, is_write: true, if_version: None }
+    Ask { method, path, body, name: None, if_version: None }
 }
 
 fn expect_ok(answer: &Answer) -> Result<Value, Failure> {

@@ -133,6 +133,13 @@ enum Command {
         /// Its name
         id: crate::raft::NodeId,
     },
+    /// Make the node that --nodes names ignore these peers, and no others; without any, it hears them all again. The node
+    /// must have been started with --cut
+    Cut {
+        /// Their names
+        #[arg(value_delimiter = ',')]
+        peers: Vec<crate::raft::NodeId>,
+    },
     /// Measure writes and reads a second, and their latency. Leaves keys bench/0, bench/1, ... behind
     Bench(bench::Options),
 }
@@ -190,6 +197,7 @@ async fn run(cluster: &Cluster, command: Command, output: &Output) -> Result<(),
         }
         Command::Members { change } => members::members(cluster, change, output).await,
         Command::Transfer { id } => members::transfer(cluster, id, output).await,
+        Command::Cut { peers } => members::cut(cluster, &peers, output).await,
         Command::Bench(_) => unreachable!("it has been run already"),
     }
 }
