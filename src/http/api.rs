@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::members;
 use super::server::{AsyncHandler, Reply};
 use super::status::{self, NodeInfo};
 use super::upgrade;
@@ -42,7 +43,7 @@ use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
 use crate::kv::store::Page;
 use crate::net::driver::{Handle, Stopped};
 use crate::net::link;
-use crate::raft::{self, NodeId};
+use crate::raft::NodeId;
 
 /// The header that names a write, so that it may be sent again.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -135,22 +136,15 @@ impl Inner {
             (&Method::GET, "/kv") => self.list(&request).await,
             (&Method::GET, path) if let Some(key) = path.strip_prefix("/kv/") => self.get(&request, key).await,
             (&Method::DELETE, path) if let Some(key) = path.strip_prefix("/kv/") => self.delete(&request, key).await,
-            (&Method::GET, "/members") => self.members().await,
-            (&Method::POST, "/members") => self.add_member(request).await,
-            (&Method::DELETE, path) if let Some(id) = path.strip_prefix("/members/") => {
-                self.remove_member(&request, id).await
-            }
-            (&Method::POST, "/leader") => self.change_leader(request).await,
+            (_, path) if members::is_theirs(path) => self.route_members(&method, request).await,
             (&Method::POST, "/cut") if self.info.may_cut => self.cut(request).await,
             (&Method::GET, "/status") => self.status(false).await,
             (&Method::GET, "/debug") => self.status(true).await,
             (&Method::GET, "/health") => self.health().await,
             (&Method::GET, "/metrics") => self.metrics().await,
             (&Method::GET, upgrade::PATH) => Ok(self.accept_peer(request)),
-            (_, "/kv" | "/members") => Err(Refusal::method("GET, HEAD, POST")),
+            (_, "/kv") => Err(Refusal::method("GET, HEAD, POST")),
             (_, "/cut") if self.info.may_cut => Err(Refusal::method("POST")),
-            (_, "/leader") => Err(Refusal::method("POST")),
-            (_, path) if path.starts_with("/members/") => Err(Refusal::method("DELETE")),
             (_, path) if path.starts_with("/kv/") => Err(Refusal::method("DELETE, GET, HEAD")),
             (_, "/status" | "/debug" | "/health" | "/metrics" | upgrade::PATH) => Err(Refusal::method("GET, HEAD")),
             _ => Err(Refusal::new(StatusCode::NOT_FOUND, "not found")),
@@ -615,7 +609,7 @@ impl Refusal {
         Self(Box::new(error(code, message)))
     }
 
-    fn method(allowed: &'static str) -> Self {
+    pub(super) fn method(allowed: &'static str) -> Self {
         let mut refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
         refusal.0.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
         refusal
@@ -626,7 +620,7 @@ impl Refusal {
             Answer::NoLeader => Self::new(StatusCode::SERVICE_UNAVAILABLE, "no leader").retry_after(1),
             Answer::Overloaded => Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded").retry_after(1),
             Answer::OutcomeUnknown => Self::new(StatusCode::GATEWAY_TIMEOUT, "outcome unknown"),
-            Answer::Refused(why) => Self::of_change(*why),
+            Answer::Refused(why) => members::refused(*why),
             Answer::NoView => Self::new(StatusCode::GONE, "the view was not read in time and has been closed"),
             Answer::Written(_)
             | Answer::Value(_)
@@ -637,19 +631,7 @@ impl Refusal {
         }
     }
 
-    fn of_change(why: raft::Refusal) -> Self {
-        use raft::Refusal as Why;
-        let refused = |status| Self::new(status, &why.to_string());
-        match why {
-            Why::NotLeader => refused(StatusCode::SERVICE_UNAVAILABLE).retry_after(1),
-            Why::NotReady | Why::ChangePending => refused(StatusCode::CONFLICT).retry_after(1),
-            Why::AlreadyAMember | Why::LastVoter | Why::CannotLead => refused(StatusCode::CONFLICT),
-            Why::NotAMember => refused(StatusCode::NOT_FOUND),
-            Why::NotTakenOver => refused(StatusCode::GATEWAY_TIMEOUT),
-        }
-    }
-
-    fn retry_after(mut self, seconds: u16) -> Self {
+    pub(super) fn retry_after(mut self, seconds: u16) -> Self {
         self.0.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         self
     }

@@ -92,7 +92,7 @@ async fn print(cluster: &Cluster, output: &Output) -> Result<(), Failure> {
 
 fn change_of(method: Method, path: String, body: &Value) -> Ask {
     let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
-    Ask { method, path, body, name: None, if_version: None }
+    Ask { method, path, body, name: None, if_version: None } // done twice, it is done
 }
 
 fn expect_ok(answer: &Answer) -> Result<Value, Failure> {
