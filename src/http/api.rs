@@ -6,6 +6,7 @@
 //! | `GET /kv/KEY` | `{"key","value","version"}`, or 404 |
 //! | `DELETE /kv/KEY` | `{"key","deleted"}` |
 //! | `GET /kv?prefix=&after=&limit=` | `{"items":[{"key","value","version"}],"more","next"}` |
+//! | `GET /watch?prefix=&after=` | changes as they come, see [`super::watch`] |
 //! | `GET /status`, `GET /debug`, `GET /health`, `GET /metrics` | see [`super::status`] |
 //!
 //! `Idempotency-Key: CLIENT:SEQ` names a write, so that it may be sent again, through any node, and is carried out once.
@@ -17,24 +18,25 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 
 use bytes::BytesMut;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::server::{AsyncHandler, Reply};
+use super::reply::{Body, Parameters, Refusal, Reply, error, json};
+use super::server::AsyncHandler;
 use super::status::{self, NodeInfo};
-use super::upgrade;
+use super::watch::Watchers;
+use super::{upgrade, watch};
 use crate::defaults::{
     BODY_TIMEOUT, LARGE_ANSWER, LIST_LIMIT, MAX_ANSWER_MEMORY, MAX_BODY_BYTES, MAX_BODY_MEMORY, MAX_CLIENT_BYTES,
-    MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_REQUEST_TIMEOUT, MAX_VALUE_BYTES, REQUEST_TIMEOUT,
+    MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_VALUE_BYTES, REQUEST_TIMEOUT,
 };
 use crate::kv::command::{self, Command, Condition, Outcome, SessionId, Versioned};
 use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
@@ -50,13 +52,14 @@ pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 #[derive(Clone)]
 pub struct Api(Arc<Inner>);
 
-struct Inner {
-    node: Handle<RaftKv>,
+pub(super) struct Inner {
+    pub(super) node: Handle<RaftKv>,
     info: NodeInfo,
     waiters: Waiters,
+    pub(super) watchers: Watchers,
     next_request: AtomicU64,
     body_memory: Semaphore,
-    answer_memory: Arc<Semaphore>,
+    pub(super) answer_memory: Arc<Semaphore>,
     /// The stream on which each peer is heard; a newer one takes its place.
     peer_streams: Mutex<BTreeMap<NodeId, CancellationToken>>,
     halted: Halted,
@@ -67,7 +70,13 @@ pub type Halted = Arc<OnceLock<String>>;
 
 /// Who waits for the answer to which request. The driver's events go here.
 #[derive(Clone, Default)]
-pub struct Waiters(Arc<Mutex<HashMap<RequestId, oneshot::Sender<Answer>>>>);
+pub struct Waiters {
+    answers: Arc<Mutex<HashMap<RequestId, oneshot::Sender<Answer>>>>,
+    /// The version up to which changes may be told.
+    announced: Arc<tokio::sync::watch::Sender<u64>>,
+    /// Nothing will be announced any more.
+    over: CancellationToken,
+}
 
 impl Waiters {
     /// Passes an event on to whom it concerns.
@@ -78,7 +87,7 @@ impl Waiters {
                     drop(waiter.send(answer)); // who asked may be gone
                 }
             }
-            Event::Changed { .. } => {}
+            Event::Changed { through } => drop(self.announced.send_replace(through)),
             Event::RoleChanged { role, term, leader } => match leader {
                 Some(leader) => tracing::info!("{} in term {}, leader {leader}", role.as_str(), term.0),
                 None => tracing::info!("{} in term {}, no leader known", role.as_str(), term.0),
@@ -89,10 +98,16 @@ impl Waiters {
     /// Nobody will be answered any more.
     pub fn give_up(&self) {
         self.lock().clear();
+        self.dismiss_watchers();
+    }
+
+    /// Those who watch are to go on elsewhere.
+    pub fn dismiss_watchers(&self) {
+        self.over.cancel();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RequestId, oneshot::Sender<Answer>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,6 +117,7 @@ impl Api {
         Self(Arc::new(Inner {
             node,
             info,
+            watchers: Watchers::new(waiters.announced.subscribe(), waiters.over.clone()),
             waiters,
             next_request: AtomicU64::new(first_request),
             body_memory: Semaphore::new(MAX_BODY_MEMORY),
@@ -131,6 +147,7 @@ impl Inner {
             (&Method::GET, "/kv") => self.list(&request).await,
             (&Method::GET, path) if let Some(key) = path.strip_prefix("/kv/") => self.get(&request, key).await,
             (&Method::DELETE, path) if let Some(key) = path.strip_prefix("/kv/") => self.delete(&request, key).await,
+            (&Method::GET, "/watch") => watch::start(self, &request).await,
             (&Method::GET, "/status") => self.status(false).await,
             (&Method::GET, "/debug") => self.status(true).await,
             (&Method::GET, "/health") => self.health().await,
@@ -138,7 +155,9 @@ impl Inner {
             (&Method::GET, upgrade::PATH) => Ok(self.accept_peer(request)),
             (_, "/kv") => Err(Refusal::method("GET, HEAD, POST")),
             (_, path) if path.starts_with("/kv/") => Err(Refusal::method("DELETE, GET, HEAD")),
-            (_, "/status" | "/debug" | "/health" | "/metrics" | upgrade::PATH) => Err(Refusal::method("GET, HEAD")),
+            (_, "/watch" | "/status" | "/debug" | "/health" | "/metrics" | upgrade::PATH) => {
+                Err(Refusal::method("GET, HEAD"))
+            }
             _ => Err(Refusal::new(StatusCode::NOT_FOUND, "not found")),
         }
     }
@@ -229,7 +248,7 @@ impl Inner {
         }
     }
 
-    async fn read(&self, query: Query, parameters: &Parameters<'_>) -> Result<Answer, Refusal> {
+    pub(super) async fn read(&self, query: Query, parameters: &Parameters<'_>) -> Result<Answer, Refusal> {
         let ask = match parameters.get("consistency") {
             None | Some("linearizable") => Ask::Read(query),
             Some("stale") => Ask::ReadStale(query),
@@ -301,8 +320,9 @@ impl Inner {
         let permit = Arc::clone(&self.answer_memory).try_acquire_many_owned(size as u32);
         let permit = permit.map_err(|_| Refusal::of(&Answer::Overloaded))?;
         Ok(reply.map(|body| {
-            let bytes = body.into_inner().unwrap_or_default();
-            Full::new(Bytes::from_owner(Accounted { bytes, _permit: permit }))
+            let Body::Whole(full) = body else { return body };
+            let bytes = full.into_inner().unwrap_or_default();
+            Body::from(Bytes::from_owner(Accounted { bytes, _permit: permit }))
         }))
     }
 
@@ -323,7 +343,7 @@ impl Inner {
     async fn metrics(&self) -> Result<Reply, Refusal> {
         let info = self.info.clone();
         let text = self.inspect(move |machine| info.metrics(machine)).await?;
-        let mut reply = Response::new(Full::new(Bytes::from(text)));
+        let mut reply = Response::new(Body::from(Bytes::from(text)));
         let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
         reply.headers_mut().insert(CONTENT_TYPE, kind);
         Ok(reply)
@@ -362,9 +382,9 @@ impl Inner {
 }
 
 /// Bytes of an answer, with the right to take that much memory.
-struct Accounted {
-    bytes: Bytes,
-    _permit: OwnedSemaphorePermit,
+pub(super) struct Accounted {
+    pub(super) bytes: Bytes,
+    pub(super) _permit: OwnedSemaphorePermit,
 }
 
 impl AsRef<[u8]> for Accounted {
@@ -549,95 +569,4 @@ fn session_of(headers: &HeaderMap) -> Result<Option<SessionId>, Refusal> {
             Err(Refusal::new(StatusCode::BAD_REQUEST, &message))
         }
     }
-}
-
-/// The parameters behind the `?`, decoded.
-struct Parameters<'a>(Vec<(&'a str, Cow<'a, str>)>);
-
-impl<'a> Parameters<'a> {
-    fn parse(query: Option<&'a str>, known: &[&'a str]) -> Result<Self, Refusal> {
-        let mut parameters = Vec::new();
-        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let Some(name) = known.iter().find(|known| **known == name) else {
-                let message = format!("unknown parameter {name:?}: this request takes {}", known.join(", "));
-                return Err(Refusal::new(StatusCode::BAD_REQUEST, &message));
-            };
-            let value = value.replace('+', " ");
-            let value = percent_decode_str(&value).decode_utf8().map(|value| Cow::Owned(value.into_owned()));
-            let value = value.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, &format!("{name} is not UTF-8")))?;
-            parameters.push((*name, value));
-        }
-        Ok(Self(parameters))
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_ref())
-    }
-
-    fn timeout(&self) -> Result<Duration, Refusal> {
-        let Some(text) = self.get("timeout") else { return Ok(REQUEST_TIMEOUT) };
-        match humantime::parse_duration(text) {
-            Ok(timeout) if timeout <= MAX_REQUEST_TIMEOUT && !timeout.is_zero() => Ok(timeout),
-            Ok(_) | Err(_) => {
-                let message = format!("timeout must be a duration such as 500ms, at most {MAX_REQUEST_TIMEOUT:?}");
-                Err(Refusal::new(StatusCode::BAD_REQUEST, &message))
-            }
-        }
-    }
-}
-
-/// An answer that is an error.
-struct Refusal(Box<Reply>);
-
-impl Refusal {
-    fn new(code: StatusCode, message: &str) -> Self {
-        Self(Box::new(error(code, message)))
-    }
-
-    fn method(allowed: &'static str) -> Self {
-        let mut refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
-        refusal.0.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-        refusal
-    }
-
-    fn of(answer: &Answer) -> Self {
-        match answer {
-            Answer::NoLeader => Self::new(StatusCode::SERVICE_UNAVAILABLE, "no leader").retry_after(1),
-            Answer::Overloaded => Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded").retry_after(1),
-            Answer::OutcomeUnknown => Self::new(StatusCode::GATEWAY_TIMEOUT, "outcome unknown"),
-            Answer::Written(_) | Answer::Value(_) | Answer::Page(_) => {
-                unreachable!("each kind of request has its kind of answer")
-            }
-        }
-    }
-
-    fn retry_after(mut self, seconds: u16) -> Self {
-        self.0.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-        self
-    }
-
-    fn into_reply(self) -> Reply {
-        *self.0
-    }
-}
-
-impl From<Stopped> for Refusal {
-    fn from(_: Stopped) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the node is stopping").retry_after(1)
-    }
-}
-
-/// `{"error": message}` with this status.
-pub(super) fn error(code: StatusCode, message: &str) -> Reply {
-    json(code, &serde_json::json!({ "error": message }))
-}
-
-fn json(code: StatusCode, body: &impl Serialize) -> Reply {
-    let mut bytes = serde_json::to_vec(body).expect("answers have string keys");
-    bytes.push(b'\n');
-    let mut reply = Response::new(Full::new(Bytes::from(bytes)));
-    *reply.status_mut() = code;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    reply
 }

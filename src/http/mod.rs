@@ -2,12 +2,16 @@
 //!
 //! - [`server`]: connections: how many, how long, how large;
 //! - [`api`]: the requests of a Raft key-value node;
+//! - [`watch`]: changes as they come, as server-sent events;
+//! - [`reply`]: what is answered, whole or as a stream;
 //! - [`status`]: what a node reports of itself, as JSON and for Prometheus;
 //! - [`upgrade`]: the way from an HTTP connection to a peer's link, on the same port;
 //! - [`client`]: the other side: one connection, one request at a time.
 
 pub mod api;
 pub mod client;
+pub mod reply;
 pub mod server;
 pub mod status;
 pub mod upgrade;
+pub mod watch;

@@ -22,8 +22,8 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::TcpStream;
 
-use super::api::error;
-use super::server::{Reply, prepare};
+use super::reply::{Reply, error};
+use super::server::prepare;
 use crate::defaults::{CONNECT_TIMEOUT, PEER_STALL};
 use crate::raft::NodeId;
 
@@ -149,6 +149,6 @@ where
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(CONNECTION, "upgrade")
         .header(UPGRADE, PROTOCOL)
-        .body(Default::default())
+        .body(Bytes::new().into())
         .expect("the parts are valid")
 }

@@ -69,6 +69,8 @@ pub enum Query {
         /// At most so many.
         limit: usize,
     },
+    /// The version of the latest change.
+    Version,
 }
 
 /// What became of a request.
@@ -80,6 +82,8 @@ pub enum Answer {
     Value(Option<Versioned>),
     /// A page of keys.
     Page(Page),
+    /// The version of the latest change.
+    Version(u64),
     /// There was no leader in time; nothing was done.
     NoLeader,
     /// The write was handed over and its outcome did not come back: it may or may not take effect.
@@ -600,6 +604,7 @@ impl RaftKv {
     fn query(&self, query: &Query) -> Answer {
         match query {
             Query::Get { key } => Answer::Value(self.store().get(key).cloned()),
+            Query::Version => Answer::Version(self.store().version()),
             Query::List { prefix, after, limit } => Answer::Page(self.store().list(prefix, after.as_deref(), *limit)),
         }
     }

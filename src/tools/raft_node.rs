@@ -164,9 +164,10 @@ impl Tool for Args {
 
         // The driver outlives the server, whose last requests it answers.
         let drained = CancellationToken::new();
-        let drain = drained.clone();
+        let (drain, watching) = (drained.clone(), waiters.clone());
         tokio::spawn(async move {
             stop.cancelled().await;
+            watching.dismiss_watchers();
             if tokio::time::timeout(DRAIN, server).await.is_err() {
                 tracing::warn!("some requests were not finished within {DRAIN:?}");
             }

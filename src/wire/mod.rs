@@ -2,6 +2,7 @@
 //!
 //! - [`frame`]: where in a stream a message ends: raw, lines, length-delimited;
 //! - [`envelope`]: a frame that names its version, between peers;
+//! - [`sse`]: server-sent events;
 //! - [`raft`]: the messages and records of a Raft key-value node.
 //!
 //! Decoders borrow nothing from the outside world and trust nothing: every length is checked against what is there
@@ -15,6 +16,7 @@ use thiserror::Error;
 pub mod envelope;
 pub mod frame;
 pub mod raft;
+pub mod sse;
 
 /// A type with a form in bytes.
 pub trait Wire: Sized {

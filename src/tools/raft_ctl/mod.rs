@@ -17,6 +17,7 @@ use crate::http::client::{Answer, Client, ClientError};
 
 mod bench;
 mod status;
+mod watch;
 
 /// Read, write and look after a Raft key-value cluster
 #[derive(Debug, Parser)]
@@ -29,6 +30,7 @@ mod status;
         raft-ctl --nodes 127.0.0.1:7001,127.0.0.1:7002 get colour\n  \
         raft-ctl cas colour green blue\n  \
         raft-ctl list user/ --json | jq -r .key\n  \
+        raft-ctl watch user/\n  \
         raft-ctl status\n  \
         raft-ctl bench --clients 64 --reads 0 --duration 10s\n\n\
         Exit codes: 0 done, 1 the answer is no (no such key, condition failed), 2 usage,\n\
@@ -117,6 +119,8 @@ enum Command {
         #[arg(long)]
         stale: bool,
     },
+    /// Print changes as they happen, until interrupted; exit 1 when some were missed and are not kept any more
+    Watch(watch::Options),
     /// Print a table of all nodes; exit 3 when none answers
     Status,
     /// Print the leader's name; exit 3 when there is none
@@ -137,6 +141,7 @@ impl Tool for Args {
         match self.command {
             // It has a summary to print when it is interrupted.
             Command::Bench(options) => bench::run(&cluster, &options, output).await,
+            Command::Watch(options) => watch::run(&cluster, &options, output).await,
             command => signals::interruptible(run(&cluster, command, output)).await,
         }
     }
@@ -176,7 +181,7 @@ async fn run(cluster: &Cluster, command: Command, output: &Output) -> Result<(),
             let leader = status::leader(cluster).await?;
             output.result(&json!({ "leader": leader.id, "addr": leader.addr }), || leader.id.clone())
         }
-        Command::Bench(_) => unreachable!("it has been run already"),
+        Command::Bench(_) | Command::Watch(_) => unreachable!("it has been run already"),
     }
 }
 
