@@ -6,6 +6,7 @@
 //! | `GET /kv/KEY` | `{"key","value","version"}`, or 404 |
 //! | `DELETE /kv/KEY` | `{"key","deleted"}` |
 //! | `GET /kv?prefix=&after=&limit=` | `{"items":[{"key","value","version"}],"more","next"}` |
+//! | `GET /snapshot` | a backup, see [`super::backup`] |
 //! | `GET /watch?prefix=&after=` | changes as they come, see [`super::watch`] |
 //! | `GET /status`, `GET /debug`, `GET /health`, `GET /metrics` | see [`super::status`] |
 //!
@@ -18,6 +19,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use http_body_util::BodyExt;
@@ -33,10 +35,10 @@ use super::reply::{Body, Parameters, Refusal, Reply, error, json};
 use super::server::AsyncHandler;
 use super::status::{self, NodeInfo};
 use super::watch::Watchers;
-use super::{upgrade, watch};
+use super::{backup, upgrade, watch};
 use crate::defaults::{
-    BODY_TIMEOUT, LARGE_ANSWER, LIST_LIMIT, MAX_ANSWER_MEMORY, MAX_BODY_BYTES, MAX_BODY_MEMORY, MAX_CLIENT_BYTES,
-    MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_VALUE_BYTES, REQUEST_TIMEOUT,
+    BODY_TIMEOUT, LARGE_ANSWER, LIST_LIMIT, MAX_ANSWER_MEMORY, MAX_BACKUPS, MAX_BODY_BYTES, MAX_BODY_MEMORY,
+    MAX_CLIENT_BYTES, MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_VALUE_BYTES, REQUEST_TIMEOUT,
 };
 use crate::kv::command::{self, Command, Condition, Outcome, SessionId, Versioned};
 use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
@@ -57,6 +59,7 @@ pub(super) struct Inner {
     info: NodeInfo,
     waiters: Waiters,
     pub(super) watchers: Watchers,
+    pub(super) backups: Arc<Semaphore>,
     next_request: AtomicU64,
     body_memory: Semaphore,
     pub(super) answer_memory: Arc<Semaphore>,
@@ -119,6 +122,7 @@ impl Api {
             info,
             watchers: Watchers::new(waiters.announced.subscribe(), waiters.over.clone()),
             waiters,
+            backups: Arc::new(Semaphore::new(MAX_BACKUPS)),
             next_request: AtomicU64::new(first_request),
             body_memory: Semaphore::new(MAX_BODY_MEMORY),
             answer_memory: Arc::new(Semaphore::new(MAX_ANSWER_MEMORY)),
@@ -147,6 +151,7 @@ impl Inner {
             (&Method::GET, "/kv") => self.list(&request).await,
             (&Method::GET, path) if let Some(key) = path.strip_prefix("/kv/") => self.get(&request, key).await,
             (&Method::DELETE, path) if let Some(key) = path.strip_prefix("/kv/") => self.delete(&request, key).await,
+            (&Method::GET, "/snapshot") => backup::start(self, &request).await,
             (&Method::GET, "/watch") => watch::start(self, &request).await,
             (&Method::GET, "/status") => self.status(false).await,
             (&Method::GET, "/debug") => self.status(true).await,
@@ -155,7 +160,7 @@ impl Inner {
             (&Method::GET, upgrade::PATH) => Ok(self.accept_peer(request)),
             (_, "/kv") => Err(Refusal::method("GET, HEAD, POST")),
             (_, path) if path.starts_with("/kv/") => Err(Refusal::method("DELETE, GET, HEAD")),
-            (_, "/watch" | "/status" | "/debug" | "/health" | "/metrics" | upgrade::PATH) => {
+            (_, "/watch" | "/snapshot" | "/status" | "/debug" | "/health" | "/metrics" | upgrade::PATH) => {
                 Err(Refusal::method("GET, HEAD"))
             }
             _ => Err(Refusal::new(StatusCode::NOT_FOUND, "not found")),
@@ -242,7 +247,7 @@ impl Inner {
         parameters: &Parameters<'_>,
     ) -> Result<Outcome, Refusal> {
         let request = command::Request { session, command };
-        match self.ask(Ask::Write(request.encode()), parameters).await? {
+        match self.ask(Ask::Write(request.encode()), parameters.timeout()?).await? {
             Answer::Written(outcome) => Ok(outcome),
             other => Err(Refusal::of(&other)),
         }
@@ -254,11 +259,10 @@ impl Inner {
             Some("stale") => Ask::ReadStale(query),
             Some(_) => return Err(Refusal::new(StatusCode::BAD_REQUEST, "consistency is linearizable or stale")),
         };
-        self.ask(ask, parameters).await
+        self.ask(ask, parameters.timeout()?).await
     }
 
-    async fn ask(&self, ask: Ask, parameters: &Parameters<'_>) -> Result<Answer, Refusal> {
-        let timeout = parameters.timeout()?;
+    pub(super) async fn ask(&self, ask: Ask, timeout: Duration) -> Result<Answer, Refusal> {
         if let Some(why) = self.halted.get() {
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).retry_after(5));
         }

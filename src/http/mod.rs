@@ -2,6 +2,7 @@
 //!
 //! - [`server`]: connections: how many, how long, how large;
 //! - [`api`]: the requests of a Raft key-value node;
+//! - [`backup`]: the whole state as a file;
 //! - [`watch`]: changes as they come, as server-sent events;
 //! - [`reply`]: what is answered, whole or as a stream;
 //! - [`status`]: what a node reports of itself, as JSON and for Prometheus;
@@ -9,6 +10,7 @@
 //! - [`client`]: the other side: one connection, one request at a time.
 
 pub mod api;
+pub mod backup;
 pub mod client;
 pub mod reply;
 pub mod server;

@@ -123,8 +123,14 @@ impl Refusal {
         match answer {
             Answer::NoLeader => Self::new(StatusCode::SERVICE_UNAVAILABLE, "no leader").retry_after(1),
             Answer::Overloaded => Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded").retry_after(1),
+            Answer::ViewClosed => Self::new(StatusCode::SERVICE_UNAVAILABLE, "the view is closed").retry_after(1),
             Answer::OutcomeUnknown => Self::new(StatusCode::GATEWAY_TIMEOUT, "outcome unknown"),
-            Answer::Written(_) | Answer::Value(_) | Answer::Page(_) | Answer::Version(_) => {
+            Answer::Written(_)
+            | Answer::Value(_)
+            | Answer::Page(_)
+            | Answer::Version(_)
+            | Answer::View { .. }
+            | Answer::Chunk(_) => {
                 unreachable!("each kind of request has its kind of answer")
             }
         }

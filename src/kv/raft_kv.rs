@@ -16,6 +16,7 @@ use super::changes::Changes;
 use super::command::{self, Outcome, Versioned};
 use super::state::State;
 use super::store::{Page, Store};
+use super::view::ViewId;
 use crate::defaults::MAX_REQUESTS;
 use crate::protocol::{Effect, Effects, Input, Protocol, Time};
 use crate::raft::{self, Entry, Index, NodeId, Payload, Position, Raft, RoleName, Term, Ticket};
@@ -50,6 +51,12 @@ pub enum Ask {
     Read(Query),
     /// Read this node's store as it is, which may be out of date.
     ReadStale(Query),
+    /// Open a view of the state, linearizably. It costs memory until it is closed.
+    OpenView,
+    /// Read on in a view.
+    NextChunk(ViewId),
+    /// Close a view.
+    CloseView(ViewId),
 }
 
 /// A read.
@@ -84,6 +91,19 @@ pub enum Answer {
     Page(Page),
     /// The version of the latest change.
     Version(u64),
+    /// A view has been opened.
+    View {
+        /// Its name.
+        id: ViewId,
+        /// The version of the latest change in it.
+        version: u64,
+        /// The cluster's id.
+        cluster: Option<u64>,
+    },
+    /// The next chunk of a view; None at its end.
+    Chunk(Option<Bytes>),
+    /// The view is not open, or not any more.
+    ViewClosed,
     /// There was no leader in time; nothing was done.
     NoLeader,
     /// The write was handed over and its outcome did not come back: it may or may not take effect.
@@ -327,7 +347,7 @@ impl RaftKv {
 
     fn on_request(&mut self, now: Time, command: Command, out: &mut Effects<Self>) {
         let Command { id, ask, timeout } = command;
-        if self.is_overloaded() {
+        if self.is_overloaded() && !matches!(ask, Ask::CloseView(_)) {
             return out.emit(Event::Answered { id, answer: Answer::Overloaded });
         }
         match &ask {
@@ -335,7 +355,19 @@ impl RaftKv {
                 self.counters.reads += 1;
                 return out.emit(Event::Answered { id, answer: self.query(query) });
             }
-            Ask::Read(_) => self.counters.reads += 1,
+            Ask::NextChunk(view) => {
+                let answer = if self.state.has_view(*view) {
+                    Answer::Chunk(self.state.next_chunk(*view))
+                } else {
+                    Answer::ViewClosed
+                };
+                return out.emit(Event::Answered { id, answer });
+            }
+            Ask::CloseView(view) => {
+                self.state.close_view(*view);
+                return out.emit(Event::Answered { id, answer: Answer::ViewClosed });
+            }
+            Ask::Read(_) | Ask::OpenView => self.counters.reads += 1,
             Ask::Write(_) => {}
         }
         let deadline = now + timeout;
@@ -372,7 +404,7 @@ impl RaftKv {
                 let command = command.clone();
                 self.propose(now, Origin::Local(id), command, out);
             }
-            Ask::Read(_) | Ask::ReadStale(_) => {
+            Ask::Read(_) | Ask::ReadStale(_) | Ask::OpenView | Ask::NextChunk(_) | Ask::CloseView(_) => {
                 request.stage = Stage::InRaft;
                 let ticket = self.take_ticket(Origin::Local(id));
                 self.step_raft(now, Input::Requested(raft::Command::Read { ticket }), out);
@@ -500,8 +532,14 @@ impl RaftKv {
     fn serve_reads(&mut self, tickets: &[Ticket], out: &mut Effects<Self>) {
         for ticket in tickets {
             let Some(Origin::Local(id)) = self.tickets.remove(ticket) else { continue };
-            let Some(Request { ask: Ask::Read(query), .. }) = self.requests.get(&id) else { continue };
-            let answer = self.query(query);
+            let answer = match self.requests.get(&id).map(|request| &request.ask) {
+                Some(Ask::Read(query)) => self.query(query),
+                Some(Ask::OpenView) => {
+                    let (version, cluster) = (self.store().version(), self.state.cluster());
+                    Answer::View { id: self.state.open_view(), version, cluster }
+                }
+                Some(Ask::Write(_) | Ask::ReadStale(_) | Ask::NextChunk(_) | Ask::CloseView(_)) | None => continue,
+            };
             self.answer(id, answer, out);
         }
     }

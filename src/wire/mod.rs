@@ -1,6 +1,7 @@
 //! Bytes and messages: pure, and prepared for anything.
 //!
 //! - [`frame`]: where in a stream a message ends: raw, lines, length-delimited;
+//! - [`backup`]: a snapshot as a file;
 //! - [`envelope`]: a frame that names its version, between peers;
 //! - [`sse`]: server-sent events;
 //! - [`raft`]: the messages and records of a Raft key-value node.
@@ -13,6 +14,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 
+pub mod backup;
 pub mod envelope;
 pub mod frame;
 pub mod raft;

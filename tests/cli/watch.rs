@@ -1,7 +1,6 @@
 //! `GET /watch` and `raft-ctl watch`.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -158,8 +157,7 @@ fn a_watch_of_nobody_is_exit_3_and_a_node_that_stops_does_not_wait_for_watchers(
     let (mut node, _dir) = alone();
     let mut stream = Stream::open(&node, "/watch", "");
     stream.next();
-    let started = Instant::now();
     assert_eq!(node.stop().code(), Some(0));
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert!(!node.process.err.text().contains("not finished"), "{}", node.process.err.text());
     assert_eq!(stream.0.until_closed().unwrap(), b"");
 }
