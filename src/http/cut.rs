@@ -7,9 +7,9 @@ use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
 
-use super::api::{Inner, Refusal, json};
+use super::api::Inner;
 use super::members::{from_json, node_id};
-use super::server::Reply;
+use super::reply::{Refusal, Reply, json};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

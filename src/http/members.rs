@@ -19,8 +19,8 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::api::{Api, Inner, Parameters, Refusal, json};
-use super::server::Reply;
+use super::api::{Api, Inner};
+use super::reply::{Parameters, Refusal, Reply, json};
 use crate::kv::RaftKv;
 use crate::kv::raft_kv::{Administration, Answer, Ask, Query};
 use crate::net::acquaintances::{Acquaintances, Seat, Stranger, Token};
@@ -327,7 +327,7 @@ impl Inner {
     }
 
     async fn administer(&self, what: Administration, timeout: Duration) -> Result<(), Refusal> {
-        match self.ask_within(Ask::Administer(what), timeout).await? {
+        match self.ask(Ask::Administer(what), timeout).await? {
             Answer::Done => Ok(()),
             other => Err(Refusal::of(&other)),
         }
@@ -335,7 +335,7 @@ impl Inner {
 
     /// Waits until this node has applied all that was committed before.
     async fn barrier(&self, timeout: Duration) -> Result<(), Refusal> {
-        match self.ask_within(Ask::Read(Query::Get { key: Bytes::new() }), timeout).await? {
+        match self.ask(Ask::Read(Query::Get { key: Bytes::new() }), timeout).await? {
             Answer::Value(_) => Ok(()),
             other => Err(Refusal::of(&other)),
         }

@@ -221,10 +221,11 @@ impl Tool for Args {
 
         // The driver outlives the server, whose last requests it answers.
         let drained = CancellationToken::new();
-        let drain = drained.clone();
+        let (drain, watching) = (drained.clone(), waiters.clone());
         let handover = *self.election_timeout.end();
         tokio::spawn(async move {
             stop.cancelled().await;
+            watching.dismiss_watchers();
             api.hand_over(handover).await;
             if tokio::time::timeout(DRAIN, server).await.is_err() {
                 tracing::warn!("some requests were not finished within {DRAIN:?}");
