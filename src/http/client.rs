@@ -49,7 +49,7 @@ pub enum ClientError {
         /// To whom.
         addr: String,
         /// What went wrong.
-        source: hyper::Error,
+        source: io::Error,
     },
     /// No answer in time: the request may have been carried out.
     #[error("{addr} did not answer within {after:?}")]
@@ -119,7 +119,7 @@ impl Client {
             if source.is_parse() {
                 ClientError::Protocol { addr, why: source.to_string() }
             } else {
-                ClientError::Lost { addr, source }
+                ClientError::Lost { addr, source: io::Error::other(source) }
             }
         };
         let ready = self.sender.ready().await;

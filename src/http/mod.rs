@@ -4,10 +4,12 @@
 //! - [`api`]: the requests of a Raft key-value node;
 //! - [`status`]: what a node reports of itself, as JSON and for Prometheus;
 //! - [`upgrade`]: the way from an HTTP connection to a peer's link, on the same port;
-//! - [`client`]: the other side: one connection, one request at a time.
+//! - [`client`]: the other side: one connection, one request at a time;
+//! - [`loader`]: the same for a load generator, which must cost little.
 
 pub mod api;
 pub mod client;
+pub mod loader;
 pub mod server;
 pub mod status;
 pub mod upgrade;
