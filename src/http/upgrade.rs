@@ -75,12 +75,12 @@ pub enum DialError {
 ///
 /// # Errors
 /// When nobody answers there, or somebody who is not `to`.
-pub async fn dial(addr: &str, from: NodeId, to: NodeId) -> Result<TokioIo<Upgraded>, DialError> {
+pub async fn dial(addr: &str, from: NodeId, to: NodeId) -> Result<TcpStream, DialError> {
     let dialled = tokio::time::timeout(CONNECT_TIMEOUT, dial_patiently(addr, from, to)).await;
     dialled.unwrap_or_else(|_| Err(DialError::TimedOut { addr: addr.to_owned() }))
 }
 
-async fn dial_patiently(addr: &str, from: NodeId, to: NodeId) -> Result<TokioIo<Upgraded>, DialError> {
+async fn dial_patiently(addr: &str, from: NodeId, to: NodeId) -> Result<TcpStream, DialError> {
     let http = |source| DialError::Http { addr: addr.to_owned(), source };
     let stream =
         TcpStream::connect(addr).await.map_err(|source| DialError::Connect { addr: addr.to_owned(), source })?;
@@ -107,7 +107,10 @@ async fn dial_patiently(addr: &str, from: NodeId, to: NodeId) -> Result<TokioIo<
         let reason = String::from_utf8_lossy(&body.unwrap_or_default()).into_owned();
         return Err(DialError::Refused { addr: addr.to_owned(), status, reason });
     }
-    hyper::upgrade::on(response).await.map(TokioIo::new).map_err(http)
+    let upgraded = hyper::upgrade::on(response).await.map_err(http)?;
+    // What the peer might have said behind its answer is dropped: nothing comes back on a link but its end.
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().expect("it was made of one above");
+    Ok(parts.io.into_inner())
 }
 
 /// Answers a peer that dials node `id`, whose other members are `is_peer`. With the answer 101, `then` gets the
