@@ -133,6 +133,7 @@ impl Cluster {
         let peers: Vec<_> = (1..=plan.nodes).map(NodeId::numbered).collect();
         let latest = Duration::from_millis(if rng.next_u64().is_multiple_of(3) { 165 } else { 300 });
         let config = raft::Config {
+            gather: Duration::from_millis(1), // as the real driver has it
             election_timeout: Duration::from_millis(150)..=latest,
             // Small limits, so that the little that happens here reaches them.
             max_append_bytes: 400,

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bind_failure;
 use crate::cli::{Common, Failure, Output, Tool, args, ready, signals};
-use crate::defaults::DRAIN;
+use crate::defaults::{DRAIN, GATHER};
 use crate::http::api::{Api, Halted, Waiters};
 use crate::http::status::NodeInfo;
 use crate::http::{server, upgrade};
@@ -204,6 +204,7 @@ impl Args {
         }
         let config = Config {
             heartbeat: self.heartbeat,
+            gather: GATHER,
             election_timeout: self.election_timeout.clone(),
             ..Config::new(self.id, entropy()?, members.into_keys())
         };
