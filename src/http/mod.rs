@@ -8,12 +8,14 @@
 //! - [`reply`]: what is answered, whole or as a stream;
 //! - [`status`]: what a node reports of itself, as JSON and for Prometheus;
 //! - [`upgrade`]: the way from an HTTP connection to a peer's link, on the same port;
-//! - [`client`]: the other side: one connection, one request at a time.
+//! - [`client`]: the other side: one connection, one request at a time;
+//! - [`loader`]: the same for a load generator, which must cost little.
 
 pub mod api;
 pub mod backup;
 pub mod client;
 mod cut;
+pub mod loader;
 pub mod members;
 pub mod reply;
 pub mod server;

@@ -160,8 +160,12 @@ pub(super) fn error(code: StatusCode, message: &str) -> Reply {
     json(code, &serde_json::json!({ "error": message }))
 }
 
+/// Room for the answers that are usual, so that memory is taken once.
+const USUAL_ANSWER: usize = 512;
+
 pub(super) fn json(code: StatusCode, body: &impl Serialize) -> Reply {
-    let mut bytes = serde_json::to_vec(body).expect("answers have string keys");
+    let mut bytes = Vec::with_capacity(USUAL_ANSWER);
+    serde_json::to_writer(&mut bytes, body).expect("answers have string keys");
     bytes.push(b'\n');
     let mut reply = Response::new(Body::from(Bytes::from(bytes)));
     *reply.status_mut() = code;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bind_failure;
 use crate::cli::{Common, Failure, Output, Tool, args, ready, signals};
-use crate::defaults::DRAIN;
+use crate::defaults::{DRAIN, GATHER};
 use crate::http::api::{Api, Halted, Waiters};
 use crate::http::members::Members;
 use crate::http::server;
@@ -318,6 +318,7 @@ impl Args {
         Config {
             heartbeat: self.heartbeat,
             election_timeout: self.election_timeout.clone(),
+            gather: GATHER,
             ..Config::new(self.id, 0, [])
         }
     }
