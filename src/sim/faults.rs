@@ -162,7 +162,8 @@ impl fmt::Display for Faults {
         let ms = |length: &Duration| length.as_secs_f64() * 1e3;
         write!(
             f,
-            "loss {:.1} %, duplication {:.1} %, delay {:.1} to {:.1} ms, cuts {:.2} %, crashes {:.2} % and {:.1} % of disk              writes (down up to {:.0} ms), pauses {:.2} %, slow disk writes {:.1} %; cuts, crashes, pauses drawn every {} ms",
+            "loss {:.1} %, duplication {:.1} %, delay {:.1} to {:.1} ms, cuts {:.2} %, crashes {:.2} % and {:.1} % of disk \
+             writes (down up to {:.0} ms), pauses {:.2} %, slow disk writes {:.1} %; cuts, crashes, pauses drawn every {} ms",
             percent(self.loss),
             percent(self.duplication),
             ms(self.delay.start()),
