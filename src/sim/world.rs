@@ -219,6 +219,7 @@ impl<P: Observable> World<P> {
             self.news.push(News::Durable { node, records });
         }
         state.seen = None;
+        state.paused_until = self.now; // who is dead is not paused
         self.trace.hash_in(self.now, format_args!("{node:?} crashes with {} records", state.disk.len()));
         let number = self.number(node);
         self.trace.moment(self.now, || What::Crashed { node: number });
@@ -259,8 +260,11 @@ impl<P: Observable> World<P> {
         }
     }
 
-    /// The node does nothing for a while, then goes on as if nothing had been; messages wait.
+    /// The node, if it is up, does nothing for a while, then goes on as if nothing had been; messages wait.
     pub fn pause(&mut self, node: P::Peer, duration: Duration) {
+        if self.nodes[&node].host.is_none() {
+            return;
+        }
         self.trace.hash_in(self.now, format_args!("{node:?} pauses for {duration:?}"));
         let number = self.number(node);
         self.trace.moment(self.now, || What::Paused { node: number, lasts: duration });

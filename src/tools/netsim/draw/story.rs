@@ -339,6 +339,9 @@ impl Reader {
             }
             "crash" => {
                 let (node, term) = (node()?, line.term);
+                for pause in story.pauses.iter_mut().filter(|pause| pause.node == node) {
+                    pause.to = pause.to.min(at);
+                }
                 self.enter(node, at, Role::Down, term);
                 self.story.marks.push(Mark { at, what: What::Crash { node } });
             }

@@ -8,7 +8,7 @@ use super::story::{Arrow, Axis, Band, Kind, Lost, Role, Scene, What};
 /// The size of a slide, in pixels; more nodes make it higher.
 const WIDTH: f64 = 1600.0;
 const LEFT: f64 = 70.0;
-const RIGHT: f64 = 30.0;
+const RIGHT: f64 = 40.0;
 const LANE: f64 = 110.0;
 /// Half the height of a band.
 const HALF: f64 = 13.0;
@@ -16,7 +16,6 @@ const HALF: f64 = 13.0;
 /// Writes the picture.
 pub(super) fn write(out: &mut impl Write, scene: &Scene, title: Option<&str>) -> io::Result<()> {
     let mut picture = Picture::new(scene, title.is_some());
-    picture.head(title);
     picture.axis();
     picture.lanes();
     for arrow in &scene.arrows {
@@ -24,15 +23,17 @@ pub(super) fn write(out: &mut impl Write, scene: &Scene, title: Option<&str>) ->
     }
     picture.marks();
     picture.legend();
-    picture.text.push_str("</svg>\n");
-    out.write_all(picture.text.as_bytes())
+    let drawn = std::mem::take(&mut picture.text);
+    picture.head(title); // only now is it known how high it is
+    out.write_all(format!("{}{drawn}</svg>\n", picture.text).as_bytes())
 }
 
 struct Picture<'a> {
     scene: &'a Scene,
     text: String,
     top: f64,
-    height: f64,
+    /// Where the legend goes on.
+    pen: (f64, f64),
     /// Entries are written at arrows when there are few.
     label_entries: bool,
 }
@@ -66,10 +67,10 @@ fn fill(role: Role) -> &'static str {
 impl<'a> Picture<'a> {
     fn new(scene: &'a Scene, titled: bool) -> Self {
         let top = if titled { 70.0 } else { 34.0 };
-        let below = if scene.axis == Axis::Steps { 190.0 } else { 116.0 };
-        let height = top + (scene.nodes as f64 - 1.0) * LANE + 2.0 * HALF + below;
         let with_entries = scene.arrows.iter().filter(|arrow| arrow.entries.is_some()).count();
-        Self { scene, text: String::new(), top, height, label_entries: with_entries <= 40 }
+        let mut picture = Self { scene, text: String::new(), top, pen: (LEFT, 0.0), label_entries: with_entries <= 40 };
+        picture.pen.1 = picture.bottom() + if scene.axis == Axis::Steps { 168.0 } else { 66.0 };
+        picture
     }
 
     fn x(&self, at: f64) -> f64 {
@@ -91,7 +92,7 @@ impl<'a> Picture<'a> {
     }
 
     fn head(&mut self, title: Option<&str>) {
-        let height = self.height;
+        let height = self.pen.1 + 18.0;
         self.put(format_args!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
              font-family=\"Helvetica, Arial, 'Liberation Sans', sans-serif\" font-size=\"16\" fill=\"#1f2933\">"
@@ -153,7 +154,7 @@ impl<'a> Picture<'a> {
             }
             free = x + 13.0;
             let text = text.split('#').next().unwrap_or_default().trim();
-            let short: String = text.chars().take(20).collect();
+            let short: String = text.chars().take(18).collect();
             let dots = if short.len() < text.len() { "…" } else { "" };
             let y = bottom + 14.0;
             self.put(format_args!(
@@ -219,13 +220,19 @@ impl<'a> Picture<'a> {
             Role::Follower if width > 80.0 && term > 0 => format!("term {term}"),
             Role::Leader | Role::Candidate | Role::Follower => format!("t{term}"),
         };
-        if width > 9.0 * label.len() as f64 && !(role == Role::Follower && term == 0) {
+        // A cross or a triangle stands at the beginning of some.
+        let indent = if role == Role::Down || self.starts_at(node, band.from) { 18.0 } else { 7.0 };
+        if width > indent + 8.5 * label.len() as f64 && !(role == Role::Follower && term == 0) {
             let weight = if role == Role::Leader { "bold" } else { "normal" };
-            let (x, y) = (x + 7.0, y + 5.0);
+            let (x, y) = (x + indent, y + 5.0);
             self.put(format_args!(
                 "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"15\" font-weight=\"{weight}\" fill=\"#3e4c59\">{label}</text>"
             ));
         }
+    }
+
+    fn starts_at(&self, node: usize, at: f64) -> bool {
+        self.scene.marks.iter().any(|mark| mark.at == at && mark.what == What::Start { node })
     }
 
     fn arrow(&mut self, arrow: &Arrow) {
@@ -342,78 +349,73 @@ impl<'a> Picture<'a> {
 
     /// Only what is in the picture.
     fn legend(&mut self) {
-        let (mut x, y) = (LEFT, self.height - 40.0);
         let scene = self.scene;
         for (role, fill, name) in ROLES {
             if scene.bands.iter().any(|band| band.role == role) {
                 let outline = if role == Role::Down { " stroke=\"#9aa5b1\" stroke-dasharray=\"4 4\"" } else { "" };
-                let element =
-                    format!("<rect x=\"{x}\" y=\"{}\" width=\"22\" height=\"16\" fill=\"{fill}\"{outline}/>", y - 13.0);
-                x = self.entry(x, y, &element, 28.0, name);
+                self.entry(&format!("<rect y=\"-8\" width=\"22\" height=\"16\" fill=\"{fill}\"{outline}/>"), name);
             }
         }
         for (kind, colour, name) in KINDS {
             if scene.arrows.iter().any(|arrow| arrow.kind == kind) {
                 let dash = if kind == Kind::PreVote { " stroke-dasharray=\"6 3\"" } else { "" };
-                let element = format!(
-                    "<path d=\"M{x} {0}h28\" stroke=\"{colour}\" stroke-width=\"2\"{dash} marker-end=\"url(#{kind:?})\"/>",
-                    y - 5.0
+                self.entry(
+                    &format!(
+                        "<path d=\"M-4 0h28\" stroke=\"{colour}\" stroke-width=\"2\"{dash} marker-end=\"url(#{kind:?})\"/>"
+                    ),
+                    name,
                 );
-                x = self.entry(x, y, &element, 34.0, name);
             }
         }
-        let marks = [
-            (
-                scene.arrows.iter().any(|arrow| arrow.reply),
-                "<path d=\"M{x} {m}h28\" stroke=\"#52606d\" opacity=\"0.6\"/>",
-                "thin: a reply",
-            ),
-            (
-                scene.arrows.iter().any(|arrow| arrow.lost.is_some()),
-                "<path d=\"M{x} {t}l9 9m0 -9l-9 9\" stroke=\"#c81e1e\" stroke-width=\"2\"/>",
-                "lost",
-            ),
-            (
-                scene.marks.iter().any(|mark| matches!(mark.what, What::Commit { .. })),
-                "<path d=\"M{x} {m}l5 -5l5 5l-5 5z\" fill=\"#14532d\"/>",
-                "committed up to",
-            ),
-            (
-                scene.marks.iter().any(|mark| matches!(mark.what, What::Crash { .. })),
-                "<path d=\"M{x} {t}l13 13m0 -13l-13 13\" stroke=\"#c81e1e\" stroke-width=\"4\"/>",
-                "crash",
-            ),
-            (
-                !scene.isolations.is_empty(),
-                "<rect x=\"{x}\" y=\"{t}\" width=\"22\" height=\"12\" rx=\"4\" fill=\"none\" stroke=\"#c81e1e\" stroke-width=\"2\" stroke-dasharray=\"5 3\"/>",
-                "cut off",
-            ),
-            (
-                scene.marks.iter().any(|mark| matches!(mark.what, What::Cut { .. })),
-                "<path d=\"M{x} {t}v16\" stroke=\"#c81e1e\" stroke-width=\"1.6\" stroke-dasharray=\"3 3\"/>",
+        if scene.arrows.iter().any(|arrow| arrow.reply) {
+            self.entry("<path d=\"M-4 0h28\" stroke=\"#52606d\" opacity=\"0.6\"/>", "thin: a reply");
+        }
+        let red = "stroke=\"#c81e1e\" fill=\"none\"";
+        if scene.arrows.iter().any(|arrow| arrow.lost.is_some()) {
+            self.entry(&format!("<path d=\"M8 -4l9 9m0 -9l-9 9\" {red} stroke-width=\"2\"/>"), "lost");
+        }
+        let marked = |which: fn(&What) -> bool| scene.marks.iter().any(|mark| which(&mark.what));
+        if marked(|what| matches!(what, What::Commit { .. })) {
+            self.entry("<path d=\"M8 0l5 -5l5 5l-5 5z\" fill=\"#14532d\"/>", "committed up to");
+        }
+        if marked(|what| matches!(what, What::Crash { .. })) {
+            self.entry(&format!("<path d=\"M5 -7l14 14m0 -14l-14 14\" {red} stroke-width=\"4\"/>"), "crash");
+        }
+        if marked(|what| matches!(what, What::Start { .. })) {
+            self.entry("<path d=\"M5 -8l14 8l-14 8z\" fill=\"#1f7a33\"/>", "restart");
+        }
+        if !scene.isolations.is_empty() {
+            let rect = "<rect y=\"-7\" width=\"24\" height=\"14\" rx=\"4\"";
+            self.entry(&format!("{rect} {red} stroke-width=\"2\" stroke-dasharray=\"5 3\"/>"), "cut off");
+        }
+        if marked(|what| matches!(what, What::Cut { .. })) {
+            self.entry(
+                &format!("<path d=\"M12 -8v16\" {red} stroke-width=\"1.6\" stroke-dasharray=\"3 3\"/>"),
                 "link cut",
-            ),
-            (
-                !scene.pauses.is_empty(),
-                "<rect x=\"{x}\" y=\"{t}\" width=\"22\" height=\"14\" fill=\"url(#paused)\"/>",
-                "paused",
-            ),
-        ];
-        for (there, element, name) in marks {
-            if there {
-                let element = element.replace("{x}", &format!("{x}")).replace("{m}", &format!("{}", y - 5.0));
-                x = self.entry(x, y, &element.replace("{t}", &format!("{}", y - 12.0)), 28.0, name);
-            }
+            );
+        }
+        if !scene.pauses.is_empty() {
+            self.entry("<rect y=\"-7\" width=\"24\" height=\"14\" fill=\"url(#paused)\"/>", "paused");
         }
         if !scene.left_out.is_empty() {
             let text = format!("Left out: {} (--from and --to show a part in full)", scene.left_out.join(", "));
-            self.put(format_args!("<text x=\"{LEFT}\" y=\"{}\" fill=\"#c81e1e\">{text}</text>", y + 26.0));
+            self.pen.1 += 28.0;
+            let y = self.pen.1 + 5.0;
+            self.put(format_args!("<text x=\"{LEFT}\" y=\"{y}\" fill=\"#52606d\" font-style=\"italic\">{text}</text>"));
         }
     }
 
-    fn entry(&mut self, x: f64, y: f64, element: &str, width: f64, name: &str) -> f64 {
-        self.put(format_args!("{element}<text x=\"{:.1}\" y=\"{y}\" font-size=\"15\">{name}</text>", x + width));
-        (x + width + 7.6 * name.len() as f64 + 22.0).round()
+    /// A sign, 24 wide, and its name; in the next row when there is no room.
+    fn entry(&mut self, sign: &str, name: &str) {
+        let width = 34.0 + 8.0 * name.len() as f64;
+        if self.pen.0 + width > WIDTH - RIGHT {
+            self.pen = (LEFT, self.pen.1 + 28.0);
+        }
+        let (x, y) = self.pen;
+        self.put(format_args!(
+            "<g transform=\"translate({x} {y})\">{sign}<text x=\"32\" y=\"5\" font-size=\"15\">{name}</text></g>"
+        ));
+        self.pen.0 += width + 18.0;
     }
 }
 
