@@ -11,6 +11,7 @@
 //! | state-machine safety | all nodes commit the same entry at an index, over the whole run |
 //! | durability | nothing committed changes; leader completeness after crashes |
 //! | linearizability | the clients' history, a key at a time ([`history`]) |
+//! | exactly-once | the same: a write with a session that is sent again and again is one operation |
 //! | liveness | after healing, every node serves a write within [`RECOVERY`] |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,16 +25,16 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::checker::Checker;
-use super::faults::{Faults, Kind, Tally};
+use super::faults::{Faults, Kind, Tally, draw_within};
 use super::history::{self, Operation, Span, Verdict};
 use super::script::said;
 use super::trace::{Keep, Moment};
 use super::world::{News, World};
-use crate::kv::command::{Command, Condition, Outcome};
+use crate::kv::command::{Command, Condition, Outcome, Request, SessionId};
 use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
 use crate::protocol::Time;
 use crate::raft::progress::Window;
-use crate::raft::{self, NodeId, Raft, RoleName, invariants};
+use crate::raft::{self, NodeId, RoleName, invariants};
 
 /// Ten times the longest election timeout: how soon a healed cluster must serve everybody.
 pub const RECOVERY: Duration = Duration::from_secs(3);
@@ -42,7 +43,11 @@ pub const RECOVERY: Duration = Duration::from_secs(3);
 const MOST_STEPS: u64 = 1_000_000;
 
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest that a client with a session waits before it asks another node: shorter than many elections.
+const SESSION_TIMEOUT: Duration = Duration::from_millis(400);
 const KEYS: u64 = 3;
+/// Every few dozen writes.
+const SNAPSHOT_EVERY: u64 = 2000;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -80,6 +85,8 @@ pub struct Report {
     pub answered: usize,
     /// Requests whose outcome stayed open.
     pub open: usize,
+    /// Writes that were answered after they had been sent again.
+    pub retried: usize,
     /// Terms that had a leader.
     pub leaders: usize,
     /// Entries committed.
@@ -159,12 +166,15 @@ struct Cluster {
     history: BTreeMap<Bytes, Vec<Span<KvOperation>>>,
     /// What was last read of a key, for compare-and-set.
     last_read: BTreeMap<Bytes, Option<Bytes>>,
+    retried: usize,
 }
 
 /// A client asks, waits for the answer, rests a little, and asks again.
 struct Client {
     next_at: Time,
     busy: Option<RequestId>,
+    /// What it will ask again, of any node: the outcome is unknown, and it has a session.
+    again: Option<Asked>,
 }
 
 struct Asked {
@@ -172,6 +182,9 @@ struct Asked {
     node: NodeId,
     key: Bytes,
     called: u64,
+    session: Option<SessionId>,
+    /// How often it was asked before.
+    tries: u64,
     operation: KvOperation,
 }
 
@@ -191,18 +204,19 @@ impl Cluster {
         };
         let boot = move |id, life, records| {
             let config = raft::Config { id, life, ..config.clone() };
-            RaftKv::new(Raft::recover(config, records).expect("the configuration is valid"))
+            RaftKv::recover(config, SNAPSHOT_EVERY, records).expect("the configuration and its records are valid")
         };
         Self {
             world: World::new(draws.world, peers, Box::new(boot), plan.keep),
             faults: draws.faults.clone(),
             checker: Checker::default(),
-            clients: (0..plan.clients).map(|_| Client { next_at: Time::ZERO, busy: None }).collect(),
+            clients: (0..plan.clients).map(|_| Client { next_at: Time::ZERO, busy: None, again: None }).collect(),
             next_request: 0,
             asked: BTreeMap::new(),
             probes: BTreeMap::new(),
             history: BTreeMap::new(),
             last_read: BTreeMap::new(),
+            retried: 0,
         }
     }
 
@@ -230,6 +244,7 @@ impl Cluster {
             trace: self.world.take_moments(),
             answered: self.history.values().flatten().filter(|span| span.returned.is_some()).count(),
             open: self.history.values().flatten().filter(|span| span.returned.is_none()).count(),
+            retried: self.retried,
             leaders: self.checker.leaders.len(),
             committed: self.checker.committed.len() as u64,
             virtual_time: self.world.now().since_epoch(),
@@ -268,6 +283,17 @@ impl Cluster {
                 self.check_commit(node)?;
                 self.on_answer(node, id, answer)
             }
+            News::Emitted { node, event: Event::Changed { through } } => {
+                let latest = self.world.machine(node).map(|machine| machine.changes().latest());
+                match latest {
+                    Some(latest) if latest < through => Err(format!("{node} announced {through}, and has {latest}")),
+                    Some(_) | None => Ok(()),
+                }
+            }
+            News::Emitted { node: _, event: Event::MembersChanged(_) } => Ok(()),
+            News::Emitted { node, event: Event::SnapshotRefused { from, why } } => {
+                Err(format!("{node} refuses the snapshot of {from}: {why}"))
+            }
             News::Emitted { node, event: Event::RoleChanged { role, term, .. } } => {
                 if role == RoleName::Leader {
                     // By the time it is told, the machine may have stepped down again.
@@ -283,7 +309,7 @@ impl Cluster {
             News::Crashed { node } => {
                 let lost: Vec<_> = self.asked.iter().filter(|(_, a)| a.node == node).map(|(id, _)| *id).collect();
                 for id in lost {
-                    self.finish(id, None);
+                    self.outcome_unknown(id);
                 }
                 self.checker.on_restart(node);
                 Ok(())
@@ -310,10 +336,13 @@ impl Cluster {
             let peers = self.world.peers().to_vec();
             let rng = self.world.rng();
             let node = super::faults::pick(rng, &peers);
+            if let Some(asked) = self.clients[client].again.take() {
+                self.ask(Asked { node, tries: asked.tries + 1, ..asked });
+                continue;
+            }
             let key = Bytes::from(format!("k{}", rng.next_u64() % KEYS));
-            let id = RequestId(self.next_request);
-            self.next_request += 1;
-            let value = Bytes::from(format!("v{}", id.0));
+            let value = Bytes::from(format!("v{}", self.next_request)); // unique
+            let has_session = rng.next_u64().is_multiple_of(2);
             let operation = match rng.next_u64() % 10 {
                 0..4 => KvOperation::Write(Command::Set { key: key.clone(), value, condition: None }, None),
                 4 => KvOperation::Write(Command::Delete { key: key.clone(), condition: None }, None),
@@ -328,15 +357,45 @@ impl Cluster {
                 }
                 _ => KvOperation::Get(None),
             };
-            let ask = match &operation {
-                KvOperation::Write(command, _) => Ask::Write(command.encode()),
-                KvOperation::Get(_) => Ask::Read(Query::Get { key: key.clone() }),
-            };
-            if self.world.request(node, raft_kv::Command { id, ask, timeout: CLIENT_TIMEOUT }) {
-                let called = now.since_epoch().as_micros() as u64;
-                self.asked.insert(id, Asked { client, node, key, called, operation });
-                self.clients[client].busy = Some(id);
+            let session = (has_session && matches!(operation, KvOperation::Write(..)))
+                .then(|| SessionId { client: Bytes::from(format!("c{client}")), sequence: self.next_request });
+            let called = now.since_epoch().as_micros() as u64;
+            self.ask(Asked { client, node, key, called, session, tries: 0, operation });
+        }
+    }
+
+    fn ask(&mut self, asked: Asked) {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        let ask = match &asked.operation {
+            KvOperation::Write(command, _) => {
+                Ask::Write(Request { session: asked.session.clone(), command: command.clone() }.encode())
             }
+            KvOperation::Get(_) => Ask::Read(Query::Get { key: asked.key.clone() }),
+        };
+        let timeout = match asked.session {
+            Some(_) => draw_within(self.world.rng(), &(Duration::from_millis(1)..=SESSION_TIMEOUT)),
+            None => CLIENT_TIMEOUT,
+        };
+        let taken = self.world.request(asked.node, raft_kv::Command { id, ask, timeout });
+        let client = &mut self.clients[asked.client];
+        if taken {
+            client.busy = Some(id);
+            self.asked.insert(id, asked);
+        } else if asked.tries > 0 {
+            client.again = Some(asked); // the node is down
+        }
+    }
+
+    /// A client with a session asks another node; one without can only give up.
+    fn outcome_unknown(&mut self, id: RequestId) {
+        match self.asked.get(&id) {
+            Some(asked) if asked.session.is_some() => {
+                let asked = self.asked.remove(&id).expect("it was there");
+                let client = &mut self.clients[asked.client];
+                (client.busy, client.again) = (None, Some(asked));
+            }
+            Some(_) | None => self.finish(id, None),
         }
     }
 
@@ -352,11 +411,21 @@ impl Cluster {
         }
         let Some(asked) = self.asked.get(&id) else { return Ok(()) };
         let result = match (&asked.operation, answer) {
+            (KvOperation::Write(..), Answer::Written(outcome @ (Outcome::Forgotten | Outcome::NameTaken))) => {
+                return Err(format!("exactly-once: {id:?} was answered {outcome:?}"));
+            }
             (KvOperation::Write(command, _), Answer::Written(outcome)) => {
                 Some(KvOperation::Write(command.clone(), Some(outcome)))
             }
             (KvOperation::Get(_), Answer::Value(value)) => Some(KvOperation::Get(Some(value.map(|v| v.value)))),
-            (KvOperation::Write(..), Answer::OutcomeUnknown) => None,
+            (KvOperation::Write(..), Answer::OutcomeUnknown) => {
+                self.outcome_unknown(id);
+                return Ok(());
+            }
+            (KvOperation::Write(..), Answer::NoLeader | Answer::Overloaded) if asked.tries > 0 => {
+                self.outcome_unknown(id); // nothing was done this time
+                return Ok(());
+            }
             // Certainly not done: it leaves no mark on the history.
             (_, Answer::NoLeader | Answer::Overloaded) => {
                 let asked = self.asked.remove(&id).expect("it was there");
@@ -373,6 +442,11 @@ impl Cluster {
     fn finish(&mut self, id: RequestId, seen: Option<KvOperation>) {
         let Some(asked) = self.asked.remove(&id) else { return };
         self.clients[asked.client].busy = None;
+        self.retried += usize::from(asked.tries > 0 && seen.is_some());
+        self.record(asked, seen);
+    }
+
+    fn record(&mut self, asked: Asked, seen: Option<KvOperation>) {
         if let Some(KvOperation::Get(Some(value))) = &seen {
             self.last_read.insert(asked.key.clone(), value.clone());
         }
@@ -389,7 +463,9 @@ impl Cluster {
         for id in self.asked.keys().copied().collect::<Vec<_>>() {
             self.finish(id, None);
         }
-        self.clients.clear();
+        for asked in std::mem::take(&mut self.clients).into_iter().filter_map(|client| client.again) {
+            self.record(asked, None);
+        }
     }
 
     fn probe_every_node(&mut self) {
@@ -404,15 +480,16 @@ impl Cluster {
         let command =
             Command::Set { key: Bytes::from("probe"), value: Bytes::from(format!("{node}")), condition: None };
         self.probes.insert(id, node);
-        self.world.request(node, raft_kv::Command { id, ask: Ask::Write(command.encode()), timeout: CLIENT_TIMEOUT });
+        let ask = Ask::Write(Request::once(command).encode());
+        self.world.request(node, raft_kv::Command { id, ask, timeout: CLIENT_TIMEOUT });
     }
 
     /// The whole logs and stores, at the end: the checks that look at everything.
     fn check_agreement(&self) -> Result<(), String> {
         for a in self.world.machines() {
             for b in self.world.machines() {
-                if a.raft().last_applied() == b.raft().last_applied() && a.store() != b.store() {
-                    return Err(format!("the stores of {} and {} differ", a.raft().config().id, b.raft().config().id));
+                if a.raft().last_applied() == b.raft().last_applied() && a.state() != b.state() {
+                    return Err(format!("the states of {} and {} differ", a.raft().config().id, b.raft().config().id));
                 }
             }
         }
@@ -455,7 +532,9 @@ enum KvOperation {
 
 /// Whether the condition of a write holds in `state`.
 fn holds(command: &Command, state: &Option<Bytes>) -> bool {
-    let (Command::Set { condition, .. } | Command::Delete { condition, .. }) = command;
+    let (Command::Set { condition, .. } | Command::Delete { condition, .. }) = command else {
+        unreachable!("clients found no clusters")
+    };
     match condition {
         None => true,
         Some(Condition::Absent) => state.is_none(),
@@ -465,10 +544,11 @@ fn holds(command: &Command, state: &Option<Bytes>) -> bool {
 }
 
 /// What a write that was answered tells of the state it found.
-#[derive(PartialEq, Eq)]
 enum Observed {
     /// Its condition did not hold in this state.
     Refused(Option<Bytes>),
+    /// Its condition did not hold in a state that is not told.
+    RefusedEarlier,
     /// It took effect.
     Done,
 }
@@ -478,7 +558,9 @@ fn observed(seen: &Option<Outcome>) -> Option<Observed> {
         Outcome::ConditionFailed { current } => {
             Observed::Refused(current.as_ref().map(|current| current.value.clone()))
         }
+        Outcome::FailedEarlier => Observed::RefusedEarlier,
         Outcome::Set { .. } | Outcome::Deleted { .. } => Observed::Done,
+        Outcome::Forgotten | Outcome::NameTaken | Outcome::Founded { .. } => unreachable!("refused on arrival"),
     })
 }
 
@@ -503,6 +585,8 @@ fn without_unseen_writes(spans: &[Span<KvOperation>]) -> Vec<Span<KvOperation>> 
     }
     let matters = |span: &&Span<KvOperation>| match &span.operation {
         KvOperation::Write(Command::Set { value, .. }, None) => seen.contains(value),
+        // It failed in a state that nobody tells, which may be that of a write left out here; and it changed nothing.
+        KvOperation::Write(_, Some(Outcome::FailedEarlier)) => false,
         KvOperation::Write(..) | KvOperation::Get(_) => true,
     };
     spans.iter().filter(matters).cloned().collect()
@@ -515,12 +599,20 @@ impl Operation<Option<Bytes>> for KvOperation {
             Self::Get(seen) => (seen.as_ref().is_none_or(|seen| seen == state)).then(|| state.clone()),
             Self::Write(command, seen) => {
                 let (after, fits) = match (command, holds(command, state)) {
-                    (_, false) => (state.clone(), observed(seen).is_none_or(|v| v == Observed::Refused(state.clone()))),
+                    (_, false) => {
+                        let fits = observed(seen).is_none_or(|observed| match observed {
+                            Observed::Refused(found) => found == *state,
+                            Observed::RefusedEarlier => true,
+                            Observed::Done => false,
+                        });
+                        (state.clone(), fits)
+                    }
                     (Command::Set { value, .. }, true) => {
                         (Some(value.clone()), matches!(seen, None | Some(Outcome::Set { .. })))
                     }
                     // Whether it existed is left out: see `without_unseen_writes`.
                     (Command::Delete { .. }, true) => (None, matches!(seen, None | Some(Outcome::Deleted { .. }))),
+                    (Command::Found { .. }, true) => unreachable!("clients found no clusters"),
                 };
                 fits.then_some(after)
             }

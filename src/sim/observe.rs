@@ -166,11 +166,16 @@ impl Observable for RaftKv {
             raft_kv::Message::Forward { id, term, .. } => {
                 Label { kind: "forward", term: term.0, facts: vec![("request", Fact::Number(id.0))] }
             }
+            raft_kv::Message::Administer { id, term, .. } => {
+                Label { kind: "administer", term: term.0, facts: vec![("request", Fact::Number(id.0))] }
+            }
             raft_kv::Message::Forwarded { id, term, result } => {
                 let result = match result {
                     Forwarding::Applied(_) => "applied",
                     Forwarding::NotLeader => "not_leader",
                     Forwarding::Overloaded => "overloaded",
+                    Forwarding::Done => "done",
+                    Forwarding::Refused(_) => "refused",
                 };
                 let facts = vec![("request", Fact::Number(id.0)), ("result", Fact::Word(result))];
                 Label { kind: "forward_reply", term: term.0, facts }

@@ -473,7 +473,7 @@ impl Script {
                     state.applied = entry.position.index;
                 }
             }
-            Event::Proposed { ticket, .. } => {
+            Event::Proposed { ticket, .. } | Event::SteppedDown { ticket } => {
                 state.asked.remove(&ticket);
             }
             Event::ReadReady { tickets } => {
