@@ -95,7 +95,7 @@ pub(super) async fn join(at: String, dialler: Dialler) {
 
 async fn ask_to_join(at: &str, body: &Bytes) -> Result<Token, String> {
     let mut client = Client::connect(at).await.map_err(|error| error.to_string())?;
-    let answer = client.ask(Method::POST, "/members", body.clone(), None, REQUEST_TIMEOUT).await;
+    let answer = client.ask(Method::POST, "/members", body.clone(), &[], REQUEST_TIMEOUT).await;
     let answer = answer.map_err(|error| error.to_string())?;
     let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     if !answer.status.is_success() {
