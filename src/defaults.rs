@@ -14,6 +14,15 @@ pub const MAX_APPEND_BYTES: usize = 1 << 20;
 pub const APPEND_WINDOW: usize = 16;
 /// Unanswered bytes a follower: a second of a link of 64 Mbit/s, so that what is lost with a connection is soon sent again.
 pub const APPEND_WINDOW_BYTES: usize = 8 << 20;
+/// Bytes of entries applied between two snapshots, unless told otherwise: some seconds of the fastest writes, and little to
+/// read again at a start.
+pub const SNAPSHOT_EVERY: u64 = 64 << 20;
+/// A pause between two chunks of a snapshot, in which writes go on: some 128 MiB a second.
+pub const SNAPSHOT_PAUSE: Duration = Duration::from_millis(2);
+/// Backups that a node serves at a time: each keeps what is changed meanwhile.
+pub const MAX_BACKUPS: usize = 4;
+/// How long a backup that nobody reads keeps its view.
+pub const BACKUP_PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of entries kept in memory before a snapshot: a follower that is this little behind needs none.
 pub const RETAINED_BYTES: usize = 4 << 20;
 /// Entries applied in one step: some milliseconds, well within a heartbeat.
@@ -31,6 +40,21 @@ pub const LIST_LIMIT: usize = 100;
 pub const MAX_LIST_LIMIT: usize = 1000;
 /// Bytes of keys and values after which a page of a listing ends early: a page is built in memory.
 pub const MAX_LIST_BYTES: usize = 4 << 20;
+
+/// Longest name of a client, in bytes: room for a host name and a random number.
+pub const MAX_CLIENT_BYTES: usize = 128;
+/// Answered requests that are remembered of each client, so that it may have as many under way.
+pub const SESSION_WINDOW: usize = 8;
+/// Clients whose requests are remembered; the one that has not written for longest is forgotten first. With the longest
+/// names and full windows some 4 MiB, on every node and in every snapshot.
+pub const MAX_CLIENTS: usize = 10_000;
+/// About how many bytes of a view go into one chunk: read between two writes, some hundred microseconds.
+pub const CHUNK_BYTES: usize = 256 << 10;
+/// Changes that a node keeps for those who watch, and their bytes: at 50,000 writes a second of 256 bytes a watcher may be
+/// more than a second behind, and a connection that broke is made anew in less.
+pub const MAX_CHANGES: usize = 100_000;
+/// Bytes of keys and values that these changes may take together, beyond which the oldest go first.
+pub const MAX_CHANGES_BYTES: usize = 32 << 20;
 
 /// How long a request may wait for a leader and for its outcome, unless it says otherwise.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,8 +75,14 @@ pub const MAX_FRAME_BYTES: usize = MAX_APPEND_BYTES + 2 * MAX_VALUE_BYTES + (256
 /// How long to wait before dialling a lost peer again: doubled each time, within these limits. A peer that comes back is
 /// reached within about an election timeout.
 pub const RECONNECT: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_millis(200);
+/// A pause between two times that a node asks to join, or looks whether its cluster has a number yet.
+pub const JOIN_PAUSE: Duration = Duration::from_millis(100);
 /// A peer answers a dial on a local network well within this.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Names of refused nodes that are remembered, so that each refusal is said once in the log, although who is refused tries
+/// again and again.
+pub const MAX_TURNED_AWAY: usize = 1000;
 
 /// Connections of clients a node holds at a time, if the system allows it as many files; each costs some tens of
 /// kilobytes at most.

@@ -6,8 +6,10 @@
 //! | `GET /kv/KEY` | `{"key","value","version"}`, or 404 |
 //! | `DELETE /kv/KEY` | `{"key","deleted"}` |
 //! | `GET /kv?prefix=&after=&limit=` | `{"items":[{"key","value","version"}],"more","next"}` |
+//! | `/members`, `/leader` | see [`super::members`] |
 //! | `GET /status`, `GET /debug`, `GET /health`, `GET /metrics` | see [`super::status`] |
 //!
+//! `Idempotency-Key: CLIENT:SEQ` names a write, so that it may be sent again, through any node, and is carried out once.
 //! Conditions of a write are `if_value` in the body, `If-Match: "VERSION"` or `If-None-Match: *`; 412 tells the current
 //! value when one fails. Errors are `{"error": ...}`. `?timeout=` says how long to try, `?consistency=stale` reads this
 //! node as it is.
@@ -32,23 +34,26 @@ use super::server::{AsyncHandler, Reply};
 use super::status::{self, NodeInfo};
 use super::upgrade;
 use crate::defaults::{
-    BODY_TIMEOUT, LARGE_ANSWER, LIST_LIMIT, MAX_ANSWER_MEMORY, MAX_BODY_BYTES, MAX_BODY_MEMORY, MAX_KEY_BYTES,
-    MAX_LIST_LIMIT, MAX_REQUEST_TIMEOUT, MAX_VALUE_BYTES, REQUEST_TIMEOUT,
+    BODY_TIMEOUT, LARGE_ANSWER, LIST_LIMIT, MAX_ANSWER_MEMORY, MAX_BODY_BYTES, MAX_BODY_MEMORY, MAX_CLIENT_BYTES,
+    MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_REQUEST_TIMEOUT, MAX_VALUE_BYTES, REQUEST_TIMEOUT,
 };
-use crate::kv::command::{Command, Condition, Outcome, Versioned};
+use crate::kv::command::{self, Command, Condition, Outcome, SessionId, Versioned};
 use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
 use crate::kv::store::Page;
 use crate::net::driver::{Handle, Stopped};
 use crate::net::link;
-use crate::raft::NodeId;
+use crate::raft::{self, NodeId};
+
+/// The header that names a write, so that it may be sent again.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// A node, as its HTTP port sees it.
 #[derive(Clone)]
-pub struct Api(Arc<Inner>);
+pub struct Api(pub(super) Arc<Inner>);
 
-struct Inner {
-    node: Handle<RaftKv>,
-    info: NodeInfo,
+pub(super) struct Inner {
+    pub(super) node: Handle<RaftKv>,
+    pub(super) info: NodeInfo,
     waiters: Waiters,
     next_request: AtomicU64,
     body_memory: Semaphore,
@@ -73,6 +78,10 @@ impl Waiters {
                 if let Some(waiter) = self.lock().remove(&id) {
                     drop(waiter.send(answer)); // who asked may be gone
                 }
+            }
+            Event::Changed { .. } | Event::MembersChanged(_) => {}
+            Event::SnapshotRefused { from, why } => {
+                tracing::error!("cannot take the snapshot of {from}: {why}; this node cannot catch up until it can");
             }
             Event::RoleChanged { role, term, leader } => match leader {
                 Some(leader) => tracing::info!("{} in term {}, leader {leader}", role.as_str(), term.0),
@@ -126,12 +135,20 @@ impl Inner {
             (&Method::GET, "/kv") => self.list(&request).await,
             (&Method::GET, path) if let Some(key) = path.strip_prefix("/kv/") => self.get(&request, key).await,
             (&Method::DELETE, path) if let Some(key) = path.strip_prefix("/kv/") => self.delete(&request, key).await,
+            (&Method::GET, "/members") => self.members().await,
+            (&Method::POST, "/members") => self.add_member(request).await,
+            (&Method::DELETE, path) if let Some(id) = path.strip_prefix("/members/") => {
+                self.remove_member(&request, id).await
+            }
+            (&Method::POST, "/leader") => self.change_leader(request).await,
             (&Method::GET, "/status") => self.status(false).await,
             (&Method::GET, "/debug") => self.status(true).await,
             (&Method::GET, "/health") => self.health().await,
             (&Method::GET, "/metrics") => self.metrics().await,
             (&Method::GET, upgrade::PATH) => Ok(self.accept_peer(request)),
-            (_, "/kv") => Err(Refusal::method("GET, HEAD, POST")),
+            (_, "/kv" | "/members") => Err(Refusal::method("GET, HEAD, POST")),
+            (_, "/leader") => Err(Refusal::method("POST")),
+            (_, path) if path.starts_with("/members/") => Err(Refusal::method("DELETE")),
             (_, path) if path.starts_with("/kv/") => Err(Refusal::method("DELETE, GET, HEAD")),
             (_, "/status" | "/debug" | "/health" | "/metrics" | upgrade::PATH) => Err(Refusal::method("GET, HEAD")),
             _ => Err(Refusal::new(StatusCode::NOT_FOUND, "not found")),
@@ -142,6 +159,7 @@ impl Inner {
         let (head, body) = request.into_parts();
         let parameters = Parameters::parse(head.uri.query(), &["timeout"])?;
         let header_condition = condition_of(&head.headers)?;
+        let session = session_of(&head.headers)?;
         let (body, _memory) = self.body(body).await?;
         let SetBody { key, value, if_value } = serde_json::from_slice(&body)
             .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &format!("bad JSON: {error}")))?;
@@ -159,10 +177,9 @@ impl Inner {
             }
         };
         let command = Command::Set { key: key.clone(), value: value.clone(), condition };
-        match self.write(&command, &parameters).await? {
+        match self.write(session, command, &parameters).await? {
             Outcome::Set { version } => Ok(item(&key, &value, version)),
-            Outcome::ConditionFailed { current } => Ok(condition_failed(&key, current.as_ref())),
-            Outcome::Deleted { .. } => unreachable!("a set deletes nothing"),
+            other => Ok(not_written(&key, &other)),
         }
     }
 
@@ -170,10 +187,9 @@ impl Inner {
         let parameters = Parameters::parse(request.uri().query(), &["timeout"])?;
         let key = key_in_path(key)?;
         let command = Command::Delete { key: key.clone(), condition: condition_of(request.headers())? };
-        match self.write(&command, &parameters).await? {
+        match self.write(session_of(request.headers())?, command, &parameters).await? {
             Outcome::Deleted { existed } => Ok(json(StatusCode::OK, &Deleted { key: text(&key), deleted: existed })),
-            Outcome::ConditionFailed { current } => Ok(condition_failed(&key, current.as_ref())),
-            Outcome::Set { .. } => unreachable!("a delete sets nothing"),
+            other => Ok(not_written(&key, &other)),
         }
     }
 
@@ -212,8 +228,14 @@ impl Inner {
         }
     }
 
-    async fn write(&self, command: &Command, parameters: &Parameters<'_>) -> Result<Outcome, Refusal> {
-        match self.ask(Ask::Write(command.encode()), parameters).await? {
+    async fn write(
+        &self,
+        session: Option<SessionId>,
+        command: Command,
+        parameters: &Parameters<'_>,
+    ) -> Result<Outcome, Refusal> {
+        let request = command::Request { session, command };
+        match self.ask(Ask::Write(request.encode()), parameters).await? {
             Answer::Written(outcome) => Ok(outcome),
             other => Err(Refusal::of(&other)),
         }
@@ -229,11 +251,14 @@ impl Inner {
     }
 
     async fn ask(&self, ask: Ask, parameters: &Parameters<'_>) -> Result<Answer, Refusal> {
-        let timeout = parameters.timeout()?;
+        self.ask_within(ask, parameters.timeout()?).await
+    }
+
+    pub(super) async fn ask_within(&self, ask: Ask, timeout: Duration) -> Result<Answer, Refusal> {
         if let Some(why) = self.halted.get() {
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).retry_after(5));
         }
-        let is_write = matches!(ask, Ask::Write(_));
+        let is_write = matches!(ask, Ask::Write(_) | Ask::Administer(_));
         let id = RequestId(self.next_request.fetch_add(1, Ordering::Relaxed));
         let (answer, answered) = oneshot::channel();
         self.waiters.lock().insert(id, answer);
@@ -248,7 +273,7 @@ impl Inner {
     }
 
     /// The whole body, within its limits of size and time, and the memory it takes: what has not arrived takes none.
-    async fn body(&self, mut body: Incoming) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Refusal> {
+    pub(super) async fn body(&self, mut body: Incoming) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Refusal> {
         let too_large = || {
             let message = format!("the body is larger than {MAX_BODY_BYTES} bytes");
             Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, &message)
@@ -305,7 +330,8 @@ impl Inner {
 
     async fn health(&self) -> Result<Reply, Refusal> {
         let halted = self.halted.get().cloned();
-        let health = self.inspect(move |machine| status::health(machine, halted.as_deref())).await?;
+        let info = self.info.clone();
+        let health = self.inspect(move |machine| info.health(machine, halted.as_deref())).await?;
         let code = if health == status::HEALTHY { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         Ok(json(code, &serde_json::json!({ "status": health })))
     }
@@ -320,30 +346,31 @@ impl Inner {
     }
 
     /// Looks at the machine, with patience: reports must not hang when the machine does.
-    async fn inspect<T: Send + 'static>(&self, look: impl FnOnce(&RaftKv) -> T + Send + 'static) -> Result<T, Refusal> {
+    pub(super) async fn inspect<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&RaftKv) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
         let looked = tokio::time::timeout(REQUEST_TIMEOUT, self.node.inspect(look)).await;
         Ok(looked.map_err(|_| Refusal::from(Stopped))??)
     }
 
     fn accept_peer(self: &Arc<Self>, request: Request<Incoming>) -> Reply {
         let api = Arc::clone(self);
-        upgrade::accept(
-            request,
-            self.info.id,
-            |from| self.info.is_peer(from),
-            async move |from, stream| {
-                let replaced = CancellationToken::new();
-                if let Some(older) = api.peer_streams().insert(from, replaced.clone()) {
-                    older.cancel();
-                }
-                tracing::debug!("{from} is connected");
-                match replaced.run_until_cancelled(link::receive(from, stream, &api.node)).await {
-                    Some(Ok(())) => tracing::debug!("{from} has hung up"),
-                    Some(Err(error)) => tracing::info!("hung up on {from}: {error}"),
-                    None => tracing::debug!("{from} has connected anew"),
-                }
-            },
-        )
+        upgrade::accept(request, self.info.id, &self.info.members, async move |from, stream| {
+            let replaced = CancellationToken::new();
+            if let Some(older) = api.peer_streams().insert(from, replaced.clone()) {
+                older.cancel();
+            }
+            tracing::debug!("{from} is connected");
+            tokio::select! {
+                received = link::receive(from, stream, &api.node) => match received {
+                    Ok(()) => tracing::debug!("{from} has hung up"),
+                    Err(error) => tracing::info!("hung up on {from}: {error}"),
+                },
+                () = replaced.cancelled() => tracing::debug!("{from} has connected anew"),
+                () = api.info.members.left(from) => tracing::info!("hung up on {from}, which is no member any more"),
+            }
+        })
     }
 
     fn peer_streams(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, CancellationToken>> {
@@ -434,6 +461,9 @@ struct ConditionFailed<'a> {
     key: Cow<'a, str>,
     value: Option<Cow<'a, str>>,
     version: Option<u64>,
+    /// The request was sent again; it failed when it first came, and what the key held then is not known any more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    earlier: bool,
 }
 
 /// A key with its value; the version is its entity tag, for `If-Match`.
@@ -444,14 +474,34 @@ fn item(key: &Bytes, value: &Bytes, version: u64) -> Reply {
     reply
 }
 
-fn condition_failed(key: &Bytes, current: Option<&Versioned>) -> Reply {
-    let body = ConditionFailed {
-        error: "condition failed",
-        key: text(key),
-        value: current.map(|current| text(&current.value)),
-        version: current.map(|current| current.version),
+/// The answer to a write that was not carried out.
+fn not_written(key: &Bytes, outcome: &Outcome) -> Reply {
+    let condition_failed = |current: Option<&Versioned>, earlier| {
+        let body = ConditionFailed {
+            error: "condition failed",
+            key: text(key),
+            value: current.map(|current| text(&current.value)),
+            version: current.map(|current| current.version),
+            earlier,
+        };
+        json(StatusCode::PRECONDITION_FAILED, &body)
     };
-    json(StatusCode::PRECONDITION_FAILED, &body)
+    match outcome {
+        Outcome::ConditionFailed { current } => condition_failed(current.as_ref(), false),
+        Outcome::FailedEarlier => condition_failed(None, true),
+        Outcome::Forgotten => error(
+            StatusCode::CONFLICT,
+            "the outcome of this Idempotency-Key is not remembered any more, and the request is not carried out: a \
+             client's numbers must rise, and only the latest few may be sent again",
+        ),
+        Outcome::NameTaken => error(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "this Idempotency-Key was used for another request: take the next number",
+        ),
+        Outcome::Set { .. } | Outcome::Deleted { .. } | Outcome::Founded { .. } => {
+            unreachable!("each kind of command has its kind of outcome")
+        }
+    }
 }
 
 /// Keys and values come as JSON strings, so they are UTF-8.
@@ -500,11 +550,29 @@ fn condition_of(headers: &HeaderMap) -> Result<Option<Condition>, Refusal> {
     }
 }
 
+/// The name that the header `Idempotency-Key: CLIENT:SEQ` gives a request.
+fn session_of(headers: &HeaderMap) -> Result<Option<SessionId>, Refusal> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let parts = value.to_str().ok().and_then(|text| text.trim().rsplit_once(':'));
+    match parts.map(|(client, sequence)| (client, sequence.parse())) {
+        Some((client, Ok(sequence))) if (1..=MAX_CLIENT_BYTES).contains(&client.len()) => {
+            Ok(Some(SessionId { client: Bytes::from(client.to_owned()), sequence }))
+        }
+        Some(_) | None => {
+            let message = format!(
+                "Idempotency-Key takes CLIENT:SEQ, such as shop-17:4: a name of 1 to {MAX_CLIENT_BYTES} bytes that no other \
+                 client has, and a number that rises with each of its requests"
+            );
+            Err(Refusal::new(StatusCode::BAD_REQUEST, &message))
+        }
+    }
+}
+
 /// The parameters behind the `?`, decoded.
-struct Parameters<'a>(Vec<(&'a str, Cow<'a, str>)>);
+pub(super) struct Parameters<'a>(Vec<(&'a str, Cow<'a, str>)>);
 
 impl<'a> Parameters<'a> {
-    fn parse(query: Option<&'a str>, known: &[&'a str]) -> Result<Self, Refusal> {
+    pub(super) fn parse(query: Option<&'a str>, known: &[&'a str]) -> Result<Self, Refusal> {
         let mut parameters = Vec::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -524,7 +592,7 @@ impl<'a> Parameters<'a> {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_ref())
     }
 
-    fn timeout(&self) -> Result<Duration, Refusal> {
+    pub(super) fn timeout(&self) -> Result<Duration, Refusal> {
         let Some(text) = self.get("timeout") else { return Ok(REQUEST_TIMEOUT) };
         match humantime::parse_duration(text) {
             Ok(timeout) if timeout <= MAX_REQUEST_TIMEOUT && !timeout.is_zero() => Ok(timeout),
@@ -537,10 +605,10 @@ impl<'a> Parameters<'a> {
 }
 
 /// An answer that is an error.
-struct Refusal(Box<Reply>);
+pub(super) struct Refusal(Box<Reply>);
 
 impl Refusal {
-    fn new(code: StatusCode, message: &str) -> Self {
+    pub(super) fn new(code: StatusCode, message: &str) -> Self {
         Self(Box::new(error(code, message)))
     }
 
@@ -550,14 +618,31 @@ impl Refusal {
         refusal
     }
 
-    fn of(answer: &Answer) -> Self {
+    pub(super) fn of(answer: &Answer) -> Self {
         match answer {
             Answer::NoLeader => Self::new(StatusCode::SERVICE_UNAVAILABLE, "no leader").retry_after(1),
             Answer::Overloaded => Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded").retry_after(1),
             Answer::OutcomeUnknown => Self::new(StatusCode::GATEWAY_TIMEOUT, "outcome unknown"),
-            Answer::Written(_) | Answer::Value(_) | Answer::Page(_) => {
-                unreachable!("each kind of request has its kind of answer")
-            }
+            Answer::Refused(why) => Self::of_change(*why),
+            Answer::NoView => Self::new(StatusCode::GONE, "the view was not read in time and has been closed"),
+            Answer::Written(_)
+            | Answer::Value(_)
+            | Answer::Page(_)
+            | Answer::Done
+            | Answer::View(_)
+            | Answer::Chunk(_) => unreachable!("each kind of request has its kind of answer"),
+        }
+    }
+
+    fn of_change(why: raft::Refusal) -> Self {
+        use raft::Refusal as Why;
+        let refused = |status| Self::new(status, &why.to_string());
+        match why {
+            Why::NotLeader => refused(StatusCode::SERVICE_UNAVAILABLE).retry_after(1),
+            Why::NotReady | Why::ChangePending => refused(StatusCode::CONFLICT).retry_after(1),
+            Why::AlreadyAMember | Why::LastVoter | Why::CannotLead => refused(StatusCode::CONFLICT),
+            Why::NotAMember => refused(StatusCode::NOT_FOUND),
+            Why::NotTakenOver => refused(StatusCode::GATEWAY_TIMEOUT),
         }
     }
 
@@ -582,7 +667,7 @@ pub(super) fn error(code: StatusCode, message: &str) -> Reply {
     json(code, &serde_json::json!({ "error": message }))
 }
 
-fn json(code: StatusCode, body: &impl Serialize) -> Reply {
+pub(super) fn json(code: StatusCode, body: &impl Serialize) -> Reply {
     let mut bytes = serde_json::to_vec(body).expect("answers have string keys");
     bytes.push(b'\n');
     let mut reply = Response::new(Full::new(Bytes::from(bytes)));

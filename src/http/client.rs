@@ -6,7 +6,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::SendRequest;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, IF_MATCH};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
@@ -86,8 +86,7 @@ impl Client {
         Ok(Self { addr: addr.to_owned(), host, sender })
     }
 
-    /// Asks, on condition that the key has version `if_match` if there is one, and waits up to `timeout` for the whole
-    /// answer.
+    /// Asks, with these headers beside the usual ones, and waits up to `timeout` for the whole answer.
     ///
     /// # Errors
     /// When there is no whole answer in time. The connection cannot be used after that.
@@ -96,15 +95,15 @@ impl Client {
         method: Method,
         path: &str,
         body: Bytes,
-        if_match: Option<u64>,
+        headers: &[(&str, String)],
         timeout: Duration,
     ) -> Result<Answer, ClientError> {
         let mut request = Request::builder().method(method).uri(path).header(HOST, self.host.clone());
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        if let Some(version) = if_match {
-            request = request.header(IF_MATCH, format!("\"{version}\""));
+        for (name, value) in headers {
+            request = request.header(*name, value);
         }
         let request = request.body(Full::new(body)).map_err(|error| self.protocol(&error))?;
         match tokio::time::timeout(timeout, self.exchange(request)).await {

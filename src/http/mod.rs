@@ -2,12 +2,14 @@
 //!
 //! - [`server`]: connections: how many, how long, how large;
 //! - [`api`]: the requests of a Raft key-value node;
+//! - [`members`]: who is in the cluster, and the requests that change it;
 //! - [`status`]: what a node reports of itself, as JSON and for Prometheus;
 //! - [`upgrade`]: the way from an HTTP connection to a peer's link, on the same port;
 //! - [`client`]: the other side: one connection, one request at a time.
 
 pub mod api;
 pub mod client;
+pub mod members;
 pub mod server;
 pub mod status;
 pub mod upgrade;

@@ -1,25 +1,51 @@
-//! Commands that change the store, and their form in a log entry.
+//! Requests to change the replicated state, and their form in a log entry.
 //!
 //! | bytes | meaning |
 //! |---|---|
 //! | 1 | format, [`FORMAT`] |
-//! | 1 | 1 set, 2 delete |
+//! | 1 | length of the session's client, 0 without a session |
+//! | n, 8 | the client and the sequence, with a session |
+//! | 1 | 1 set, 2 delete, 3 found |
+//!
+//! then, of a set or a delete,
+//!
+//! | bytes | meaning |
+//! |---|---|
 //! | 1 | condition: 0 none, 1 absent, 2 value, 3 version |
 //! | 4 + n | key, its length first |
 //! | 4 + n | value (set only) |
 //! | 4 + n, or 8 | the condition's value, or its version |
 //!
-//! Numbers are big-endian.
+//! and of a found the cluster's id, 8 bytes. Numbers are big-endian.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
-use crate::defaults::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use crate::defaults::{MAX_CLIENT_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
 
-/// The first byte of every encoded command.
-pub const FORMAT: u8 = 1;
+/// The first byte of every encoded request.
+pub const FORMAT: u8 = 2;
 
-/// A change of one key.
+/// A command, with the name under which it is carried out at most once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The name, when it has one: then it may be sent again, through any node.
+    pub session: Option<SessionId>,
+    /// What is to be done.
+    pub command: Command,
+}
+
+/// Names one request of one client (thesis §6.3). A client gives each request a sequence of its own, higher than those
+/// before, and has at most [`SESSION_WINDOW`](crate::defaults::SESSION_WINDOW) of them under way.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId {
+    /// 1 to [`MAX_CLIENT_BYTES`] bytes that no other client has.
+    pub client: Bytes,
+    /// The request's number.
+    pub sequence: u64,
+}
+
+/// A change of the replicated state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Sets a key to a value.
@@ -37,6 +63,11 @@ pub enum Command {
         key: Bytes,
         /// Only if this holds.
         condition: Option<Condition>,
+    },
+    /// Gives the cluster its id, unless it has one.
+    Found {
+        /// The id, drawn at random by the first leader.
+        cluster: u64,
     },
 }
 
@@ -81,19 +112,32 @@ pub enum Outcome {
         /// What the key holds.
         current: Option<Versioned>,
     },
+    /// A request that was sent again: its condition did not hold when it first came, and nothing changed then or now.
+    /// What the key held then is not remembered.
+    FailedEarlier,
+    /// A request whose sequence is at or below one whose outcome is not remembered any more: it may have been carried
+    /// out long ago, and is not carried out now.
+    Forgotten,
+    /// A request whose name was that of another command before: it is not carried out.
+    NameTaken,
+    /// The cluster has this id.
+    Founded {
+        /// That of the first [`Command::Found`].
+        cluster: u64,
+    },
 }
 
-/// Bytes that are no command.
+/// Bytes that are no request.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
     /// Written by another version of netbelt.
-    #[error("a command of format {0}, this netbelt knows format {FORMAT}: run the same version on all nodes")]
+    #[error("a request of format {0}, this netbelt knows format {FORMAT}: run the same version on all nodes")]
     Format(u8),
     /// Ends too early, or too late.
-    #[error("a command of the wrong length")]
+    #[error("a request of the wrong length")]
     Length,
     /// A kind that does not exist.
-    #[error("a command of unknown kind {0}")]
+    #[error("a request of unknown kind {0}")]
     Kind(u8),
     /// A key or value outside its limits.
     #[error("a key of {key} or a value of {value} bytes is outside the limits")]
@@ -103,24 +147,90 @@ pub enum DecodeError {
         /// Length of the value.
         value: usize,
     },
+    /// A client's name outside its limits.
+    #[error("a client's name of {0} bytes is outside the limits")]
+    Client(usize),
 }
 
-impl Command {
-    /// The key it concerns.
-    pub const fn key(&self) -> &Bytes {
-        match self {
-            Self::Set { key, .. } | Self::Delete { key, .. } => key,
-        }
+impl Request {
+    /// A command without a session.
+    pub const fn once(command: Command) -> Self {
+        Self { session: None, command }
+    }
+
+    /// Whether an encoded request has a session; false of anything else.
+    pub fn has_session(encoded: &[u8]) -> bool {
+        matches!(encoded, [FORMAT, client, ..] if *client > 0)
     }
 
     /// As bytes for a log entry.
     pub fn encode(&self) -> Bytes {
+        let (client, command) = (self.session.as_ref().map_or(0, |session| session.client.len()), self.command.size());
+        let mut out = BytesMut::with_capacity(10 + client + command);
+        out.put_u8(FORMAT);
+        out.put_u8(u8::try_from(client).expect("a client's name has at most 128 bytes"));
+        if let Some(SessionId { client, sequence }) = &self.session {
+            out.put_slice(client);
+            out.put_u64(*sequence);
+        }
+        self.command.encode(&mut out);
+        out.freeze()
+    }
+
+    /// From the bytes of a log entry, sharing their memory.
+    ///
+    /// # Errors
+    /// When the bytes are no request of this format or are outside the limits.
+    pub fn decode(mut bytes: Bytes) -> Result<Self, DecodeError> {
+        let format = take_u8(&mut bytes)?;
+        if format != FORMAT {
+            return Err(DecodeError::Format(format));
+        }
+        let session = match usize::from(take_u8(&mut bytes)?) {
+            0 => None,
+            len @ 1..=MAX_CLIENT_BYTES => {
+                Some(SessionId { client: take(&mut bytes, len)?, sequence: take_u64(&mut bytes)? })
+            }
+            len => return Err(DecodeError::Client(len)),
+        };
+        Ok(Self { session, command: Command::decode(bytes)? })
+    }
+}
+
+impl Command {
+    /// The key it concerns.
+    pub const fn key(&self) -> Option<&Bytes> {
+        match self {
+            Self::Set { key, .. } | Self::Delete { key, .. } => Some(key),
+            Self::Found { .. } => None,
+        }
+    }
+
+    /// Tells it from another command, but for a chance of one in four billion.
+    pub(super) fn checksum(&self) -> u32 {
+        let mut bytes = BytesMut::with_capacity(self.size());
+        self.encode(&mut bytes);
+        crc32c::crc32c(&bytes)
+    }
+
+    /// About how many bytes it takes.
+    fn size(&self) -> usize {
+        match self {
+            Self::Set { key, value, .. } => 24 + key.len() + value.len(),
+            Self::Delete { key, .. } => 24 + key.len(),
+            Self::Found { .. } => 9,
+        }
+    }
+
+    fn encode(&self, out: &mut BytesMut) {
         let (kind, key, value, condition) = match self {
             Self::Set { key, value, condition } => (1, key, Some(value), condition),
             Self::Delete { key, condition } => (2, key, None, condition),
+            Self::Found { cluster } => {
+                out.put_u8(3);
+                return out.put_u64(*cluster);
+            }
         };
-        let mut out = BytesMut::with_capacity(24 + key.len() + value.map_or(0, Bytes::len));
-        out.put_u8(FORMAT);
         out.put_u8(kind);
         out.put_u8(match condition {
             None => 0,
@@ -128,30 +238,24 @@ impl Command {
             Some(Condition::Value(_)) => 2,
             Some(Condition::Version(_)) => 3,
         });
-        put_bytes(&mut out, key);
+        put_bytes(out, key);
         if let Some(value) = value {
-            put_bytes(&mut out, value);
+            put_bytes(out, value);
         }
         match condition {
             None | Some(Condition::Absent) => {}
-            Some(Condition::Value(value)) => put_bytes(&mut out, value),
+            Some(Condition::Value(value)) => put_bytes(out, value),
             Some(Condition::Version(version)) => out.put_u64(*version),
         }
-        out.freeze()
     }
 
-    /// From the bytes of a log entry, sharing their memory.
-    ///
-    /// # Errors
-    /// When the bytes are no command of this format or are outside the limits.
-    pub fn decode(mut bytes: Bytes) -> Result<Self, DecodeError> {
-        if bytes.len() < 3 {
-            return Err(DecodeError::Length);
+    fn decode(mut bytes: Bytes) -> Result<Self, DecodeError> {
+        let kind = take_u8(&mut bytes)?;
+        if kind == 3 {
+            let cluster = take_u64(&mut bytes)?;
+            return if bytes.is_empty() { Ok(Self::Found { cluster }) } else { Err(DecodeError::Length) };
         }
-        let (format, kind, condition_kind) = (bytes.get_u8(), bytes.get_u8(), bytes.get_u8());
-        if format != FORMAT {
-            return Err(DecodeError::Format(format));
-        }
+        let condition_kind = take_u8(&mut bytes)?;
         let key = take_bytes(&mut bytes)?;
         let value = match kind {
             1 => Some(take_bytes(&mut bytes)?),
@@ -162,7 +266,7 @@ impl Command {
             0 => None,
             1 => Some(Condition::Absent),
             2 => Some(Condition::Value(take_bytes(&mut bytes)?)),
-            3 => Some(Condition::Version(bytes.try_get_u64().map_err(|_| DecodeError::Length)?)),
+            3 => Some(Condition::Version(take_u64(&mut bytes)?)),
             other => return Err(DecodeError::Kind(other)),
         };
         if !bytes.is_empty() {
@@ -186,10 +290,19 @@ fn put_bytes(out: &mut BytesMut, bytes: &Bytes) {
 
 fn take_bytes(from: &mut Bytes) -> Result<Bytes, DecodeError> {
     let len = from.try_get_u32().map_err(|_| DecodeError::Length)? as usize;
-    if from.len() < len {
-        return Err(DecodeError::Length);
-    }
-    Ok(from.split_to(len))
+    take(from, len)
+}
+
+fn take(from: &mut Bytes, len: usize) -> Result<Bytes, DecodeError> {
+    if from.len() < len { Err(DecodeError::Length) } else { Ok(from.split_to(len)) }
+}
+
+fn take_u8(from: &mut Bytes) -> Result<u8, DecodeError> {
+    from.try_get_u8().map_err(|_| DecodeError::Length)
+}
+
+fn take_u64(from: &mut Bytes) -> Result<u64, DecodeError> {
+    from.try_get_u64().map_err(|_| DecodeError::Length)
 }
 
 #[cfg(test)]
@@ -202,40 +315,58 @@ mod tests {
         proptest::collection::vec(any::<u8>(), 1..max).prop_map(Bytes::from)
     }
 
-    fn command() -> impl Strategy<Value = Command> {
+    fn request() -> impl Strategy<Value = Request> {
         let condition = proptest::option::of(prop_oneof![
             Just(Condition::Absent),
             bytes(20).prop_map(Condition::Value),
             any::<u64>().prop_map(Condition::Version),
         ]);
-        (bytes(30), proptest::option::of(bytes(50)), condition).prop_map(|(key, value, condition)| match value {
-            Some(value) => Command::Set { key, value, condition },
-            None => Command::Delete { key, condition },
+        let change = (bytes(30), proptest::option::of(bytes(50)), condition);
+        let command = prop_oneof![
+            9 => change.prop_map(|(key, value, condition)| match value {
+                Some(value) => Command::Set { key, value, condition },
+                None => Command::Delete { key, condition },
+            }),
+            1 => any::<u64>().prop_map(|cluster| Command::Found { cluster }),
+        ];
+        let session = proptest::option::of((bytes(MAX_CLIENT_BYTES + 1), any::<u64>()));
+        (session, command).prop_map(|(session, command)| Request {
+            session: session.map(|(client, sequence)| SessionId { client, sequence }),
+            command,
         })
     }
 
     proptest! {
         #[test]
-        fn a_command_survives_its_encoding(command in command()) {
-            prop_assert_eq!(Command::decode(command.encode()), Ok(command));
+        fn a_request_survives_its_encoding(request in request()) {
+            let bytes = request.encode();
+            prop_assert_eq!(Request::has_session(&bytes), request.session.is_some());
+            prop_assert_eq!(Request::decode(bytes), Ok(request));
         }
 
         #[test]
-        fn a_shortened_or_lengthened_command_is_refused(command in command(), cut in 0usize..200) {
-            let bytes = command.encode();
+        fn a_shortened_or_lengthened_request_is_refused(request in request(), cut in 0usize..400) {
+            let bytes = request.encode();
             if cut < bytes.len() {
-                prop_assert!(Command::decode(bytes.slice(..cut)).is_err());
+                prop_assert!(Request::decode(bytes.slice(..cut)).is_err());
             }
             let longer = [&bytes[..], &[0]].concat();
-            prop_assert_eq!(Command::decode(longer.into()), Err(DecodeError::Length));
+            prop_assert_eq!(Request::decode(longer.into()), Err(DecodeError::Length));
         }
 
         #[test]
         fn arbitrary_bytes_are_refused_or_canonical(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let bytes = Bytes::from(bytes);
-            if let Ok(command) = Command::decode(bytes.clone()) {
-                prop_assert_eq!(command.encode(), bytes);
+            let bytes = Bytes::from([&[FORMAT][..], &bytes].concat());
+            if let Ok(request) = Request::decode(bytes.clone()) {
+                prop_assert_eq!(request.encode(), bytes);
             }
         }
+    }
+
+    #[test]
+    fn a_request_of_another_format_is_refused_naming_both() {
+        let error = Request::decode(Bytes::from_static(&[1, 1, 0])).unwrap_err();
+        assert_eq!(error, DecodeError::Format(1));
+        assert!(error.to_string().contains("format 1") && error.to_string().contains("format 2"));
     }
 }

@@ -1,15 +1,29 @@
 //! A replicated key-value store.
 //!
-//! - [`command`]: what can be asked of the store, and how a command travels in a log entry;
-//! - [`store`]: the store itself, a pure state machine: same commands, same answers;
-//! - [`raft_kv`]: Raft and the store as one [`Protocol`](crate::protocol::Protocol), with forwarding to the leader.
+//! - [`command`]: what can be asked of it, and how a request travels in a log entry;
+//! - [`state`]: the replicated state, pure: same requests, same answers. It is the [`store`] and the [`sessions`], which
+//!   make a repeated request harmless;
+//! - [`view`], [`snapshot`]: the state as it was at one moment, read while it goes on changing, as bytes, and back;
+//! - [`changes`]: the latest changes, for those who watch;
+//! - [`raft_kv`]: Raft and the state as one [`Protocol`](crate::protocol::Protocol), with forwarding to the leader.
 
 #![warn(clippy::wildcard_enum_match_arm)] // inputs, messages and effects are matched exhaustively
 
+pub mod changes;
 pub mod command;
 pub mod raft_kv;
+pub mod sessions;
+pub mod snapshot;
+pub mod state;
 pub mod store;
+#[cfg(test)]
+mod tests;
+pub mod view;
 
-pub use command::{Command, Condition, Outcome, Versioned};
+pub use changes::{Change, Changes, Gone};
+pub use command::{Command, Condition, Outcome, Request, SessionId, Versioned};
 pub use raft_kv::RaftKv;
+pub use snapshot::{Restorer, SnapshotError};
+pub use state::State;
 pub use store::{Page, Store};
+pub use view::ViewId;

@@ -1,148 +1,36 @@
-//! Raft and the store as one protocol machine.
+//! Raft and the replicated state as one protocol machine.
 //!
 //! A request has a deadline and goes through stages. It waits until a leader is known; a read is then served by
-//! Raft's read index on this node; a write is proposed, or forwarded to the leader, once. A request that may
-//! have taken effect is never tried again: when its outcome stays unknown, the answer says so.
+//! Raft's read index on this node; a write is proposed, or forwarded to the leader. When its leader is gone and nobody
+//! can tell whether it was done, a write with a session is tried again with the next leader, which the session makes
+//! safe; one without is never tried again. When the outcome stays unknown, the answer says so.
+//!
+//! The first leader that commits an entry gives the cluster its id.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::command::{self, Outcome, Versioned};
-use super::store::{Page, Store};
+use super::changes::Changes;
+use super::command;
+use super::state::State;
+use super::store::Store;
 use crate::defaults::MAX_REQUESTS;
 use crate::protocol::{Effect, Effects, Input, Protocol, Time};
-use crate::raft::{self, Entry, Index, NodeId, Payload, Position, Raft, RoleName, Term, Ticket};
+use crate::raft::{self, Entry, Index, NodeId, Payload, Position, Raft, Refusal, RoleName, Term, Ticket};
 
-/// The application's name for a request. A node never uses one twice, not even after a restart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
+mod forwards;
+mod message;
+mod snapshots;
+#[cfg(test)]
+mod tests;
 
-/// A request.
-#[derive(Debug)]
-pub struct Command {
-    /// Its name; [`Event::Answered`] repeats it.
-    pub id: RequestId,
-    /// What is asked.
-    pub ask: Ask,
-    /// How long to try.
-    pub timeout: Duration,
-}
+pub use message::{Administration, Answer, Ask, Command, Event, Forwarding, Message, Query, RequestId, Timer};
+pub use snapshots::{RecoverError, Recovery};
 
-/// What is asked.
-#[derive(Clone, Debug)]
-pub enum Ask {
-    /// Change the store: an encoded [`command::Command`].
-    Write(Bytes),
-    /// Read the store, linearizably: the read sees every write that was acknowledged before it was asked.
-    Read(Query),
-    /// Read this node's store as it is, which may be out of date.
-    ReadStale(Query),
-}
-
-/// A read.
-#[derive(Clone, Debug)]
-pub enum Query {
-    /// One key.
-    Get {
-        /// The key.
-        key: Bytes,
-    },
-    /// Keys in order.
-    List {
-        /// That begin with this.
-        prefix: Bytes,
-        /// That come after this.
-        after: Option<Bytes>,
-        /// At most so many.
-        limit: usize,
-    },
-}
-
-/// What became of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The write is committed and applied.
-    Written(Outcome),
-    /// The key's value.
-    Value(Option<Versioned>),
-    /// A page of keys.
-    Page(Page),
-    /// There was no leader in time; nothing was done.
-    NoLeader,
-    /// The write was handed over and its outcome did not come back: it may or may not take effect.
-    OutcomeUnknown,
-    /// This node or the leader has too much to do; nothing was done.
-    Overloaded,
-}
-
-/// What the application is told.
-#[derive(Debug)]
-pub enum Event {
-    /// The answer to a request; each request gets one.
-    Answered {
-        /// The request.
-        id: RequestId,
-        /// The answer.
-        answer: Answer,
-    },
-    /// The role, the term or the known leader changed.
-    RoleChanged {
-        /// The role now.
-        role: RoleName,
-        /// The term now.
-        term: Term,
-        /// The leader, when it is known.
-        leader: Option<NodeId>,
-    },
-}
-
-/// What nodes say to each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message {
-    /// Raft's own.
-    Raft(raft::Message),
-    /// A follower hands a write to the leader of `term`.
-    Forward {
-        /// The follower's name for it.
-        id: RequestId,
-        /// The term in which the receiver leads.
-        term: Term,
-        /// The encoded command.
-        command: Bytes,
-    },
-    /// The leader answers [`Message::Forward`].
-    Forwarded {
-        /// The follower's name for it.
-        id: RequestId,
-        /// The term that the forwarded message named.
-        term: Term,
-        /// What became of it.
-        result: Forwarding,
-    },
-}
-
-/// What became of a forwarded write.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Forwarding {
-    /// Committed and applied.
-    Applied(Outcome),
-    /// The receiver does not lead that term, or lost it before the write was committed: it is not done, and
-    /// never will be.
-    NotLeader,
-    /// The leader has too much to do; it is not done.
-    Overloaded,
-}
-
-/// The machine's timers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Timer {
-    /// One of Raft's.
-    Raft(raft::Timer),
-    /// The earliest deadline of a request.
-    Deadline,
-}
+use forwards::ForwardsSeen;
+use snapshots::Snapshots;
 
 /// What happened since the start, for operators.
 #[derive(Clone, Copy, Debug, Default)]
@@ -155,11 +43,12 @@ pub struct Counters {
     pub forwarded: u64,
 }
 
-/// A Raft node with its store.
+/// A Raft node with its state.
 #[derive(Debug)]
 pub struct RaftKv {
     raft: Raft,
-    store: Store,
+    state: State,
+    changes: Changes,
     requests: BTreeMap<RequestId, Request>,
     /// Raft's tickets in use, and for whom. A write keeps its ticket until it has a place in the log.
     tickets: BTreeMap<Ticket, Origin>,
@@ -167,6 +56,7 @@ pub struct RaftKv {
     /// Writes of this node's leadership that have a place in the log, until that index is committed.
     proposed: BTreeMap<Index, (Position, Origin)>,
     forwards: ForwardsSeen,
+    snapshots: Snapshots,
     /// When the timer rings.
     deadline_timer: Option<Time>,
     raft_effects: Effects<Raft>,
@@ -178,6 +68,15 @@ struct Request {
     ask: Ask,
     deadline: Time,
     stage: Stage,
+    /// An earlier try may have succeeded: then nobody may say that nothing was done.
+    may_be_done: bool,
+}
+
+impl Request {
+    /// Whether it may be carried out twice without harm.
+    fn has_session(&self) -> bool {
+        matches!(&self.ask, Ask::Write(request) if command::Request::has_session(request))
+    }
 }
 
 /// How far a request has come.
@@ -196,17 +95,26 @@ enum Stage {
 /// Who wants an answer.
 #[derive(Clone, Copy, Debug)]
 enum Origin {
+    /// This machine itself.
+    Own,
     Local(RequestId),
-    Peer { node: NodeId, id: RequestId, term: Term },
+    Peer {
+        node: NodeId,
+        id: RequestId,
+        term: Term,
+    },
 }
 
 impl RaftKv {
-    /// A node with the log that `raft` recovered; its store fills as entries are committed.
-    pub fn new(raft: Raft) -> Self {
+    /// A node with the log that `raft` recovered and the state after what its snapshot replaces; it grows as entries are
+    /// committed. Use [`Recovery`].
+    fn new(raft: Raft, state: State, snapshots: Snapshots) -> Self {
         Self {
             forwards: ForwardsSeen::since(raft.hard_state().current_term),
             raft,
-            store: Store::default(),
+            changes: Changes::starting_after(state.store().version()),
+            state,
+            snapshots,
             requests: BTreeMap::new(),
             tickets: BTreeMap::new(),
             next_ticket: 0,
@@ -222,9 +130,19 @@ impl RaftKv {
         &self.raft
     }
 
-    /// The store, as far as it has been applied.
+    /// The replicated state, as far as it has been applied.
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The store of that state.
     pub const fn store(&self) -> &Store {
-        &self.store
+        self.state.store()
+    }
+
+    /// The latest changes of the store. Those after [`Event::Changed`] may not be durable.
+    pub const fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// What happened since the start.
@@ -241,25 +159,24 @@ impl RaftKv {
     fn step_raft(&mut self, now: Time, input: Input<Raft>, out: &mut Effects<Self>) {
         let mut effects = std::mem::take(&mut self.raft_effects);
         self.raft.step(now, input, &mut effects);
-        let mut resume = false;
+        let (mut resume, mut found, mut wanted) = (false, false, Vec::new());
         for effect in effects.drain() {
             match effect {
                 Effect::Persist(record) => out.persist(record),
                 Effect::Send { to, message } => out.send(to, Message::Raft(message)),
                 Effect::SetTimer(timer, length) => out.set_timer(Timer::Raft(timer), length),
                 Effect::CancelTimer(timer) => out.cancel_timer(Timer::Raft(timer)),
-                Effect::Emit(raft::Event::Committed(entries)) => self.apply(entries, out),
+                Effect::Emit(raft::Event::Committed(entries)) => found |= self.apply(entries, out),
                 Effect::Emit(raft::Event::Proposed { ticket, position }) => self.on_proposed(ticket, position, out),
-                Effect::Emit(raft::Event::ReadReady { tickets }) => self.serve_reads(&tickets, out),
+                Effect::Emit(raft::Event::ReadReady { tickets }) => self.serve_reads(now, &tickets, out),
                 Effect::Emit(raft::Event::Dropped { tickets }) => self.on_dropped(&tickets, out),
-                Effect::Emit(
-                    raft::Event::Refused { .. }
-                    | raft::Event::ConfigurationChanged(_)
-                    | raft::Event::ChunkWanted { .. }
-                    | raft::Event::ChunksUnwanted { .. }
-                    | raft::Event::Chunk { .. }
-                    | raft::Event::Restored { .. },
-                ) => {}
+                Effect::Emit(raft::Event::Refused { ticket, why }) => self.on_refused(ticket, why, out),
+                Effect::Emit(raft::Event::SteppedDown { ticket }) => drop(self.tickets.remove(&ticket)),
+                Effect::Emit(raft::Event::ConfigurationChanged(members)) => out.emit(Event::MembersChanged(members)),
+                Effect::Emit(raft::Event::ChunkWanted { to, number }) => wanted.push((to, number)),
+                Effect::Emit(raft::Event::ChunksUnwanted { to }) => self.close_install(to),
+                Effect::Emit(raft::Event::Chunk { number, data }) => self.take_chunk(number, data, out),
+                Effect::Emit(raft::Event::Restored { last }) => self.restore(last, out),
                 Effect::Emit(raft::Event::RoleChanged { role, term, leader }) => {
                     out.emit(Event::RoleChanged { role, term, leader });
                     self.give_up_forwarded(term, leader, out);
@@ -268,6 +185,14 @@ impl RaftKv {
             }
         }
         self.raft_effects = effects;
+        for (to, number) in wanted {
+            self.offer_chunk(now, to, number, out);
+        }
+        if found {
+            let cluster = self.raft.config().life; // a random number that nobody else has
+            let found = command::Request::once(command::Command::Found { cluster });
+            self.propose(now, Origin::Own, found.encode(), out);
+        }
         if resume {
             self.submit_waiting(now, out);
         }
@@ -283,16 +208,25 @@ impl RaftKv {
                 self.counters.reads += 1;
                 return out.emit(Event::Answered { id, answer: self.query(query) });
             }
-            Ask::Read(_) => self.counters.reads += 1,
-            Ask::Write(_) => {}
+            Ask::Read(_) | Ask::OpenView => self.counters.reads += 1,
+            Ask::Write(_) | Ask::Administer(_) => {}
+            Ask::Snapshot => return self.ask_snapshot(now, id, out),
+            Ask::NextChunk(view) => return self.next_chunk(now, id, *view, out),
+            Ask::CloseView(view) => return self.close_backup(id, *view, out),
         }
         let deadline = now + timeout;
-        self.requests.insert(id, Request { ask, deadline, stage: Stage::Waiting { after: None } });
+        let stage = Stage::Waiting { after: None };
+        self.requests.insert(id, Request { ask, deadline, stage, may_be_done: false });
+        self.ring_at(now, deadline, out);
+        self.submit(now, id, out);
+    }
+
+    fn ring_at(&mut self, now: Time, deadline: Time, out: &mut Effects<Self>) {
         if self.deadline_timer.is_none_or(|at| deadline < at) {
             self.deadline_timer = Some(deadline);
-            out.set_timer(Timer::Deadline, timeout..=timeout);
+            let left = deadline.since(now);
+            out.set_timer(Timer::Deadline, left..=left);
         }
-        self.submit(now, id, out);
     }
 
     /// What Raft still has in hand counts, too, although whoever asked for it may have gone.
@@ -319,12 +253,34 @@ impl RaftKv {
                 let command = command.clone();
                 self.propose(now, Origin::Local(id), command, out);
             }
-            Ask::Read(_) | Ask::ReadStale(_) => {
+            Ask::Administer(Administration::Transfer(Some(to))) if *to == leader => self.answer(id, Answer::Done, out),
+            Ask::Administer(what) => {
+                request.stage = Stage::Forwarded(term);
+                let what = what.clone();
+                if leader == self.raft.config().id {
+                    self.administer(now, Origin::Local(id), what, out);
+                } else {
+                    out.send(leader, Message::Administer { id, term, what });
+                }
+            }
+            Ask::Read(_) | Ask::OpenView => {
                 request.stage = Stage::InRaft;
                 let ticket = self.take_ticket(Origin::Local(id));
                 self.step_raft(now, Input::Requested(raft::Command::Read { ticket }), out);
             }
+            Ask::ReadStale(_) | Ask::Snapshot | Ask::NextChunk(_) | Ask::CloseView(_) => {
+                unreachable!("answered without waiting")
+            }
         }
+    }
+
+    fn administer(&mut self, now: Time, origin: Origin, what: Administration, out: &mut Effects<Self>) {
+        let ticket = self.take_ticket(origin);
+        let command = match what {
+            Administration::Change(change) => raft::Command::Change { ticket, change },
+            Administration::Transfer(to) => raft::Command::Transfer { ticket, to },
+        };
+        self.step_raft(now, Input::Requested(command), out);
     }
 
     fn submit_waiting(&mut self, now: Time, out: &mut Effects<Self>) {
@@ -335,7 +291,7 @@ impl RaftKv {
     }
 
     fn propose(&mut self, now: Time, origin: Origin, command: Bytes, out: &mut Effects<Self>) {
-        self.counters.proposals += 1;
+        self.counters.proposals += u64::from(!matches!(origin, Origin::Own));
         let ticket = self.take_ticket(origin);
         self.step_raft(now, Input::Requested(raft::Command::Propose { ticket, command }), out);
     }
@@ -358,7 +314,7 @@ impl RaftKv {
         command: Bytes,
         out: &mut Effects<Self>,
     ) {
-        if self.forwards.may_have_taken(term, node, id) || command::Command::decode(command.clone()).is_err() {
+        if self.forwards.may_have_taken(term, node, id) || command::Request::decode(command.clone()).is_err() {
             return; // the latter no correct node forwards, and it must not reach the log
         }
         let leads = self.raft.role() == RoleName::Leader && self.raft.hard_state().current_term == term;
@@ -374,6 +330,27 @@ impl RaftKv {
         out.send(node, Message::Forwarded { id, term, result });
     }
 
+    /// A follower hands over a change of the cluster. One that comes twice finds that there is nothing left to change.
+    fn on_administer(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        id: RequestId,
+        term: Term,
+        what: Administration,
+        out: &mut Effects<Self>,
+    ) {
+        let leads = self.raft.role() == RoleName::Leader && self.raft.hard_state().current_term == term;
+        if self.forwards.may_have_taken(term, node, id) {
+            return;
+        }
+        if leads {
+            self.forwards.take(term, node, id);
+            return self.administer(now, Origin::Peer { node, id, term }, what, out);
+        }
+        out.send(node, Message::Forwarded { id, term, result: Forwarding::NotLeader });
+    }
+
     /// The leader answers. An answer in another term than the request's is a late one.
     fn on_forwarded(&mut self, now: Time, id: RequestId, term: Term, result: Forwarding, out: &mut Effects<Self>) {
         let Some(request) = self.requests.get_mut(&id) else { return };
@@ -382,11 +359,23 @@ impl RaftKv {
         }
         match result {
             Forwarding::Applied(outcome) => self.answer(id, Answer::Written(outcome), out),
-            Forwarding::Overloaded => self.answer(id, Answer::Overloaded, out),
+            Forwarding::Overloaded => self.refuse(id, Answer::Overloaded, out),
+            Forwarding::Done => self.answer(id, Answer::Done, out),
+            Forwarding::Refused(why) => self.answer(id, Answer::Refused(why), out),
             Forwarding::NotLeader => {
                 request.stage = Stage::Waiting { after: Some(term) };
                 self.submit(now, id, out);
             }
+        }
+    }
+
+    fn on_refused(&mut self, ticket: Ticket, why: Refusal, out: &mut Effects<Self>) {
+        match self.tickets.remove(&ticket) {
+            Some(Origin::Local(id)) => self.answer(id, Answer::Refused(why), out),
+            Some(Origin::Peer { node, id, term }) => {
+                out.send(node, Message::Forwarded { id, term, result: Forwarding::Refused(why) });
+            }
+            Some(Origin::Own) | None => {}
         }
     }
 
@@ -400,38 +389,64 @@ impl RaftKv {
         // A proposal of an earlier leadership that had this index was cut from this log. It may live on in
         // another one and be committed yet: its origin is left without an answer.
         if let Some((_, Origin::Local(id))) = self.proposed.insert(position.index, (position, origin)) {
-            self.answer(id, Answer::OutcomeUnknown, out);
+            self.outcome_unknown(id, out);
         }
     }
 
-    fn apply(&mut self, entries: Vec<Entry>, out: &mut Effects<Self>) {
+    /// Carries out what is committed. True when this node, as the leader, is to give the cluster its id.
+    fn apply(&mut self, entries: Vec<Entry>, out: &mut Effects<Self>) -> bool {
+        let (before, mut found) = (self.store().version(), false);
         for entry in entries {
             let outcome = match entry.payload {
-                Payload::Noop | Payload::Configuration(_) => None,
+                Payload::Noop => {
+                    // A leader's first entry: all earlier ones have been applied, and none of them was a Found.
+                    let is_ours = entry.position.term == self.raft.hard_state().current_term;
+                    found |= is_ours && self.raft.role() == RoleName::Leader && self.state.cluster().is_none();
+                    None
+                }
+                Payload::Configuration(_) => None,
                 Payload::Command(bytes) => {
+                    let size = bytes.len();
                     // Leaders decode before they propose: what cannot be decoded here was written by a newer
-                    // netbelt, and skipping it would make this store differ from the others.
-                    let command = command::Command::decode(bytes);
-                    Some(self.store.apply(command.unwrap_or_else(|e| panic!("cannot apply {:?}: {e}", entry.position))))
+                    // netbelt, and skipping it would make this state differ from the others.
+                    let request = command::Request::decode(bytes);
+                    let request = request.unwrap_or_else(|e| panic!("cannot apply {:?}: {e}", entry.position));
+                    let (outcome, change) = self.state.apply(request);
+                    self.snapshots.applied(size);
+                    change.into_iter().for_each(|change| self.changes.push(change));
+                    Some(outcome)
                 }
             };
             let Some((position, origin)) = self.proposed.remove(&entry.position.index) else { continue };
             match (position == entry.position, outcome, origin) {
+                (true, _, Origin::Own) => {}
                 (true, Some(outcome), Origin::Local(id)) => self.answer(id, Answer::Written(outcome), out),
                 (true, Some(outcome), Origin::Peer { node, id, term }) => {
                     out.send(node, Message::Forwarded { id, term, result: Forwarding::Applied(outcome) });
+                }
+                (true, None, Origin::Local(id)) => self.answer(id, Answer::Done, out),
+                (true, None, Origin::Peer { node, id, term }) => {
+                    out.send(node, Message::Forwarded { id, term, result: Forwarding::Done });
                 }
                 // Another leader's entry has the place: ours is lost, for certain.
                 (_, _, origin) => self.on_lost(origin, out),
             }
         }
+        let through = self.store().version();
+        if through > before {
+            out.emit(Event::Changed { through });
+        }
+        found
     }
 
-    fn serve_reads(&mut self, tickets: &[Ticket], out: &mut Effects<Self>) {
+    fn serve_reads(&mut self, now: Time, tickets: &[Ticket], out: &mut Effects<Self>) {
         for ticket in tickets {
             let Some(Origin::Local(id)) = self.tickets.remove(ticket) else { continue };
-            let Some(Request { ask: Ask::Read(query), .. }) = self.requests.get(&id) else { continue };
-            let answer = self.query(query);
+            let answer = match self.requests.get(&id) {
+                Some(Request { ask: Ask::Read(query), .. }) => self.query(query),
+                Some(Request { ask: Ask::OpenView, .. }) => self.open_backup(now, out),
+                Some(_) | None => continue,
+            };
             self.answer(id, answer, out);
         }
     }
@@ -447,12 +462,11 @@ impl RaftKv {
     /// Not done, and never will be: may be tried anew when the role next changes.
     fn on_lost(&mut self, origin: Origin, out: &mut Effects<Self>) {
         match origin {
+            Origin::Own => {} // the next leader founds the cluster
             Origin::Local(id) => {
                 if let Some(request) = self.requests.get_mut(&id) {
                     request.stage = Stage::Waiting { after: None };
-                    // Raft told of the loss in the middle of its effects, and a leader may already be known.
-                    out.set_timer(Timer::Deadline, Duration::ZERO..=Duration::ZERO);
-                    self.deadline_timer = Some(Time::ZERO);
+                    self.look_again_soon(out);
                 }
             }
             Origin::Peer { node, id, term } => {
@@ -462,15 +476,47 @@ impl RaftKv {
     }
 
     /// The leader that was given a write is gone. Whether it has replicated the write, nobody here can tell.
+    /// What was proposed here while this node led will tell by itself, but only once the new leader commits.
     fn give_up_forwarded(&mut self, term: Term, leader: Option<NodeId>, out: &mut Effects<Self>) {
         if leader.is_none() {
             return; // it may come back, and answer
         }
-        let lost = |request: &Request| matches!(request.stage, Stage::Forwarded(then) if then < term);
+        let is_other = leader != Some(self.raft.config().id);
+        let lost = |request: &Request| match request.stage {
+            Stage::Forwarded(then) => then < term,
+            Stage::Proposed => is_other && request.has_session(),
+            Stage::Waiting { .. } | Stage::InRaft => false,
+        };
         let ids: Vec<_> = self.requests.iter().filter(|(_, request)| lost(request)).map(|(id, _)| *id).collect();
         for id in ids {
-            self.answer(id, Answer::OutcomeUnknown, out);
+            match (&self.requests[&id].ask, leader) {
+                // A leader that was asked to go has gone. Whoever leads now was wanted, or nobody in particular was.
+                (Ask::Administer(Administration::Transfer(to)), Some(leader)) => {
+                    let taken_over = to.is_none_or(|to| to == leader);
+                    let answer = if taken_over { Answer::Done } else { Answer::Refused(Refusal::NotTakenOver) };
+                    self.answer(id, answer, out);
+                }
+                _ => self.outcome_unknown(id, out),
+            }
         }
+    }
+
+    /// Nobody can tell whether a write was done, or will be. With a session, it may be tried again.
+    fn outcome_unknown(&mut self, id: RequestId, out: &mut Effects<Self>) {
+        match self.requests.get_mut(&id) {
+            Some(request) if request.has_session() => {
+                request.may_be_done = true;
+                request.stage = Stage::Waiting { after: None };
+                self.look_again_soon(out);
+            }
+            Some(_) | None => self.answer(id, Answer::OutcomeUnknown, out),
+        }
+    }
+
+    /// Raft tells of losses in the middle of its effects, when a leader may already be known.
+    fn look_again_soon(&mut self, out: &mut Effects<Self>) {
+        out.set_timer(Timer::Deadline, Duration::ZERO..=Duration::ZERO);
+        self.deadline_timer = Some(Time::ZERO);
     }
 
     /// Answers the requests whose time is up, tries those that wait, and sets the timer for the others.
@@ -478,22 +524,29 @@ impl RaftKv {
         let due: Vec<_> =
             self.requests.iter().filter(|(_, r)| r.deadline <= now).map(|(id, r)| (*id, r.stage)).collect();
         for (id, stage) in due {
-            let is_write = matches!(self.requests[&id].ask, Ask::Write(_));
+            let is_write = matches!(self.requests[&id].ask, Ask::Write(_) | Ask::Administer(_));
             let answer = match stage {
                 Stage::Waiting { .. } => Answer::NoLeader,
                 // A proposal that is still in Raft's hands may get its place in the log any moment.
                 Stage::InRaft if !is_write => Answer::NoLeader,
                 Stage::InRaft | Stage::Proposed | Stage::Forwarded(_) => Answer::OutcomeUnknown,
             };
-            self.answer(id, answer, out);
+            self.refuse(id, answer, out);
         }
         self.submit_waiting(now, out);
-        let earliest = self.requests.values().map(|request| request.deadline).min();
+        let views = self.snapshots.close_late_backups(now, &mut self.state);
+        let earliest = self.requests.values().map(|request| request.deadline).chain(views).min();
         self.deadline_timer = earliest;
         if let Some(earliest) = earliest {
             let left = earliest.since(now);
             out.set_timer(Timer::Deadline, left..=left);
         }
+    }
+
+    /// Answers that nothing was done, unless an earlier try may have succeeded.
+    fn refuse(&mut self, id: RequestId, answer: Answer, out: &mut Effects<Self>) {
+        let may_be_done = self.requests.get(&id).is_some_and(|request| request.may_be_done);
+        self.answer(id, if may_be_done { Answer::OutcomeUnknown } else { answer }, out);
     }
 
     fn answer(&mut self, id: RequestId, answer: Answer, out: &mut Effects<Self>) {
@@ -504,8 +557,8 @@ impl RaftKv {
 
     fn query(&self, query: &Query) -> Answer {
         match query {
-            Query::Get { key } => Answer::Value(self.store.get(key).cloned()),
-            Query::List { prefix, after, limit } => Answer::Page(self.store.list(prefix, after.as_deref(), *limit)),
+            Query::Get { key } => Answer::Value(self.store().get(key).cloned()),
+            Query::List { prefix, after, limit } => Answer::Page(self.store().list(prefix, after.as_deref(), *limit)),
         }
     }
 }
@@ -521,8 +574,12 @@ impl Protocol for RaftKv {
     fn step(&mut self, now: Time, input: Input<Self>, out: &mut Effects<Self>) {
         match input {
             Input::Started => self.step_raft(now, Input::Started, out),
-            Input::Received { from, message: Message::Raft(message) } => {
-                self.step_raft(now, Input::Received { from, message }, out);
+            Input::Received { from, message: Message::Raft(message) } => match snapshots::unknown_format(&message) {
+                Some(why) => out.emit(Event::SnapshotRefused { from, why }),
+                None => self.step_raft(now, Input::Received { from, message }, out),
+            },
+            Input::Received { from, message: Message::Administer { id, term, what } } => {
+                self.on_administer(now, from, id, term, what, out);
             }
             Input::Received { from, message: Message::Forward { id, term, command } } => {
                 self.on_forward(now, from, id, term, command, out);
@@ -532,151 +589,9 @@ impl Protocol for RaftKv {
             }
             Input::Elapsed(Timer::Raft(timer)) => self.step_raft(now, Input::Elapsed(timer), out),
             Input::Elapsed(Timer::Deadline) => self.on_deadline(now, out),
+            Input::Elapsed(Timer::Snapshot) => self.go_on_with_snapshot(now, out),
             Input::Requested(command) => self.on_request(now, command, out),
         }
-    }
-}
-
-/// The forwarded writes that this node has taken as the leader of its latest term, so that a message which the network
-/// repeats is not proposed twice. It remembers the latest [`MAX_REQUESTS`] of each follower.
-#[derive(Debug)]
-struct ForwardsSeen {
-    /// What was taken in this term or before is not known any more: an earlier life may have led it.
-    forgotten: Term,
-    term: Term,
-    by_node: BTreeMap<NodeId, (Option<RequestId>, BTreeSet<RequestId>)>,
-}
-
-impl ForwardsSeen {
-    /// A node that starts in `term`.
-    const fn since(term: Term) -> Self {
-        Self { forgotten: term, term, by_node: BTreeMap::new() }
-    }
-
-    /// False only when it is certain that this was never taken.
-    fn may_have_taken(&self, term: Term, node: NodeId, id: RequestId) -> bool {
-        let seen = || self.by_node.get(&node).is_some_and(|(oldest, seen)| *oldest >= Some(id) || seen.contains(&id));
-        term <= self.forgotten || (term == self.term && seen())
-    }
-
-    fn take(&mut self, term: Term, node: NodeId, id: RequestId) {
-        if term > self.term {
-            *self = Self { forgotten: self.term, term, by_node: BTreeMap::new() };
-        }
-        let (oldest, seen) = self.by_node.entry(node).or_default();
-        seen.insert(id);
-        if seen.len() > MAX_REQUESTS {
-            *oldest = seen.pop_first();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kv::command::Command as Write;
-    use crate::raft::{Ballot, Body, Config, HardState, Record};
-
-    /// Node n1 of three, elected by n2 in term 2; term 1 was in an earlier life.
-    fn leader() -> RaftKv {
-        let hard_state = HardState { current_term: Term(1), voted_for: None };
-        let config = Config::new(NodeId::numbered(1), 0, (1..=3).map(NodeId::numbered));
-        let mut node = RaftKv::new(Raft::recover(config, [Record::HardState(hard_state)]).unwrap());
-        step(&mut node, Input::Started);
-        step(&mut node, Input::Elapsed(Timer::Raft(raft::Timer::Election)));
-        for ballot in [Ballot::PreVote, Ballot::Vote] {
-            hear(&mut node, Message::Raft(raft::Message { term: Term(2), body: Body::Vote { ballot, granted: true } }));
-        }
-        assert_eq!(node.raft().role(), RoleName::Leader);
-        node
-    }
-
-    fn step(node: &mut RaftKv, input: Input<RaftKv>) -> Vec<Message> {
-        let mut effects = Effects::new();
-        node.step(Time::ZERO, input, &mut effects);
-        let sent = effects
-            .drain()
-            .filter_map(|effect| if let Effect::Send { message, .. } = effect { Some(message) } else { None });
-        sent.collect()
-    }
-
-    fn hear(node: &mut RaftKv, message: Message) -> Vec<Message> {
-        step(node, Input::Received { from: NodeId::numbered(2), message })
-    }
-
-    fn forward(id: u64, term: u64) -> Message {
-        let command =
-            Write::Set { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"v"), condition: None }.encode();
-        Message::Forward { id: RequestId(id), term: Term(term), command }
-    }
-
-    fn refusal(id: u64, term: u64) -> Vec<Message> {
-        vec![Message::Forwarded { id: RequestId(id), term: Term(term), result: Forwarding::NotLeader }]
-    }
-
-    fn entries(node: &mut RaftKv) -> usize {
-        step(node, Input::Elapsed(Timer::Raft(raft::Timer::Flush)));
-        node.raft().log().len()
-    }
-
-    /// Seed 974 of the simulation: the first copy was taken; the second came after the leader had stepped down, was
-    /// refused, and the client was told that nothing had been done. The write took effect later.
-    #[test]
-    fn a_repeated_forward_is_not_refused_when_the_first_copy_was_taken() {
-        let mut node = leader();
-        hear(&mut node, forward(7, 2));
-        assert_eq!(entries(&mut node), 2, "the leader's own and the forwarded one");
-        assert!(hear(&mut node, forward(7, 2)).is_empty());
-        assert_eq!(entries(&mut node), 2, "it is not taken twice");
-        let vote = Body::Vote { ballot: Ballot::Vote, granted: false };
-        hear(&mut node, Message::Raft(raft::Message { term: Term(3), body: vote }));
-        assert_eq!(node.raft().role(), RoleName::Follower);
-        assert!(hear(&mut node, forward(7, 2)).is_empty(), "nor refused");
-        assert_eq!(hear(&mut node, forward(8, 2)), refusal(8, 2), "what never came before is refused for certain");
-    }
-
-    #[test]
-    fn a_forward_of_an_earlier_life_is_not_refused_because_nobody_knows() {
-        let mut node = leader();
-        assert!(hear(&mut node, forward(7, 1)).is_empty());
-        assert_eq!(hear(&mut node, forward(7, 9)), refusal(7, 9));
-    }
-
-    /// A cluster of one was told that its entry is committed before it was told where it had been put.
-    #[test]
-    fn alone_a_node_answers_a_write() {
-        let config = Config::new(NodeId::numbered(1), 0, [NodeId::numbered(1)]);
-        let mut node = RaftKv::new(Raft::recover(config, []).unwrap());
-        step(&mut node, Input::Started);
-        let write = Write::Set { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"v"), condition: None };
-        let ask = Ask::Write(write.encode());
-        step(&mut node, Input::Requested(Command { id: RequestId(1), ask, timeout: Duration::from_secs(5) }));
-        let mut effects = Effects::new();
-        node.step(Time::ZERO, Input::Elapsed(Timer::Raft(raft::Timer::Flush)), &mut effects);
-        let answer = Answer::Written(Outcome::Set { version: 1 });
-        let answered = effects
-            .drain()
-            .any(|effect| matches!(effect, Effect::Emit(Event::Answered { answer: a, .. }) if a == answer));
-        assert!(answered && node.requests_in_hand() == 0);
-    }
-
-    #[test]
-    fn a_forwarded_command_that_cannot_be_decoded_reaches_no_log() {
-        let mut node = leader();
-        let rubbish = Message::Forward { id: RequestId(1), term: Term(2), command: Bytes::from_static(b"rubbish") };
-        assert!(hear(&mut node, rubbish).is_empty());
-        assert_eq!(entries(&mut node), 1);
-    }
-
-    #[test]
-    fn forwards_that_are_forgotten_count_as_taken() {
-        let mut seen = ForwardsSeen::since(Term(0));
-        let node = NodeId::numbered(2);
-        for id in 0..=MAX_REQUESTS as u64 {
-            assert!(!seen.may_have_taken(Term(1), node, RequestId(id + 5)));
-            seen.take(Term(1), node, RequestId(id + 5));
-        }
-        assert!(seen.may_have_taken(Term(1), node, RequestId(5)) && seen.may_have_taken(Term(1), node, RequestId(3)));
-        assert!(!seen.may_have_taken(Term(2), node, RequestId(5)), "a new term begins anew");
+        self.begin_snapshot_if_due(now, out);
     }
 }

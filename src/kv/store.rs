@@ -5,7 +5,8 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::command::{Command, Condition, Outcome, Versioned};
+use super::changes::Change;
+use super::command::{Condition, Outcome, Versioned};
 use crate::defaults::MAX_LIST_BYTES;
 
 /// Keys in order, each with its value and version.
@@ -26,33 +27,48 @@ pub struct Page {
 }
 
 impl Store {
-    /// Carries out a command.
-    pub fn apply(&mut self, command: Command) -> Outcome {
-        let (key, condition) = match &command {
-            Command::Set { key, condition, .. } | Command::Delete { key, condition } => (key, condition),
-        };
+    /// A store with these items, in the order of their keys, whose latest change had `version`.
+    pub(super) fn restore(version: u64, items: Vec<(Bytes, Versioned)>) -> Self {
+        Self { map: items.into_iter().collect(), version }
+    }
+
+    /// Sets a key, if the condition holds. Also tells the change, if there is one.
+    pub fn set(&mut self, key: &[u8], value: &[u8], condition: Option<&Condition>) -> (Outcome, Option<Change>) {
+        if let Some(failed) = self.check(key, condition) {
+            return (failed, None);
+        }
+        self.version += 1;
+        // What a request holds shares the memory of a whole batch, which must not stay for the sake of one key.
+        let (version, value) = (self.version, Bytes::copy_from_slice(value));
+        let versioned = Versioned { value: value.clone(), version };
+        match self.map.get_mut(key) {
+            Some(current) => *current = versioned,
+            None => drop(self.map.insert(Bytes::copy_from_slice(key), versioned)),
+        }
+        (Outcome::Set { version }, Some(Change { version, key: Bytes::copy_from_slice(key), value: Some(value) }))
+    }
+
+    /// Removes a key, if the condition holds. Also tells the change, if there is one.
+    pub fn delete(&mut self, key: &[u8], condition: Option<&Condition>) -> (Outcome, Option<Change>) {
+        if let Some(failed) = self.check(key, condition) {
+            return (failed, None);
+        }
+        let Some((key, _)) = self.map.remove_entry(key) else { return (Outcome::Deleted { existed: false }, None) };
+        self.version += 1;
+        (Outcome::Deleted { existed: true }, Some(Change { version: self.version, key, value: None }))
+    }
+
+    /// The outcome of a command whose condition does not hold.
+    pub fn check(&self, key: &[u8], condition: Option<&Condition>) -> Option<Outcome> {
+        let condition = condition?;
         let current = self.map.get(key);
         let holds = match (condition, current) {
-            (None, _) | (Some(Condition::Absent), None) => true,
-            (Some(Condition::Value(value)), Some(current)) => current.value == *value,
-            (Some(Condition::Version(version)), Some(current)) => current.version == *version,
-            (Some(Condition::Absent), Some(_)) | (Some(Condition::Value(_) | Condition::Version(_)), None) => false,
+            (Condition::Absent, None) => true,
+            (Condition::Value(value), Some(current)) => current.value == *value,
+            (Condition::Version(version), Some(current)) => current.version == *version,
+            (Condition::Absent, Some(_)) | (Condition::Value(_) | Condition::Version(_), None) => false,
         };
-        if !holds {
-            return Outcome::ConditionFailed { current: current.cloned() };
-        }
-        match command {
-            Command::Set { key, value, .. } => {
-                self.version += 1;
-                self.map.insert(key, Versioned { value, version: self.version });
-                Outcome::Set { version: self.version }
-            }
-            Command::Delete { key, .. } => {
-                let existed = self.map.remove(&key).is_some();
-                self.version += u64::from(existed);
-                Outcome::Deleted { existed }
-            }
-        }
+        if holds { None } else { Some(Outcome::ConditionFailed { current: current.cloned() }) }
     }
 
     /// The value of a key.
@@ -79,6 +95,12 @@ impl Store {
         Page { items, more: rest.next().is_some() }
     }
 
+    /// The items whose keys come after `key`, in order; all of them without one.
+    pub(super) fn after(&self, key: Option<&[u8]>) -> impl Iterator<Item = (&Bytes, &Versioned)> {
+        let from = key.map_or(Bound::Unbounded, Bound::Excluded);
+        self.map.range::<[u8], _>((from, Bound::Unbounded))
+    }
+
     /// How many keys there are.
     pub fn len(&self) -> usize {
         self.map.len()
@@ -99,12 +121,12 @@ impl Store {
 mod tests {
     use super::*;
 
-    fn set(key: &str, value: &str, condition: Option<Condition>) -> Command {
-        Command::Set { key: Bytes::from(key.to_owned()), value: Bytes::from(value.to_owned()), condition }
+    fn set(store: &mut Store, key: &str, value: &str, condition: Option<&Condition>) -> Outcome {
+        store.set(key.as_bytes(), value.as_bytes(), condition).0
     }
 
-    fn delete(key: &str) -> Command {
-        Command::Delete { key: Bytes::from(key.to_owned()), condition: None }
+    fn delete(store: &mut Store, key: &str) -> Outcome {
+        store.delete(key.as_bytes(), None).0
     }
 
     fn keys(page: &Page) -> Vec<&str> {
@@ -114,11 +136,11 @@ mod tests {
     #[test]
     fn a_version_is_never_used_twice_even_when_a_key_comes_back() {
         let mut store = Store::default();
-        assert_eq!(store.apply(set("a", "1", None)), Outcome::Set { version: 1 });
-        assert_eq!(store.apply(delete("a")), Outcome::Deleted { existed: true });
-        assert_eq!(store.apply(delete("a")), Outcome::Deleted { existed: false });
-        assert_eq!(store.apply(set("a", "1", None)), Outcome::Set { version: 3 });
-        let stale = store.apply(set("a", "2", Some(Condition::Version(1))));
+        assert_eq!(set(&mut store, "a", "1", None), Outcome::Set { version: 1 });
+        assert_eq!(delete(&mut store, "a"), Outcome::Deleted { existed: true });
+        assert_eq!(delete(&mut store, "a"), Outcome::Deleted { existed: false });
+        assert_eq!(set(&mut store, "a", "1", None), Outcome::Set { version: 3 });
+        let stale = set(&mut store, "a", "2", Some(&Condition::Version(1)));
         let current = Some(Versioned { value: Bytes::from("1"), version: 3 });
         assert_eq!(stale, Outcome::ConditionFailed { current });
     }
@@ -127,20 +149,20 @@ mod tests {
     fn a_failed_condition_changes_nothing() {
         let mut store = Store::default();
         let absent = Outcome::ConditionFailed { current: None };
-        assert_eq!(store.apply(set("a", "1", Some(Condition::Value(Bytes::from("0"))))), absent);
-        assert_eq!(store.apply(set("a", "1", Some(Condition::Version(1)))), absent);
-        assert_eq!(store.apply(set("a", "1", Some(Condition::Absent))), Outcome::Set { version: 1 });
+        assert_eq!(set(&mut store, "a", "1", Some(&Condition::Value(Bytes::from("0")))), absent);
+        assert_eq!(set(&mut store, "a", "1", Some(&Condition::Version(1))), absent);
+        assert_eq!(set(&mut store, "a", "1", Some(&Condition::Absent)), Outcome::Set { version: 1 });
         let taken = Outcome::ConditionFailed { current: store.get(b"a").cloned() };
-        assert_eq!(store.apply(set("a", "2", Some(Condition::Absent))), taken);
+        assert_eq!(set(&mut store, "a", "2", Some(&Condition::Absent)), taken);
         assert_eq!((store.version(), store.len()), (1, 1));
-        assert_eq!(store.apply(set("a", "2", Some(Condition::Value(Bytes::from("1"))))), Outcome::Set { version: 2 });
+        assert_eq!(set(&mut store, "a", "2", Some(&Condition::Value(Bytes::from("1")))), Outcome::Set { version: 2 });
     }
 
     #[test]
     fn pages_of_a_listing_join_without_gap_or_repetition() {
         let mut store = Store::default();
         for key in ["a", "b/1", "b/2", "b/3", "b0", "c"] {
-            store.apply(set(key, "x", None));
+            set(&mut store, key, "x", None);
         }
         let first = store.list(b"b/", None, 2);
         assert_eq!((keys(&first), first.more), (vec!["b/1", "b/2"], true));
@@ -158,7 +180,7 @@ mod tests {
         let mut store = Store::default();
         let value = Bytes::from(vec![b'x'; 1 << 20]);
         for number in 0..8 {
-            store.apply(Command::Set { key: Bytes::from(format!("k{number}")), value: value.clone(), condition: None });
+            store.set(format!("k{number}").as_bytes(), &value, None);
         }
         let page = store.list(b"", None, 100);
         assert_eq!((page.items.len(), page.more), (4, true));

@@ -11,29 +11,43 @@
 //! | state-machine safety | all nodes commit the same entry at an index, over the whole run |
 //! | durability | nothing committed changes; leader completeness after crashes |
 //! | linearizability | the clients' history, a key at a time ([`history`]) |
+//! | exactly-once | the same: a write with a session that is sent again and again is one operation |
 //! | liveness | after healing, every node serves a write within [`RECOVERY`] |
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::faults::Faults;
+use super::checker::Checker;
+use super::faults::{Faults, Kind, Tally, draw_within};
 use super::history::{self, Operation, Span, Verdict};
+use super::script::said;
+use super::trace::{Keep, Moment};
 use super::world::{News, World};
-use crate::kv::command::{Command, Condition, Outcome};
+use crate::kv::command::{Command, Condition, Outcome, Request, SessionId};
 use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
 use crate::protocol::Time;
 use crate::raft::progress::Window;
-use crate::raft::{self, Entry, Index, NodeId, Position, Raft, Record, RoleName, Term, invariants};
+use crate::raft::{self, NodeId, RoleName, invariants};
 
 /// Ten times the longest election timeout: how soon a healed cluster must serve everybody.
 pub const RECOVERY: Duration = Duration::from_secs(3);
 
+/// Ten times what a busy second of the largest clusters here takes. Beyond it, messages breed messages.
+const MOST_STEPS: u64 = 1_000_000;
+
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest that a client with a session waits before it asks another node: shorter than many elections.
+const SESSION_TIMEOUT: Duration = Duration::from_millis(400);
 const KEYS: u64 = 3;
+/// Every few dozen writes.
+const SNAPSHOT_EVERY: u64 = 2000;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -44,29 +58,35 @@ pub struct Plan {
     pub clients: usize,
     /// How long faults last, in virtual time.
     pub faults_for: Duration,
-    /// Keep the trace as text.
-    pub keep_trace: bool,
+    /// Which kinds of faults.
+    pub faults: Vec<Kind>,
+    /// How much of the run is kept.
+    pub keep: Keep,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { nodes: 5, clients: 4, faults_for: Duration::from_secs(30), keep_trace: false }
+        Self { nodes: 5, clients: 4, faults_for: Duration::from_secs(30), faults: Kind::ALL.to_vec(), keep: Keep::Hash }
     }
 }
 
 /// What a run came to.
 #[derive(Debug)]
 pub struct Report {
-    /// The faults that were drawn.
-    pub faults: Faults,
-    /// The hash of the trace.
+    /// How often which faults happened.
+    pub faults: Tally,
+    /// How long after healing every node had served a write.
+    pub recovery: Duration,
+    /// The hash of the trace, if it was kept.
     pub trace_hash: u64,
     /// The trace, if it was kept.
-    pub trace: Vec<String>,
+    pub trace: Vec<Moment>,
     /// Requests that were answered with a result, and requests whose outcome stayed open.
     pub answered: usize,
     /// Requests whose outcome stayed open.
     pub open: usize,
+    /// Writes that were answered after they had been sent again.
+    pub retried: usize,
     /// Terms that had a leader.
     pub leaders: usize,
     /// Entries committed.
@@ -82,7 +102,43 @@ pub struct Violation {
     /// Which one, and where.
     pub what: String,
     /// The trace up to there, if it was kept.
-    pub trace: Vec<String>,
+    pub trace: Vec<Moment>,
+}
+
+/// What a seed decides before anything happens.
+#[derive(Clone, Debug)]
+pub struct Draws {
+    /// Whether elections are tried out first. What it prevents must be safe without it; the same goes for the next.
+    pub pre_vote: bool,
+    /// Whether leaders without a majority step down, and nobody votes while he hears a leader.
+    pub check_quorum: bool,
+    /// In some runs it has little spread: elections are mostly contested.
+    pub election_timeout: RangeInclusive<Duration>,
+    /// The rates of faults.
+    pub faults: Faults,
+    world: u64,
+}
+
+impl Draws {
+    /// Those of a seed.
+    pub fn new(seed: u64, plan: &Plan) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let latest = Duration::from_millis(if rng.next_u64().is_multiple_of(3) { 165 } else { 300 });
+        let pre_vote = !rng.next_u64().is_multiple_of(4);
+        let check_quorum = !rng.next_u64().is_multiple_of(4);
+        let world = rng.next_u64();
+        let faults = Faults::draw(&mut rng).only(&plan.faults);
+        Self { pre_vote, check_quorum, election_timeout: Duration::from_millis(150)..=latest, faults, world }
+    }
+}
+
+impl fmt::Display for Draws {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on = |on| if on { "on" } else { "off" };
+        let (pre_vote, check_quorum, timeout) = (on(self.pre_vote), on(self.check_quorum), &self.election_timeout);
+        let faults = &self.faults;
+        write!(f, "pre-vote {pre_vote}, check-quorum {check_quorum}, election timeout {timeout:?}, {faults}")
+    }
 }
 
 /// Runs one seed.
@@ -90,11 +146,11 @@ pub struct Violation {
 /// # Errors
 /// The first property that did not hold.
 pub fn run(seed: u64, plan: &Plan) -> Result<Report, Violation> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut cluster = Cluster::new(&mut rng, plan);
-    cluster.faults = Faults::draw(&mut rng);
-    let run = cluster.run(plan);
-    run.map_err(|what| Violation { what, trace: cluster.world.trace().lines().to_vec() })
+    let mut cluster = Cluster::new(&Draws::new(seed, plan), plan);
+    // A machine asserts what must hold for itself alone, and the run must outlive that to tell it.
+    let run = catch_unwind(AssertUnwindSafe(|| cluster.run(plan)));
+    let run = run.unwrap_or_else(|panic| Err(format!("a node's own assertion failed: {}", said(&*panic))));
+    run.map_err(|what| Violation { what, trace: cluster.world.take_moments() })
 }
 
 struct Cluster {
@@ -110,12 +166,15 @@ struct Cluster {
     history: BTreeMap<Bytes, Vec<Span<KvOperation>>>,
     /// What was last read of a key, for compare-and-set.
     last_read: BTreeMap<Bytes, Option<Bytes>>,
+    retried: usize,
 }
 
 /// A client asks, waits for the answer, rests a little, and asks again.
 struct Client {
     next_at: Time,
     busy: Option<RequestId>,
+    /// What it will ask again, of any node: the outcome is unknown, and it has a session.
+    again: Option<Asked>,
 }
 
 struct Asked {
@@ -123,40 +182,41 @@ struct Asked {
     node: NodeId,
     key: Bytes,
     called: u64,
+    session: Option<SessionId>,
+    /// How often it was asked before.
+    tries: u64,
     operation: KvOperation,
 }
 
 impl Cluster {
-    /// Pre-vote and check-quorum are off in some runs: what they prevent must be safe without them. In some, elections
-    /// are mostly contested.
-    fn new(rng: &mut ChaCha8Rng, plan: &Plan) -> Self {
+    fn new(draws: &Draws, plan: &Plan) -> Self {
         let peers: Vec<_> = (1..=plan.nodes).map(NodeId::numbered).collect();
-        let latest = Duration::from_millis(if rng.next_u64().is_multiple_of(3) { 165 } else { 300 });
         let config = raft::Config {
-            election_timeout: Duration::from_millis(150)..=latest,
+            election_timeout: draws.election_timeout.clone(),
             // Small limits, so that the little that happens here reaches them.
             max_append_bytes: 400,
             window: Window { appends: 4, bytes: 1000 },
             retained_bytes: 200,
             apply_batch: 5,
-            pre_vote: !rng.next_u64().is_multiple_of(4),
-            check_quorum: !rng.next_u64().is_multiple_of(4),
+            pre_vote: draws.pre_vote,
+            check_quorum: draws.check_quorum,
             ..raft::Config::new(peers[0], 0, peers.iter().copied())
         };
         let boot = move |id, life, records| {
             let config = raft::Config { id, life, ..config.clone() };
-            RaftKv::new(Raft::recover(config, records).expect("the configuration is valid"))
+            RaftKv::recover(config, SNAPSHOT_EVERY, records).expect("the configuration and its records are valid")
         };
         Self {
-            world: World::new(rng.next_u64(), peers, Box::new(boot), plan.keep_trace),
-            faults: Faults::none(),
+            world: World::new(draws.world, peers, Box::new(boot), plan.keep),
+            faults: draws.faults.clone(),
             checker: Checker::default(),
-            clients: (0..plan.clients).map(|_| Client { next_at: Time::ZERO, busy: None }).collect(),
+            clients: (0..plan.clients).map(|_| Client { next_at: Time::ZERO, busy: None, again: None }).collect(),
             next_request: 0,
             asked: BTreeMap::new(),
             probes: BTreeMap::new(),
             history: BTreeMap::new(),
             last_read: BTreeMap::new(),
+            retried: 0,
         }
     }
 
@@ -178,11 +238,13 @@ impl Cluster {
         self.check_agreement()?;
         self.check_history()?;
         Ok(Report {
-            faults: self.faults.clone(),
+            faults: self.world.tally().clone(),
+            recovery: self.world.now().since(healed),
             trace_hash: self.world.trace().hash(),
-            trace: self.world.trace().lines().to_vec(),
+            trace: self.world.take_moments(),
             answered: self.history.values().flatten().filter(|span| span.returned.is_some()).count(),
             open: self.history.values().flatten().filter(|span| span.returned.is_none()).count(),
+            retried: self.retried,
             leaders: self.checker.leaders.len(),
             committed: self.checker.committed.len() as u64,
             virtual_time: self.world.now().since_epoch(),
@@ -194,6 +256,12 @@ impl Cluster {
         loop {
             let next_client = self.clients.iter().filter(|c| c.busy.is_none()).map(|c| c.next_at).min();
             let limit = next_client.unwrap_or(end).min(end);
+            if self.world.steps_this_second() > MOST_STEPS {
+                return Err(format!(
+                    "livelock: {MOST_STEPS} steps in one second of virtual time, at {:?}",
+                    self.world.now()
+                ));
+            }
             if !self.world.advance(limit) {
                 if self.world.now() >= end {
                     return Ok(enough(self));
@@ -215,6 +283,17 @@ impl Cluster {
                 self.check_commit(node)?;
                 self.on_answer(node, id, answer)
             }
+            News::Emitted { node, event: Event::Changed { through } } => {
+                let latest = self.world.machine(node).map(|machine| machine.changes().latest());
+                match latest {
+                    Some(latest) if latest < through => Err(format!("{node} announced {through}, and has {latest}")),
+                    Some(_) | None => Ok(()),
+                }
+            }
+            News::Emitted { node: _, event: Event::MembersChanged(_) } => Ok(()),
+            News::Emitted { node, event: Event::SnapshotRefused { from, why } } => {
+                Err(format!("{node} refuses the snapshot of {from}: {why}"))
+            }
             News::Emitted { node, event: Event::RoleChanged { role, term, .. } } => {
                 if role == RoleName::Leader {
                     // By the time it is told, the machine may have stepped down again.
@@ -230,7 +309,7 @@ impl Cluster {
             News::Crashed { node } => {
                 let lost: Vec<_> = self.asked.iter().filter(|(_, a)| a.node == node).map(|(id, _)| *id).collect();
                 for id in lost {
-                    self.finish(id, None);
+                    self.outcome_unknown(id);
                 }
                 self.checker.on_restart(node);
                 Ok(())
@@ -257,10 +336,13 @@ impl Cluster {
             let peers = self.world.peers().to_vec();
             let rng = self.world.rng();
             let node = super::faults::pick(rng, &peers);
+            if let Some(asked) = self.clients[client].again.take() {
+                self.ask(Asked { node, tries: asked.tries + 1, ..asked });
+                continue;
+            }
             let key = Bytes::from(format!("k{}", rng.next_u64() % KEYS));
-            let id = RequestId(self.next_request);
-            self.next_request += 1;
-            let value = Bytes::from(format!("v{}", id.0));
+            let value = Bytes::from(format!("v{}", self.next_request)); // unique
+            let has_session = rng.next_u64().is_multiple_of(2);
             let operation = match rng.next_u64() % 10 {
                 0..4 => KvOperation::Write(Command::Set { key: key.clone(), value, condition: None }, None),
                 4 => KvOperation::Write(Command::Delete { key: key.clone(), condition: None }, None),
@@ -275,15 +357,45 @@ impl Cluster {
                 }
                 _ => KvOperation::Get(None),
             };
-            let ask = match &operation {
-                KvOperation::Write(command, _) => Ask::Write(command.encode()),
-                KvOperation::Get(_) => Ask::Read(Query::Get { key: key.clone() }),
-            };
-            if self.world.request(node, raft_kv::Command { id, ask, timeout: CLIENT_TIMEOUT }) {
-                let called = now.since_epoch().as_micros() as u64;
-                self.asked.insert(id, Asked { client, node, key, called, operation });
-                self.clients[client].busy = Some(id);
+            let session = (has_session && matches!(operation, KvOperation::Write(..)))
+                .then(|| SessionId { client: Bytes::from(format!("c{client}")), sequence: self.next_request });
+            let called = now.since_epoch().as_micros() as u64;
+            self.ask(Asked { client, node, key, called, session, tries: 0, operation });
+        }
+    }
+
+    fn ask(&mut self, asked: Asked) {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        let ask = match &asked.operation {
+            KvOperation::Write(command, _) => {
+                Ask::Write(Request { session: asked.session.clone(), command: command.clone() }.encode())
             }
+            KvOperation::Get(_) => Ask::Read(Query::Get { key: asked.key.clone() }),
+        };
+        let timeout = match asked.session {
+            Some(_) => draw_within(self.world.rng(), &(Duration::from_millis(1)..=SESSION_TIMEOUT)),
+            None => CLIENT_TIMEOUT,
+        };
+        let taken = self.world.request(asked.node, raft_kv::Command { id, ask, timeout });
+        let client = &mut self.clients[asked.client];
+        if taken {
+            client.busy = Some(id);
+            self.asked.insert(id, asked);
+        } else if asked.tries > 0 {
+            client.again = Some(asked); // the node is down
+        }
+    }
+
+    /// A client with a session asks another node; one without can only give up.
+    fn outcome_unknown(&mut self, id: RequestId) {
+        match self.asked.get(&id) {
+            Some(asked) if asked.session.is_some() => {
+                let asked = self.asked.remove(&id).expect("it was there");
+                let client = &mut self.clients[asked.client];
+                (client.busy, client.again) = (None, Some(asked));
+            }
+            Some(_) | None => self.finish(id, None),
         }
     }
 
@@ -299,11 +411,21 @@ impl Cluster {
         }
         let Some(asked) = self.asked.get(&id) else { return Ok(()) };
         let result = match (&asked.operation, answer) {
+            (KvOperation::Write(..), Answer::Written(outcome @ (Outcome::Forgotten | Outcome::NameTaken))) => {
+                return Err(format!("exactly-once: {id:?} was answered {outcome:?}"));
+            }
             (KvOperation::Write(command, _), Answer::Written(outcome)) => {
                 Some(KvOperation::Write(command.clone(), Some(outcome)))
             }
             (KvOperation::Get(_), Answer::Value(value)) => Some(KvOperation::Get(Some(value.map(|v| v.value)))),
-            (KvOperation::Write(..), Answer::OutcomeUnknown) => None,
+            (KvOperation::Write(..), Answer::OutcomeUnknown) => {
+                self.outcome_unknown(id);
+                return Ok(());
+            }
+            (KvOperation::Write(..), Answer::NoLeader | Answer::Overloaded) if asked.tries > 0 => {
+                self.outcome_unknown(id); // nothing was done this time
+                return Ok(());
+            }
             // Certainly not done: it leaves no mark on the history.
             (_, Answer::NoLeader | Answer::Overloaded) => {
                 let asked = self.asked.remove(&id).expect("it was there");
@@ -320,6 +442,11 @@ impl Cluster {
     fn finish(&mut self, id: RequestId, seen: Option<KvOperation>) {
         let Some(asked) = self.asked.remove(&id) else { return };
         self.clients[asked.client].busy = None;
+        self.retried += usize::from(asked.tries > 0 && seen.is_some());
+        self.record(asked, seen);
+    }
+
+    fn record(&mut self, asked: Asked, seen: Option<KvOperation>) {
         if let Some(KvOperation::Get(Some(value))) = &seen {
             self.last_read.insert(asked.key.clone(), value.clone());
         }
@@ -336,7 +463,9 @@ impl Cluster {
         for id in self.asked.keys().copied().collect::<Vec<_>>() {
             self.finish(id, None);
         }
-        self.clients.clear();
+        for asked in std::mem::take(&mut self.clients).into_iter().filter_map(|client| client.again) {
+            self.record(asked, None);
+        }
     }
 
     fn probe_every_node(&mut self) {
@@ -351,15 +480,16 @@ impl Cluster {
         let command =
             Command::Set { key: Bytes::from("probe"), value: Bytes::from(format!("{node}")), condition: None };
         self.probes.insert(id, node);
-        self.world.request(node, raft_kv::Command { id, ask: Ask::Write(command.encode()), timeout: CLIENT_TIMEOUT });
+        let ask = Ask::Write(Request::once(command).encode());
+        self.world.request(node, raft_kv::Command { id, ask, timeout: CLIENT_TIMEOUT });
     }
 
     /// The whole logs and stores, at the end: the checks that look at everything.
     fn check_agreement(&self) -> Result<(), String> {
         for a in self.world.machines() {
             for b in self.world.machines() {
-                if a.raft().last_applied() == b.raft().last_applied() && a.store() != b.store() {
-                    return Err(format!("the stores of {} and {} differ", a.raft().config().id, b.raft().config().id));
+                if a.raft().last_applied() == b.raft().last_applied() && a.state() != b.state() {
+                    return Err(format!("the states of {} and {} differ", a.raft().config().id, b.raft().config().id));
                 }
             }
         }
@@ -402,7 +532,9 @@ enum KvOperation {
 
 /// Whether the condition of a write holds in `state`.
 fn holds(command: &Command, state: &Option<Bytes>) -> bool {
-    let (Command::Set { condition, .. } | Command::Delete { condition, .. }) = command;
+    let (Command::Set { condition, .. } | Command::Delete { condition, .. }) = command else {
+        unreachable!("clients found no clusters")
+    };
     match condition {
         None => true,
         Some(Condition::Absent) => state.is_none(),
@@ -412,10 +544,11 @@ fn holds(command: &Command, state: &Option<Bytes>) -> bool {
 }
 
 /// What a write that was answered tells of the state it found.
-#[derive(PartialEq, Eq)]
 enum Observed {
     /// Its condition did not hold in this state.
     Refused(Option<Bytes>),
+    /// Its condition did not hold in a state that is not told.
+    RefusedEarlier,
     /// It took effect.
     Done,
 }
@@ -425,7 +558,9 @@ fn observed(seen: &Option<Outcome>) -> Option<Observed> {
         Outcome::ConditionFailed { current } => {
             Observed::Refused(current.as_ref().map(|current| current.value.clone()))
         }
+        Outcome::FailedEarlier => Observed::RefusedEarlier,
         Outcome::Set { .. } | Outcome::Deleted { .. } => Observed::Done,
+        Outcome::Forgotten | Outcome::NameTaken | Outcome::Founded { .. } => unreachable!("refused on arrival"),
     })
 }
 
@@ -450,6 +585,8 @@ fn without_unseen_writes(spans: &[Span<KvOperation>]) -> Vec<Span<KvOperation>> 
     }
     let matters = |span: &&Span<KvOperation>| match &span.operation {
         KvOperation::Write(Command::Set { value, .. }, None) => seen.contains(value),
+        // It failed in a state that nobody tells, which may be that of a write left out here; and it changed nothing.
+        KvOperation::Write(_, Some(Outcome::FailedEarlier)) => false,
         KvOperation::Write(..) | KvOperation::Get(_) => true,
     };
     spans.iter().filter(matters).cloned().collect()
@@ -462,89 +599,23 @@ impl Operation<Option<Bytes>> for KvOperation {
             Self::Get(seen) => (seen.as_ref().is_none_or(|seen| seen == state)).then(|| state.clone()),
             Self::Write(command, seen) => {
                 let (after, fits) = match (command, holds(command, state)) {
-                    (_, false) => (state.clone(), observed(seen).is_none_or(|v| v == Observed::Refused(state.clone()))),
+                    (_, false) => {
+                        let fits = observed(seen).is_none_or(|observed| match observed {
+                            Observed::Refused(found) => found == *state,
+                            Observed::RefusedEarlier => true,
+                            Observed::Done => false,
+                        });
+                        (state.clone(), fits)
+                    }
                     (Command::Set { value, .. }, true) => {
                         (Some(value.clone()), matches!(seen, None | Some(Outcome::Set { .. })))
                     }
                     // Whether it existed is left out: see `without_unseen_writes`.
                     (Command::Delete { .. }, true) => (None, matches!(seen, None | Some(Outcome::Deleted { .. }))),
+                    (Command::Found { .. }, true) => unreachable!("clients found no clusters"),
                 };
                 fits.then_some(after)
             }
         }
-    }
-}
-
-/// Remembers a whole run, so that each new fact is checked against everything that ever was.
-#[derive(Default)]
-struct Checker {
-    leaders: BTreeMap<Term, NodeId>,
-    /// Each entry that was ever durable anywhere, with the position before it.
-    entries: BTreeMap<Position, (Entry, Position)>,
-    /// Each node's durable log, as positions.
-    logs: BTreeMap<NodeId, Vec<Position>>,
-    committed: Vec<Entry>,
-    /// For each committed entry, a term in which it was committed at the latest.
-    committed_by: Vec<Term>,
-    /// How far each node's commit index has been compared with `committed` in its present life.
-    compared: BTreeMap<NodeId, Index>,
-}
-
-impl Checker {
-    fn on_leader(&mut self, node: NodeId, term: Term, raft: Option<&Raft>) -> Result<(), String> {
-        let first = *self.leaders.entry(term).or_insert(node);
-        if first != node {
-            return Err(format!("election safety: {first} and {node} were both elected in {term:?}"));
-        }
-        let Some(raft) = raft.filter(|raft| raft.hard_state().current_term == term) else { return Ok(()) };
-        // What was committed in an earlier term; a leader that hears of its election late may have been overtaken.
-        match self.committed_by.iter().rposition(|by| *by < term).map(|place| &self.committed[place]) {
-            Some(entry) if !raft.log().contains(entry.position) => {
-                Err(format!("leader completeness: {node} leads {term:?} without {:?}", entry.position))
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn on_durable(&mut self, node: NodeId, records: &[Record]) -> Result<(), String> {
-        let log = self.logs.entry(node).or_default();
-        for record in records {
-            let Record::Append(entries) = record else { continue };
-            for entry in entries {
-                log.truncate(entry.position.index.prev().0 as usize);
-                let before = log.last().copied().unwrap_or(Position::ORIGIN);
-                log.push(entry.position);
-                let (known, known_before) = self.entries.entry(entry.position).or_insert((entry.clone(), before));
-                if known != entry || *known_before != before {
-                    return Err(format!(
-                        "log matching: {node} has {entry:?} after {before:?}, not {known:?} after {known_before:?}"
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn on_commit(&mut self, node: NodeId, raft: &Raft) -> Result<(), String> {
-        let from = self.compared.entry(node).or_default();
-        for entry in raft.log().between(*from, raft.commit_index()) {
-            let place = entry.position.index.prev().0 as usize;
-            match self.committed.get(place) {
-                Some(known) if *known != entry => {
-                    return Err(format!("state-machine safety: {node} committed {entry:?}, another node {known:?}"));
-                }
-                Some(_) => {}
-                None => {
-                    self.committed.push(entry);
-                    self.committed_by.push(raft.hard_state().current_term);
-                }
-            }
-        }
-        *from = raft.commit_index();
-        Ok(())
-    }
-
-    fn on_restart(&mut self, node: NodeId) {
-        self.compared.remove(&node);
     }
 }

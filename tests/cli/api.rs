@@ -102,6 +102,60 @@ fn if_match_and_if_none_match_hold_for_writes_and_deletes() {
 }
 
 #[test]
+fn a_request_with_an_idempotency_key_is_carried_out_once() {
+    let (node, _dir) = alone();
+    let set = |name: &str, value: &str| {
+        let name = format!("Idempotency-Key: {name}");
+        ask(&node, "POST", "/kv", &[&name], &json!({ "key": "a", "value": value }))
+    };
+    let delete = |name: &str| ask(&node, "DELETE", "/kv/a", &[&format!("idempotency-key: {name}")], &Value::Null);
+    let first = set("shop:17:1", "1").expect(200).json();
+    post(&node, &json!({ "key": "a", "value": "2" })).expect(200);
+    assert_eq!(set("shop:17:1", "1").expect(200).json(), first, "the same answer");
+    assert_eq!(node.value("a").as_deref(), Some("2"), "and no second write");
+    set("shop:18:1", "3").expect(200);
+    assert!(set("shop:18:1", "4").expect(422).error().contains("another request"));
+
+    assert_eq!(delete("shop:18:2").expect(200).json()["deleted"], true);
+    set("shop:18:3", "5").expect(200);
+    assert_eq!(delete("shop:18:2").expect(200).json()["deleted"], true, "then, it was");
+    assert_eq!(node.value("a").as_deref(), Some("5"));
+    for number in 4..=12 {
+        set(&format!("shop:18:{number}"), "6").expect(200);
+    }
+    assert!(set("shop:18:3", "5").expect(409).error().contains("not remembered"));
+    assert_eq!(node.value("a").as_deref(), Some("6"));
+}
+
+#[test]
+fn a_condition_that_failed_stays_failed_for_the_same_idempotency_key() {
+    let (node, _dir) = alone();
+    let only_if_red = || {
+        let body = json!({ "key": "a", "value": "blue", "if_value": "red" });
+        ask(&node, "POST", "/kv", &["idempotency-key: c:1"], &body).expect(412).json()
+    };
+    node.set("a", "green");
+    assert_eq!(only_if_red()["value"], "green");
+    node.set("a", "red");
+    let earlier = json!({ "error": "condition failed", "key": "a", "value": null, "version": null, "earlier": true });
+    assert_eq!(only_if_red(), earlier);
+    assert_eq!(node.value("a").as_deref(), Some("red"));
+}
+
+#[test]
+fn an_idempotency_key_that_is_none_is_400_and_says_what_one_is() {
+    let (node, _dir) = alone();
+    let long = format!("{}:1", "c".repeat(129));
+    for name in ["", "c", "c:", ":1", "c:one", "c:-1", "c:18446744073709551616", "\u{e4}:1", &long] {
+        let answer =
+            ask(&node, "POST", "/kv", &[&format!("idempotency-key: {name}")], &json!({ "key": "a", "value": "1" }));
+        assert!(answer.expect(400).error().contains("CLIENT:SEQ"), "{name}");
+    }
+    let longest = format!("idempotency-key: {}:{}", "c".repeat(128), u64::MAX);
+    ask(&node, "POST", "/kv", &[&longest], &json!({ "key": "a", "value": "1" })).expect(200);
+}
+
+#[test]
 fn an_unknown_path_is_404_and_a_wrong_method_405_with_those_allowed() {
     let (node, _dir) = alone();
     for path in ["/", "/kvs", "/status/", "/KV", "/favicon.ico", "/kv%2Fa"] {
@@ -355,9 +409,10 @@ fn the_status_tells_everything_that_is_promised() {
     let members = json!([{ "id": "n1", "addr": node.addr.to_string() }]);
     let term = status.as_object_mut().unwrap().remove("term").and_then(|term| term.as_u64());
     assert!(term.is_some_and(|term| term >= 1));
+    // The leader's first entry, the cluster's id, two writes.
     let expected = json!({
-        "nodeId": "n1", "state": "leader", "leaderId": "n1", "votedFor": "n1", "logLength": 3, "firstIndex": 1,
-        "lastIndex": 3, "commitIndex": 3, "lastApplied": 3, "snapshotIndex": 0, "members": members, "health": "ok",
+        "nodeId": "n1", "state": "leader", "leaderId": "n1", "votedFor": "n1", "logLength": 4, "firstIndex": 1,
+        "lastIndex": 4, "commitIndex": 4, "lastApplied": 4, "snapshotIndex": 0, "members": members, "health": "ok",
         "keys": 2,
     });
     assert_eq!(status, expected);

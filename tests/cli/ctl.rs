@@ -267,6 +267,39 @@ fn a_node_that_is_down_is_passed_over() {
     assert_eq!(scene.prints(&["--nodes", &nodes, "leader"]), "n1\n");
 }
 
+/// Takes one request and hangs up without an answer.
+fn hangs_up_once() -> (std::net::SocketAddr, std::thread::JoinHandle<String>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let thread = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = String::new();
+        while !head.contains("\r\n\r\n") {
+            let mut bytes = [0; 1024];
+            let count = std::io::Read::read(&mut stream, &mut bytes).unwrap();
+            assert_ne!(count, 0, "{head}");
+            head.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+        }
+        head.to_lowercase()
+    });
+    (addr, thread)
+}
+
+#[test]
+fn a_write_whose_connection_is_lost_goes_to_the_next_node_under_the_same_name() {
+    let scene = Scene::new();
+    let (addr, thread) = hangs_up_once();
+    let nodes = format!("{addr},{}", scene.node.addr);
+    assert_eq!(scene.prints(&["--nodes", &nodes, "set", "a", "1"]), "ok, version 1\n");
+    assert!(thread.join().unwrap().contains("idempotency-key: raft-ctl-"));
+    let (addr, _) = hangs_up_once();
+    let ended = scene.ctl(&["--nodes", &addr.to_string(), "set", "a", "1"]).expect(124);
+    assert!(ended.stderr.contains("may or may not"), "{ended:?}");
+    let (addr, _) = hangs_up_once();
+    let dead = format!("{addr},127.0.0.1:1");
+    scene.ctl(&["--nodes", &dead, "set", "a", "1"]).expect(124); // the first may have done it
+}
+
 #[test]
 fn an_answer_that_is_not_a_nodes_is_the_peers_fault() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -33,6 +33,31 @@ fn no_acknowledged_write_is_lost_when_the_leader_is_killed() {
     }
 }
 
+/// The trap of raft.md: same client and sequence through another node, after a leader change.
+#[test]
+fn a_retried_command_applied_twice() {
+    let mut cluster = Cluster::of_three();
+    let leader = cluster.leader();
+    let [first, second] = others(leader);
+    let append = |addr, sequence: u64, value: &str| {
+        let mut connection = Http::connect(addr).unwrap();
+        let name = format!("idempotency-key: client:{sequence}");
+        connection.ask("POST", "/kv", &[&name], set_body("key", value).as_bytes()).unwrap()
+    };
+    let answer = append(cluster.addr(first), 1, "first").expect(200).json();
+    let between = append(cluster.addr(leader), 2, "second").expect(200).json();
+    cluster.kill(leader);
+    assert_ne!(cluster.leader(), leader);
+    for number in [second, first] {
+        assert_eq!(append(cluster.addr(number), 1, "first").expect(200).json(), answer, "the first answer");
+        assert_eq!(cluster.node(number).get("/kv/key").json(), between, "and no second effect");
+    }
+    cluster.restart(leader);
+    append(cluster.addr(leader), 1, "first").expect(200);
+    let version = between["version"].as_u64().unwrap();
+    assert_eq!(cluster.converged(), [("key".to_owned(), ("second".to_owned(), version))].into());
+}
+
 #[test]
 fn a_leader_that_is_told_to_stop_ends_well_and_another_one_takes_over() {
     let mut cluster = Cluster::of_three();

@@ -2,9 +2,12 @@
 
 #![expect(clippy::print_stdout, reason = "figures for whoever runs it with --nocapture")]
 
+mod scripts;
+
 use std::time::{Duration, Instant};
 
 use netbelt::sim::cluster::{Plan, run};
+use netbelt::sim::trace::{Keep, Moment};
 
 /// Prints the trace of the seed in NETBELT_SEED.
 #[test]
@@ -12,10 +15,15 @@ fn a_seed_is_replayed_with_its_trace() {
     let Ok(seed) = std::env::var("NETBELT_SEED") else { return };
     let seed: u64 = seed.parse().expect("NETBELT_SEED is a number");
     let nodes = nodes_of(seed);
-    match run(seed, &Plan { nodes, keep_trace: true, ..Plan::default() }) {
-        Ok(report) => println!("{}\nseed {seed}: all well", report.trace.join("\n")),
-        Err(violation) => panic!("{}\nseed {seed}: {violation}", violation.trace.join("\n")),
+    match run(seed, &Plan { nodes, keep: Keep::Moments, ..Plan::default() }) {
+        Ok(report) => println!("{}\nseed {seed}: all well", lines(&report.trace)),
+        Err(violation) => panic!("{}\nseed {seed}: {violation}", lines(&violation.trace)),
     }
+}
+
+fn lines(trace: &[Moment]) -> String {
+    let lines: Vec<_> = trace.iter().map(|m| format!("{:>12.6} {:?}", m.at.as_secs_f64(), m.what)).collect();
+    lines.join("\n")
 }
 
 const fn nodes_of(seed: u64) -> usize {
@@ -30,22 +38,24 @@ fn every_seed_of_faults_keeps_every_property_and_heals() {
     #[expect(clippy::disallowed_methods, reason = "reports how fast the simulator is; nothing depends on it")]
     let started = Instant::now();
     let (mut virtual_time, mut answered, mut open, mut leaders, mut committed) = (Duration::ZERO, 0, 0, 0, 0);
+    let mut retried = 0;
     for seed in 0..seeds {
         let nodes = nodes_of(seed);
         let report = run(seed, &Plan { nodes, ..plan.clone() }).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         virtual_time += report.virtual_time;
         answered += report.answered;
         open += report.open;
+        retried += report.retried;
         leaders += report.leaders;
         committed += report.committed;
     }
     let speed = virtual_time.as_secs_f64() / started.elapsed().as_secs_f64();
     println!(
-        "{seeds} seeds: {virtual_time:?} virtual, {speed:.0}x real time; {answered} answered, {open} open, {leaders} leaders, {committed} committed"
+        "{seeds} seeds: {virtual_time:?} virtual, {speed:.0}x real time; {answered} answered, {retried} of them after a retry, {open} open, {leaders} leaders, {committed} committed"
     );
     assert!(
-        answered as u64 > 20 * seeds && leaders as u64 >= seeds,
-        "the runs must do something: {answered} answers, {leaders} leaders"
+        answered as u64 > 20 * seeds && retried as u64 > seeds && leaders as u64 >= seeds,
+        "the runs must do something: {answered} answers, {retried} after a retry, {leaders} leaders"
     );
 }
 

@@ -170,7 +170,7 @@ impl Load {
                 (Method::POST, "/kv".to_owned(), Bytes::from(body))
             };
             let started = Instant::now();
-            let answer = match client.ask(method, &path, body, None, self.cluster.timeout).await {
+            let answer = match client.ask(method, &path, body, &[], self.cluster.timeout).await {
                 Ok(answer) => answer,
                 Err(error) => return error,
             };

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::cli::{Common, Failure, Kind, Output, Tool, args, signals};
 use crate::defaults::{LIST_LIMIT, MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_VALUE_BYTES};
+use crate::http::api::IDEMPOTENCY_KEY;
 use crate::http::client::{Answer, Client, ClientError};
 
 mod bench;
@@ -148,11 +149,11 @@ async fn run(cluster: &Cluster, command: Command, output: &Output) -> Result<(),
             if if_absent {
                 body["if_value"] = Value::Null;
             }
-            written(&cluster.ask(Ask::set(&body).if_version(if_version)).await?, &key, output)
+            written(&cluster.ask(Ask::set(&body)?.if_version(if_version)).await?, &key, output)
         }
         Command::Cas { key, old, new } => {
             let body = json!({ "key": key, "value": from_argument(new)?, "if_value": old });
-            written(&cluster.ask(Ask::set(&body)).await?, &key, output)
+            written(&cluster.ask(Ask::set(&body)?).await?, &key, output)
         }
         Command::Get { key, stale } => {
             let answer = cluster.ask(Ask::get(&format!("/kv/{}", encoded(&key)), stale)).await?;
@@ -161,7 +162,7 @@ async fn run(cluster: &Cluster, command: Command, output: &Output) -> Result<(),
         }
         Command::Del { key, if_version } => {
             let path = format!("/kv/{}", encoded(&key));
-            let ask = Ask { method: Method::DELETE, path, body: Bytes::new(), is_write: true, if_version };
+            let ask = Ask::write(Method::DELETE, path, Bytes::new())?.if_version(if_version);
             let answer = expect_ok(&cluster.ask(ask).await?, &key)?;
             if answer["deleted"] == json!(true) {
                 output.result(&answer, || format!("deleted {key}"))
@@ -232,6 +233,9 @@ fn expect_ok(answer: &Answer, key: &str) -> Result<Value, Failure> {
             Kind::No,
             match (body["value"].as_str(), body["version"].as_u64()) {
                 (Some(value), Some(version)) => format!("condition failed: {key} is '{value}' at version {version}"),
+                _ if body["earlier"] == json!(true) => {
+                    format!("condition failed: {key} was something else when the request first came")
+                }
                 _ => format!("condition failed: {key} does not exist"),
             },
         )),
@@ -260,7 +264,8 @@ struct Ask {
     method: Method,
     path: String,
     body: Bytes,
-    is_write: bool,
+    /// The name of a write, under which it may be sent again.
+    name: Option<String>,
     if_version: Option<u64>,
 }
 
@@ -268,12 +273,20 @@ impl Ask {
     fn get(path: &str, stale: bool) -> Self {
         let separator = if path.contains('?') { '&' } else { '?' };
         let path = if stale { format!("{path}{separator}consistency=stale") } else { path.to_owned() };
-        Self { method: Method::GET, path, body: Bytes::new(), is_write: false, if_version: None }
+        Self { method: Method::GET, path, body: Bytes::new(), name: None, if_version: None }
     }
 
-    fn set(body: &Value) -> Self {
-        let body = Bytes::from(body.to_string());
-        Self { method: Method::POST, path: "/kv".to_owned(), body, is_write: true, if_version: None }
+    fn set(body: &Value) -> Result<Self, Failure> {
+        Self::write(Method::POST, "/kv".to_owned(), Bytes::from(body.to_string()))
+    }
+
+    fn write(method: Method, path: String, body: Bytes) -> Result<Self, Failure> {
+        Ok(Self { method, path, body, name: Some(format!("{}:1", client_name()?)), if_version: None })
+    }
+
+    fn headers(&self) -> Vec<(&'static str, String)> {
+        let name = self.name.iter().map(|name| (IDEMPOTENCY_KEY, name.clone()));
+        name.chain(self.if_version.map(|version| ("if-match", format!("\"{version}\"")))).collect()
     }
 
     const fn if_version(mut self, version: Option<u64>) -> Self {
@@ -283,26 +296,31 @@ impl Ask {
 }
 
 impl Cluster {
-    /// The first answer that a node gives. The next node is asked when one cannot be reached or knows no leader; a
-    /// write that may have been carried out is not repeated.
+    /// The first answer that a node gives. The next node is asked when one cannot be reached or knows no leader, and
+    /// when it does not tell what became of a request: a write has a name, under which it is carried out once.
     async fn ask(&self, ask: Ask) -> Result<Answer, Failure> {
-        let mut last = None;
+        let (mut last, mut unknown) = (None, None);
         let end = Instant::now() + self.timeout;
         for node in &self.nodes {
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() && last.is_some() {
+            if left.is_zero() && (last.is_some() || unknown.is_some()) {
                 break;
             }
             match self.ask_node(node, &ask, left).await {
                 Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => last = Some(Ok(answer)),
+                Ok(answer) if answer.status == StatusCode::GATEWAY_TIMEOUT => unknown = unknown.or(Some(Ok(answer))),
                 Ok(answer) => return Ok(answer),
                 Err(error @ ClientError::Connect { .. }) => {
                     tracing::debug!("{error}");
                     last = last.or(Some(Err(error)));
                 }
-                Err(error) if ask.is_write => return Err(failure(&error, true)),
+                Err(error @ ClientError::Protocol { .. }) if ask.name.is_some() => return Err(failure(&error, true)),
+                Err(error) if ask.name.is_some() => unknown = unknown.or(Some(Err(error))),
                 Err(error) => last = Some(Err(error)),
             }
+        }
+        if let Some(unknown) = unknown {
+            return unknown.map_err(|error| failure(&error, true));
         }
         last.expect("there is a node to ask").map_err(|error| failure(&error, false))
     }
@@ -317,7 +335,7 @@ impl Cluster {
             ask.path.clone()
         };
         let patience = timeout + Duration::from_millis(500);
-        client.ask(ask.method.clone(), &path, ask.body.clone(), ask.if_version, patience).await
+        client.ask(ask.method.clone(), &path, ask.body.clone(), &ask.headers(), patience).await
     }
 }
 
@@ -345,6 +363,12 @@ fn from_argument(value: String) -> Result<String, Failure> {
     let read = std::io::stdin().take(MAX_VALUE_BYTES as u64 + 1).read_to_string(&mut text);
     read.map_err(|error| Failure::usage(format!("cannot read the value from stdin: {error}; values are UTF-8 text")))?;
     Ok(text)
+}
+
+/// A name for this client that no other has.
+fn client_name() -> Result<String, Failure> {
+    let random = getrandom::u64().map_err(|e| Failure::local(format!("the system gives no random numbers: {e}")))?;
+    Ok(format!("raft-ctl-{random:016x}"))
 }
 
 fn encoded(text: &str) -> String {

@@ -1,0 +1,142 @@
+//! The latest changes of the store, for those who watch it. A node keeps them for itself: they are no part of the
+//! replicated state, and a node that has just started has none.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::defaults::{MAX_CHANGES, MAX_CHANGES_BYTES};
+
+/// A change of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The version it gave the store.
+    pub version: u64,
+    /// The key.
+    pub key: Bytes,
+    /// Its value now; None when it was deleted.
+    pub value: Option<Bytes>,
+}
+
+impl Change {
+    fn size(&self) -> usize {
+        self.key.len() + self.value.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// The latest changes: at most [`MAX_CHANGES`] of them and [`MAX_CHANGES_BYTES`] bytes, and always the last one.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// One of each version, without a gap.
+    ring: VecDeque<Change>,
+    bytes: usize,
+    /// The version before the first change kept.
+    before: u64,
+}
+
+/// The changes asked for are not kept any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("changes before version {oldest} are not kept any more: read the keys anew and go on from there")]
+pub struct Gone {
+    /// The oldest change that is kept, or would be.
+    pub oldest: u64,
+}
+
+impl Changes {
+    /// None yet, of a store that has `version`.
+    pub const fn starting_after(version: u64) -> Self {
+        Self { ring: VecDeque::new(), bytes: 0, before: version }
+    }
+
+    /// Adds the next change.
+    pub fn push(&mut self, change: Change) {
+        debug_assert_eq!(change.version, self.latest() + 1, "every version has one change");
+        self.bytes += change.size();
+        self.ring.push_back(change);
+        while self.ring.len() > MAX_CHANGES || (self.bytes > MAX_CHANGES_BYTES && self.ring.len() > 1) {
+            let Some(oldest) = self.ring.pop_front() else { break };
+            self.bytes -= oldest.size();
+            self.before = oldest.version;
+        }
+    }
+
+    /// The version of the latest change.
+    pub fn latest(&self) -> u64 {
+        self.ring.back().map_or(self.before, |change| change.version)
+    }
+
+    /// Changes after version `after` of keys that begin with `prefix`, oldest first: those among the next `limit` of all
+    /// keys, no further than version `through`. The version up to which they were looked at comes with them.
+    ///
+    /// # Errors
+    /// When some of them are not kept any more.
+    pub fn since(&self, after: u64, through: u64, prefix: &[u8], limit: usize) -> Result<(Vec<Change>, u64), Gone> {
+        let Some(skip) = after.checked_sub(self.before) else { return Err(Gone { oldest: self.before + 1 }) };
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        let mut looked = after;
+        let next = self.ring.iter().skip(skip).take(limit).take_while(|change| change.version <= through);
+        let wanted = next.inspect(|change| looked = change.version).filter(|change| change.key.starts_with(prefix));
+        Ok((wanted.cloned().collect(), looked))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(version: u64, key: &'static str) -> Change {
+        Change { version, key: Bytes::from_static(key.as_bytes()), value: Some(Bytes::from_static(b"v")) }
+    }
+
+    fn versions(changes: &[Change]) -> Vec<u64> {
+        changes.iter().map(|change| change.version).collect()
+    }
+
+    #[test]
+    fn who_goes_on_from_the_version_it_has_looked_at_sees_every_change_of_its_prefix_once() {
+        let mut changes = Changes::default();
+        for version in 1..=10 {
+            changes.push(change(version, if version % 2 == 0 { "even" } else { "odd" }));
+        }
+        let (mut seen, mut after) = (Vec::new(), 0);
+        loop {
+            let (page, looked) = changes.since(after, 8, b"even", 3).unwrap();
+            seen.extend(versions(&page));
+            if looked == after {
+                break;
+            }
+            after = looked;
+        }
+        assert_eq!((seen, after), (vec![2, 4, 6, 8], 8), "and none beyond what may be told");
+    }
+
+    #[test]
+    fn a_reader_that_is_too_far_behind_is_told_where_the_changes_begin() {
+        let mut changes = Changes::starting_after(5);
+        assert_eq!(changes.since(4, 9, b"", 9), Err(Gone { oldest: 6 }));
+        assert_eq!(changes.since(5, 9, b"", 9), Ok((vec![], 5)));
+        for version in 6..=6 + MAX_CHANGES as u64 {
+            changes.push(change(version, "k"));
+        }
+        assert_eq!(changes.since(5, 9, b"", 9), Err(Gone { oldest: 7 }));
+        assert_eq!(versions(&changes.since(6, 9, b"", 2).unwrap().0), [7, 8]);
+    }
+
+    #[test]
+    fn large_changes_push_old_ones_out_but_the_last_one_stays() {
+        let mut changes = Changes::default();
+        let value = Bytes::from(vec![0; MAX_CHANGES_BYTES / 2]);
+        for version in 1..=3 {
+            changes.push(Change { version, key: Bytes::from_static(b"k"), value: Some(value.clone()) });
+        }
+        assert_eq!(changes.since(1, 9, b"", 9), Err(Gone { oldest: 3 }));
+        let huge = Bytes::from(vec![0; MAX_CHANGES_BYTES * 2]);
+        changes.push(Change { version: 4, key: Bytes::from_static(b"k"), value: Some(huge) });
+        assert_eq!(versions(&changes.since(3, 9, b"", 9).unwrap().0), [4]);
+    }
+
+    #[test]
+    fn who_is_ahead_of_a_node_that_is_behind_waits() {
+        assert_eq!(Changes::default().since(7, 9, b"", 9), Ok((vec![], 7)));
+    }
+}

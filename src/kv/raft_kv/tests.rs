@@ -1,0 +1,183 @@
+use super::*;
+use crate::kv::command::{Command as Write, Outcome, Request as WriteRequest, SessionId};
+use crate::raft::{Ballot, Body, Config, HardState, Record};
+
+const LIFE: u64 = 77;
+
+/// Node n1 of three, elected by n2 in term 2; term 1 was in an earlier life.
+fn leader() -> RaftKv {
+    let hard_state = HardState { current_term: Term(1), voted_for: None };
+    let config = Config::new(NodeId::numbered(1), LIFE, (1..=3).map(NodeId::numbered));
+    let mut node = RaftKv::recover(config, u64::MAX, [Record::HardState(hard_state)]).unwrap();
+    step(&mut node, Input::Started);
+    step(&mut node, Input::Elapsed(Timer::Raft(raft::Timer::Election)));
+    for ballot in [Ballot::PreVote, Ballot::Vote] {
+        hear(&mut node, Message::Raft(raft::Message { term: Term(2), body: Body::Vote { ballot, granted: true } }));
+    }
+    assert_eq!(node.raft().role(), RoleName::Leader);
+    node
+}
+
+fn step(node: &mut RaftKv, input: Input<RaftKv>) -> Vec<Message> {
+    let mut effects = Effects::new();
+    node.step(Time::ZERO, input, &mut effects);
+    let sent = effects
+        .drain()
+        .filter_map(|effect| if let Effect::Send { message, .. } = effect { Some(message) } else { None });
+    sent.collect()
+}
+
+fn hear(node: &mut RaftKv, message: Message) -> Vec<Message> {
+    step(node, Input::Received { from: NodeId::numbered(2), message })
+}
+
+fn write(session: Option<SessionId>) -> Bytes {
+    let command = Write::Set { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"v"), condition: None };
+    WriteRequest { session, command }.encode()
+}
+
+fn forward(id: u64, term: u64) -> Message {
+    Message::Forward { id: RequestId(id), term: Term(term), command: write(None) }
+}
+
+fn refusal(id: u64, term: u64) -> Vec<Message> {
+    vec![Message::Forwarded { id: RequestId(id), term: Term(term), result: Forwarding::NotLeader }]
+}
+
+fn entries(node: &mut RaftKv) -> usize {
+    step(node, Input::Elapsed(Timer::Raft(raft::Timer::Flush)));
+    node.raft().log().len()
+}
+
+/// Seed 974 of the simulation: the first copy was taken; the second came after the leader had stepped down, was
+/// refused, and the client was told that nothing had been done. The write took effect later.
+#[test]
+fn a_repeated_forward_is_not_refused_when_the_first_copy_was_taken() {
+    let mut node = leader();
+    hear(&mut node, forward(7, 2));
+    assert_eq!(entries(&mut node), 2, "the leader's own and the forwarded one");
+    assert!(hear(&mut node, forward(7, 2)).is_empty());
+    assert_eq!(entries(&mut node), 2, "it is not taken twice");
+    let vote = Body::Vote { ballot: Ballot::Vote, granted: false };
+    hear(&mut node, Message::Raft(raft::Message { term: Term(3), body: vote }));
+    assert_eq!(node.raft().role(), RoleName::Follower);
+    assert!(hear(&mut node, forward(7, 2)).is_empty(), "nor refused");
+    assert_eq!(hear(&mut node, forward(8, 2)), refusal(8, 2), "what never came before is refused for certain");
+}
+
+#[test]
+fn a_forward_of_an_earlier_life_is_not_refused_because_nobody_knows() {
+    let mut node = leader();
+    assert!(hear(&mut node, forward(7, 1)).is_empty());
+    assert_eq!(hear(&mut node, forward(7, 9)), refusal(7, 9));
+}
+
+/// A cluster of one was told that its entry is committed before it was told where it had been put.
+#[test]
+fn alone_a_node_answers_a_write() {
+    let config = Config::new(NodeId::numbered(1), 0, [NodeId::numbered(1)]);
+    let mut node = RaftKv::recover(config, u64::MAX, []).unwrap();
+    step(&mut node, Input::Started);
+    let ask = Ask::Write(write(None));
+    step(&mut node, Input::Requested(Command { id: RequestId(1), ask, timeout: Duration::from_secs(5) }));
+    let mut effects = Effects::new();
+    node.step(Time::ZERO, Input::Elapsed(Timer::Raft(raft::Timer::Flush)), &mut effects);
+    let answer = Answer::Written(Outcome::Set { version: 1 });
+    let answered =
+        effects.drain().any(|effect| matches!(effect, Effect::Emit(Event::Answered { answer: a, .. }) if a == answer));
+    assert!(answered && node.requests_in_hand() == 0);
+}
+
+#[test]
+fn a_forwarded_command_that_cannot_be_decoded_reaches_no_log() {
+    let mut node = leader();
+    let rubbish = Message::Forward { id: RequestId(1), term: Term(2), command: Bytes::from_static(b"rubbish") };
+    assert!(hear(&mut node, rubbish).is_empty());
+    assert_eq!(entries(&mut node), 1);
+}
+
+#[test]
+fn forwards_that_are_forgotten_count_as_taken() {
+    let mut seen = ForwardsSeen::since(Term(0));
+    let node = NodeId::numbered(2);
+    for id in 0..=MAX_REQUESTS as u64 {
+        assert!(!seen.may_have_taken(Term(1), node, RequestId(id + 5)));
+        seen.take(Term(1), node, RequestId(id + 5));
+    }
+    assert!(seen.may_have_taken(Term(1), node, RequestId(5)) && seen.may_have_taken(Term(1), node, RequestId(3)));
+    assert!(!seen.may_have_taken(Term(2), node, RequestId(5)), "a new term begins anew");
+}
+
+/// Lets n2 acknowledge all that n1 has.
+fn acknowledge(node: &mut RaftKv, term: u64) -> Vec<Message> {
+    let index = node.raft().log().last().index;
+    let body = Body::Appended { round: raft::Round::default(), outcome: raft::AppendOutcome::Matched(index) };
+    hear(node, Message::Raft(raft::Message { term: Term(term), body }))
+}
+
+#[test]
+fn the_first_leader_founds_the_cluster_and_later_ones_leave_its_id_alone() {
+    let mut node = leader();
+    assert_eq!(node.state().cluster(), None);
+    acknowledge(&mut node, 2);
+    assert_eq!(entries(&mut node), 2, "its own entry is committed: now the id is proposed");
+    acknowledge(&mut node, 2);
+    assert_eq!(node.state().cluster(), Some(LIFE));
+    acknowledge(&mut node, 2);
+    assert_eq!(entries(&mut node), 2);
+    let other = WriteRequest::once(Write::Found { cluster: LIFE + 1 });
+    let (outcome, _) = node.state.apply(other);
+    assert_eq!(outcome, Outcome::Founded { cluster: LIFE });
+}
+
+#[test]
+fn a_write_whose_leader_is_gone_is_tried_with_the_next_one_if_it_has_a_session() {
+    let session = SessionId { client: Bytes::from_static(b"c"), sequence: 1 };
+    let expected = [(Some(session), Some(4)), (None, None)];
+    for (session, sent_again_in) in expected {
+        let mut node = leader();
+        let heartbeat = |term: u64| {
+            let append = raft::Append {
+                prev: Position::ORIGIN,
+                entries: Vec::new(),
+                commit: Index(0),
+                round: raft::Round::default(),
+            };
+            Message::Raft(raft::Message { term: Term(term), body: Body::Append(append) })
+        };
+        hear(&mut node, heartbeat(3));
+        assert_eq!(node.raft().leader(), Some(NodeId::numbered(2)));
+        let ask = Ask::Write(write(session));
+        let sent =
+            step(&mut node, Input::Requested(Command { id: RequestId(1), ask, timeout: Duration::from_secs(5) }));
+        assert!(matches!(sent[..], [Message::Forward { term: Term(3), .. }]));
+
+        let mut effects = Effects::new();
+        let from = NodeId::numbered(3);
+        node.step(Time::ZERO, Input::Received { from, message: heartbeat(4) }, &mut effects);
+        node.step(Time::ZERO, Input::Elapsed(Timer::Deadline), &mut effects);
+        let (mut forwarded, mut answered) = (None, None);
+        for effect in effects.drain() {
+            match effect {
+                Effect::Send { to, message: Message::Forward { term, .. } } => forwarded = Some((to, term)),
+                Effect::Emit(Event::Answered { answer, .. }) => answered = Some(answer),
+                Effect::Send { .. }
+                | Effect::Emit(_)
+                | Effect::Persist(_)
+                | Effect::SetTimer(..)
+                | Effect::CancelTimer(_) => {}
+            }
+        }
+        assert_eq!(forwarded, sent_again_in.map(|term: u64| (from, Term(term))));
+        assert_eq!(answered, sent_again_in.is_none().then_some(Answer::OutcomeUnknown));
+        if sent_again_in.is_some() {
+            let refused = Message::Forwarded { id: RequestId(1), term: Term(4), result: Forwarding::Overloaded };
+            let mut effects = Effects::new();
+            node.step(Time::ZERO, Input::Received { from, message: refused }, &mut effects);
+            let unknown = effects
+                .drain()
+                .any(|effect| matches!(effect, Effect::Emit(Event::Answered { answer: Answer::OutcomeUnknown, .. })));
+            assert!(unknown, "the second leader did nothing, the first may have");
+        }
+    }
+}

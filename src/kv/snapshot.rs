@@ -1,0 +1,270 @@
+//! The replicated state as bytes: what goes into a snapshot, to a follower that is too far behind, and into a backup.
+//!
+//! It is a sequence of records, cut into chunks between them. The same state makes the same chunks. First the header:
+//!
+//! | bytes | meaning |
+//! |---|---|
+//! | 1 | format, [`FORMAT`] |
+//! | 8 | version of the store |
+//! | 1, 8 | 0; or 1 and the cluster's id |
+//! | 8 | clock of the sessions |
+//! | 4 | how many clients follow |
+//! | 8 | how many keys follow |
+//!
+//! then each client, the one that has not been heard for longest first,
+//!
+//! | bytes | meaning |
+//! |---|---|
+//! | 1 + n | name, its length first |
+//! | 8 | when it was last heard |
+//! | 1, 8 | 0; or 1 and the highest sequence that is forgotten |
+//! | 1 | how many sequences follow, ascending |
+//! | 21 each | sequence; the command's checksum; 1 set, 2 deleted, 3 condition failed; its version, or whether it existed, or 0 |
+//!
+//! then each key, ascending,
+//!
+//! | bytes | meaning |
+//! |---|---|
+//! | 2 + n | key, its length first |
+//! | 8 | its version |
+//! | 4 + n | value, its length first |
+//!
+//! Numbers are big-endian.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use thiserror::Error;
+
+use super::command::Versioned;
+use super::sessions::{Answered, Client, Remembered, Sessions};
+use super::state::State;
+use super::store::Store;
+use crate::defaults::{MAX_CLIENT_BYTES, MAX_CLIENTS, MAX_KEY_BYTES, MAX_VALUE_BYTES, SESSION_WINDOW};
+
+/// The first byte of every snapshot.
+pub const FORMAT: u8 = 1;
+
+/// Chunks that are no snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SnapshotError {
+    /// Written by another version of netbelt.
+    #[error(
+        "a snapshot of format {0}, this netbelt knows format {FORMAT}: use the netbelt that wrote it, or a newer one"
+    )]
+    Format(u8),
+    /// A chunk ends within a record.
+    #[error("a chunk of the snapshot ends too early")]
+    Truncated,
+    /// More follows than the header says.
+    #[error("{0} bytes follow the snapshot's last key")]
+    TooLong(usize),
+    /// A field that no snapshot has.
+    #[error("bad {0} in the snapshot")]
+    Bad(&'static str),
+    /// The chunks end too early.
+    #[error("the snapshot ends after {keys} of {all} keys")]
+    Incomplete {
+        /// Keys that came.
+        keys: u64,
+        /// Keys that the header promised.
+        all: u64,
+    },
+}
+
+impl From<bytes::TryGetError> for SnapshotError {
+    fn from(_: bytes::TryGetError) -> Self {
+        Self::Truncated
+    }
+}
+
+/// Puts a state together from its chunks. It takes as much memory as they do, and no more on the word of a header.
+#[derive(Debug, Default)]
+pub struct Restorer {
+    header: Option<Header>,
+    clients: Vec<(Bytes, Client)>,
+    items: Vec<(Bytes, Versioned)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Header {
+    version: u64,
+    cluster: Option<u64>,
+    clock: u64,
+    clients: usize,
+    keys: u64,
+}
+
+impl Restorer {
+    /// Takes the next chunk.
+    ///
+    /// # Errors
+    /// When it cannot follow what came before. The restorer is of no use after that.
+    pub fn push(&mut self, mut chunk: Bytes) -> Result<(), SnapshotError> {
+        let header = match self.header {
+            Some(header) => header,
+            None => *self.header.insert(take_header(&mut chunk)?),
+        };
+        while !chunk.is_empty() {
+            if self.clients.len() < header.clients {
+                let client = take_client(&mut chunk, header.clock)?;
+                if self.clients.last().is_some_and(|(_, before)| before.heard >= client.1.heard) {
+                    return Err(SnapshotError::Bad("order of clients"));
+                }
+                self.clients.push(client);
+            } else if (self.items.len() as u64) < header.keys {
+                let item = take_item(&mut chunk, header.version)?;
+                if self.items.last().is_some_and(|(before, _)| *before >= item.0) {
+                    return Err(SnapshotError::Bad("order of keys"));
+                }
+                self.items.push(item);
+            } else {
+                return Err(SnapshotError::TooLong(chunk.len()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The state, once all chunks have come.
+    ///
+    /// # Errors
+    /// When some have not, or when two clients have one name.
+    pub fn finish(self) -> Result<State, SnapshotError> {
+        let Some(header) = self.header else { return Err(SnapshotError::Truncated) };
+        let keys = self.items.len() as u64;
+        if self.clients.len() < header.clients || keys < header.keys {
+            return Err(SnapshotError::Incomplete { keys, all: header.keys });
+        }
+        let sessions = Sessions::restore(header.clock, self.clients);
+        if sessions.len() < header.clients {
+            return Err(SnapshotError::Bad("client, which comes twice"));
+        }
+        Ok(State::restore(Store::restore(header.version, self.items), sessions, header.cluster))
+    }
+}
+
+/// Appends the header of `state`.
+pub(super) fn put_header(out: &mut BytesMut, store: &Store, sessions: &Sessions, cluster: Option<u64>) {
+    out.put_u8(FORMAT);
+    out.put_u64(store.version());
+    put_option(out, cluster);
+    out.put_u64(sessions.clock());
+    out.put_u32(u32::try_from(sessions.len()).expect("there are at most MAX_CLIENTS clients"));
+    out.put_u64(store.len() as u64);
+}
+
+fn take_header(from: &mut Bytes) -> Result<Header, SnapshotError> {
+    let format = from.try_get_u8()?;
+    if format != FORMAT {
+        return Err(SnapshotError::Format(format));
+    }
+    let version = from.try_get_u64()?;
+    let cluster = take_option(from)?;
+    let clock = from.try_get_u64()?;
+    let clients = from.try_get_u32()? as usize;
+    if clients > MAX_CLIENTS {
+        return Err(SnapshotError::Bad("number of clients"));
+    }
+    Ok(Header { version, cluster, clock, clients, keys: from.try_get_u64()? })
+}
+
+/// Appends a client.
+pub(super) fn put_client(out: &mut BytesMut, name: &Bytes, client: &Client) {
+    out.put_u8(u8::try_from(name.len()).expect("a client's name has at most 128 bytes"));
+    out.put_slice(name);
+    out.put_u64(client.heard);
+    put_option(out, client.forgotten);
+    out.put_u8(u8::try_from(client.outcomes.len()).expect("there are at most SESSION_WINDOW outcomes"));
+    for Answered { sequence, checksum, outcome } in &client.outcomes {
+        out.put_u64(*sequence);
+        out.put_u32(*checksum);
+        let (kind, detail) = match *outcome {
+            Remembered::Set { version } => (1, version),
+            Remembered::Deleted { existed } => (2, u64::from(existed)),
+            Remembered::ConditionFailed => (3, 0),
+        };
+        out.put_u8(kind);
+        out.put_u64(detail);
+    }
+}
+
+fn take_client(from: &mut Bytes, clock: u64) -> Result<(Bytes, Client), SnapshotError> {
+    let len = usize::from(from.try_get_u8()?);
+    if len == 0 || len > MAX_CLIENT_BYTES {
+        return Err(SnapshotError::Bad("length of a client's name"));
+    }
+    let name = take_copy(from, len)?;
+    let heard = from.try_get_u64()?;
+    if heard == 0 || heard > clock {
+        return Err(SnapshotError::Bad("clock of a client"));
+    }
+    let forgotten = take_option(from)?;
+    let count = usize::from(from.try_get_u8()?);
+    if count == 0 || count > SESSION_WINDOW {
+        return Err(SnapshotError::Bad("number of outcomes"));
+    }
+    let mut outcomes = Vec::<Answered>::with_capacity(count);
+    for _ in 0..count {
+        let (sequence, checksum) = (from.try_get_u64()?, from.try_get_u32()?);
+        if outcomes.last().is_some_and(|before| before.sequence >= sequence) || Some(sequence) <= forgotten {
+            return Err(SnapshotError::Bad("order of sequences"));
+        }
+        let outcome = match (from.try_get_u8()?, from.try_get_u64()?) {
+            (1, version) => Remembered::Set { version },
+            (2, existed @ (0 | 1)) => Remembered::Deleted { existed: existed == 1 },
+            (3, 0) => Remembered::ConditionFailed,
+            _ => return Err(SnapshotError::Bad("outcome")),
+        };
+        outcomes.push(Answered { sequence, checksum, outcome });
+    }
+    Ok((name, Client { heard, forgotten, outcomes }))
+}
+
+/// Appends a key with its value.
+pub(super) fn put_item(out: &mut BytesMut, key: &[u8], versioned: &Versioned) {
+    out.put_u16(u16::try_from(key.len()).expect("keys have at most 1024 bytes"));
+    out.put_slice(key);
+    out.put_u64(versioned.version);
+    out.put_u32(u32::try_from(versioned.value.len()).expect("values are far below 4 GiB"));
+    out.put_slice(&versioned.value);
+}
+
+fn take_item(from: &mut Bytes, latest: u64) -> Result<(Bytes, Versioned), SnapshotError> {
+    let len = usize::from(from.try_get_u16()?);
+    if len == 0 || len > MAX_KEY_BYTES {
+        return Err(SnapshotError::Bad("length of a key"));
+    }
+    let key = take_copy(from, len)?;
+    let version = from.try_get_u64()?;
+    if version == 0 || version > latest {
+        return Err(SnapshotError::Bad("version of a key"));
+    }
+    let len = from.try_get_u32()? as usize;
+    if len > MAX_VALUE_BYTES {
+        return Err(SnapshotError::Bad("length of a value"));
+    }
+    Ok((key, Versioned { value: take_copy(from, len)?, version }))
+}
+
+fn put_option(out: &mut BytesMut, number: Option<u64>) {
+    match number {
+        None => out.put_u8(0),
+        Some(number) => {
+            out.put_u8(1);
+            out.put_u64(number);
+        }
+    }
+}
+
+fn take_option(from: &mut Bytes) -> Result<Option<u64>, SnapshotError> {
+    match from.try_get_u8()? {
+        0 => Ok(None),
+        1 => Ok(Some(from.try_get_u64()?)),
+        _ => Err(SnapshotError::Bad("truth value")),
+    }
+}
+
+/// The next bytes, in memory of their own: one key must not keep a whole chunk.
+fn take_copy(from: &mut Bytes, len: usize) -> Result<Bytes, SnapshotError> {
+    let bytes = from.get(..len).map(Bytes::copy_from_slice).ok_or(SnapshotError::Truncated)?;
+    from.advance(len);
+    Ok(bytes)
+}

@@ -1,0 +1,123 @@
+//! The replicated state: the store, the sessions, the cluster's id. Same requests in the same order, same answers and
+//! same state, on every node.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::changes::Change;
+use super::command::{Command, Outcome, Request};
+use super::sessions::{Known, Sessions};
+use super::store::Store;
+use super::view::{View, ViewId};
+
+/// What all nodes agree on, and the views that are open on this one.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    store: Store,
+    sessions: Sessions,
+    cluster: Option<u64>,
+    views: BTreeMap<ViewId, View>,
+    next_view: u64,
+}
+
+impl State {
+    /// A state that was put together from a snapshot.
+    pub(super) const fn restore(store: Store, sessions: Sessions, cluster: Option<u64>) -> Self {
+        Self { store, sessions, cluster, views: BTreeMap::new(), next_view: 0 }
+    }
+
+    /// Takes the place of what was known. The views of that are closed, and their names are not used again.
+    pub(super) fn replace(&mut self, newer: Self) {
+        *self = Self { next_view: self.next_view, ..newer };
+    }
+
+    /// Carries out a request, unless that has been done before. Also tells the change of the store, if there is one.
+    pub fn apply(&mut self, request: Request) -> (Outcome, Option<Change>) {
+        let Request { session, command } = request;
+        let Some(id) = session else { return self.carry_out(command) };
+        let checksum = command.checksum();
+        match self.sessions.look_up(&id, checksum) {
+            Known::New => {
+                let (outcome, change) = self.carry_out(command);
+                self.sessions.remember(&id, checksum, &outcome);
+                (outcome, change)
+            }
+            Known::Answered(outcome) => (outcome, None),
+            Known::Failed => (self.fail_again(&command), None),
+            Known::Forgotten => (Outcome::Forgotten, None),
+            Known::Taken => (Outcome::NameTaken, None),
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) -> (Outcome, Option<Change>) {
+        if let Some(key) = command.key() {
+            self.views.values_mut().for_each(|view| view.keep(key, &self.store));
+        }
+        match command {
+            Command::Set { key, value, condition } => self.store.set(&key, &value, condition.as_ref()),
+            Command::Delete { key, condition } => self.store.delete(&key, condition.as_ref()),
+            Command::Found { cluster } => {
+                let cluster = *self.cluster.get_or_insert(cluster);
+                (Outcome::Founded { cluster }, None)
+            }
+        }
+    }
+
+    /// The answer to a command whose condition did not hold when it first came. If it does not hold now either, this
+    /// moment explains the answer as well as that one, and what the key holds can be told.
+    fn fail_again(&self, command: &Command) -> Outcome {
+        let (Command::Set { key, condition, .. } | Command::Delete { key, condition }) = command else {
+            return Outcome::FailedEarlier;
+        };
+        self.store.check(key, condition.as_ref()).unwrap_or(Outcome::FailedEarlier)
+    }
+
+    /// The store.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The sessions.
+    pub const fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// The cluster's id, once it has one.
+    pub const fn cluster(&self) -> Option<u64> {
+        self.cluster
+    }
+
+    /// Opens a view of the state as it is now. It costs memory until it is closed.
+    pub fn open_view(&mut self) -> ViewId {
+        let id = ViewId(self.next_view);
+        self.next_view += 1;
+        self.views.insert(id, View::open(&self.store, &self.sessions, self.cluster));
+        id
+    }
+
+    /// The next chunk of a view, of about [`CHUNK_BYTES`](crate::defaults::CHUNK_BYTES); None at its end, or when it is
+    /// not open.
+    pub fn next_chunk(&mut self, id: ViewId) -> Option<Bytes> {
+        self.views.get_mut(&id)?.next_chunk(&self.store)
+    }
+
+    /// Closes a view; one that is not open stays so.
+    pub fn close_view(&mut self, id: ViewId) {
+        self.views.remove(&id);
+    }
+
+    /// How many views are open.
+    pub fn open_views(&self) -> usize {
+        self.views.len()
+    }
+}
+
+/// Views are this node's own affair.
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        self.store == other.store && self.sessions == other.sessions && self.cluster == other.cluster
+    }
+}
+
+impl Eq for State {}

@@ -1,0 +1,231 @@
+//! The state, its views and its snapshots, under arbitrary writes.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::command::{Command, Condition, Outcome, Request, SessionId};
+use super::snapshot::{FORMAT, Restorer, SnapshotError};
+use super::state::State;
+use super::view::ViewId;
+use crate::defaults::CHUNK_BYTES;
+
+fn set(key: &str, value: &str) -> Command {
+    Command::Set { key: Bytes::from(key.to_owned()), value: Bytes::from(value.to_owned()), condition: None }
+}
+
+fn named(client: &str, sequence: u64, command: Command) -> Request {
+    Request { session: Some(SessionId { client: Bytes::from(client.to_owned()), sequence }), command }
+}
+
+fn chunks(state: &mut State, view: ViewId) -> Vec<Bytes> {
+    std::iter::from_fn(|| state.next_chunk(view)).collect()
+}
+
+fn snapshot(state: &mut State) -> Vec<Bytes> {
+    let view = state.open_view();
+    let chunks = chunks(state, view);
+    state.close_view(view);
+    chunks
+}
+
+fn restore(chunks: impl IntoIterator<Item = Bytes>) -> Result<State, SnapshotError> {
+    let mut restorer = Restorer::default();
+    for chunk in chunks {
+        restorer.push(chunk)?;
+    }
+    restorer.finish()
+}
+
+/// Requests about few keys and clients, so that they meet; values are large at times, so that there are several chunks.
+fn request() -> impl Strategy<Value = Request> {
+    let condition = proptest::option::weighted(
+        0.3,
+        prop_oneof![
+            Just(Condition::Absent),
+            (0u8..4).prop_map(|value| Condition::Value(Bytes::from(vec![value; 3]))),
+            (0u64..40).prop_map(Condition::Version),
+        ],
+    );
+    let key = (0u8..30).prop_map(|key| Bytes::from(format!("k{key}")));
+    let value = prop_oneof![
+        (0u8..4).prop_map(|value| Bytes::from(vec![value; 3])),
+        (0u8..4).prop_map(|value| Bytes::from(vec![value; CHUNK_BYTES / 3])),
+    ];
+    let command = prop_oneof![
+        6 => (key.clone(), value, condition.clone()).prop_map(|(key, value, condition)| Command::Set { key, value, condition }),
+        3 => (key, condition).prop_map(|(key, condition)| Command::Delete { key, condition }),
+        1 => any::<u64>().prop_map(|cluster| Command::Found { cluster }),
+    ];
+    let session = proptest::option::of((0u8..3, 0u64..20));
+    (session, command).prop_map(|(session, command)| match session {
+        Some((client, sequence)) => named(&format!("c{client}"), sequence, command),
+        None => Request::once(command),
+    })
+}
+
+fn requests(max: usize) -> impl Strategy<Value = Vec<Request>> {
+    proptest::collection::vec(request(), 0..max)
+}
+
+fn state_after(requests: Vec<Request>) -> State {
+    let mut state = State::default();
+    for request in requests {
+        state.apply(request);
+    }
+    state
+}
+
+proptest! {
+    #[test]
+    fn a_view_is_the_state_at_its_opening_whatever_is_written_while_it_is_read(
+        before in requests(60),
+        during in proptest::collection::vec((request(), any::<bool>(), any::<bool>()), 0..100),
+    ) {
+        let mut state = state_after(before);
+        let frozen = state.clone();
+        let expected = snapshot(&mut frozen.clone());
+        let view = state.open_view();
+        let mut read = Vec::new();
+        let mut later = None;
+        for (request, read_on, open_another) in during {
+            if read_on {
+                read.extend(state.next_chunk(view));
+            }
+            if open_another && later.is_none() {
+                later = Some((state.open_view(), state.clone()));
+            }
+            state.apply(request);
+        }
+        read.extend(chunks(&mut state, view));
+        prop_assert_eq!(&read, &expected, "the same state makes the same chunks");
+        prop_assert_eq!(restore(read).unwrap(), frozen);
+        if let Some((view, then)) = later {
+            prop_assert_eq!(restore(chunks(&mut state, view)).unwrap(), then);
+        }
+    }
+
+    #[test]
+    fn a_restored_state_answers_every_further_request_as_the_original(before in requests(60), after in requests(40)) {
+        let mut state = state_after(before);
+        let mut restored = restore(snapshot(&mut state)).unwrap();
+        for request in after {
+            prop_assert_eq!(restored.apply(request.clone()), state.apply(request));
+        }
+        prop_assert_eq!(restored, state);
+    }
+
+    #[test]
+    fn a_request_that_is_sent_again_any_time_changes_nothing(
+        requests in proptest::collection::vec((0u8..30, 0u64..8, any::<bool>()), 1..30),
+    ) {
+        // Eight numbers: as many as are remembered.
+        let mut state = State::default();
+        let (mut first, mut applied) = (std::collections::BTreeMap::new(), Vec::new());
+        for (key, sequence, conditional) in requests {
+            let condition = conditional.then_some(Condition::Absent);
+            let command = Command::Set { key: Bytes::from(vec![key]), value: Bytes::from(vec![key]), condition };
+            let request = first.entry(sequence).or_insert_with(|| named("c", sequence, command)).clone();
+            let again = applied.iter().find(|(then, _)| *then == request).map(|(_, outcome): &(_, Outcome)| outcome.clone());
+            let version = state.store().version();
+            let (outcome, change) = state.apply(request.clone());
+            match again {
+                None => applied.push((request, outcome)),
+                Some(then) => {
+                    prop_assert!(change.is_none() && state.store().version() == version);
+                    let failed = matches!(then, Outcome::ConditionFailed { .. });
+                    let fails = matches!(outcome, Outcome::ConditionFailed { .. } | Outcome::FailedEarlier);
+                    prop_assert!(outcome == then || (failed && fails), "{:?} became {:?}", then, outcome);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_snapshot_that_lacks_its_end_is_refused(before in requests(30), cut in any::<prop::sample::Index>()) {
+        let chunks = snapshot(&mut state_after(before));
+        let whole: Vec<u8> = chunks.concat();
+        let cut = cut.index(whole.len());
+        prop_assert!(restore([Bytes::from(whole[..cut].to_vec())]).is_err());
+        prop_assert!(restore(chunks[..chunks.len() - 1].iter().cloned()).is_err());
+        let longer = [&whole[..], &[0]].concat();
+        prop_assert_eq!(restore([Bytes::from(longer)]), Err(SnapshotError::TooLong(1)));
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_refused_or_canonical(
+        before in requests(6),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..3),
+    ) {
+        let mut bytes = snapshot(&mut state_after(before)).concat();
+        for (place, value) in changes {
+            let place = place.index(bytes.len().min(400));
+            bytes[place] = value;
+        }
+        if let Ok(mut state) = restore([Bytes::from(bytes.clone())]) {
+            prop_assert_eq!(snapshot(&mut state).concat(), bytes);
+        }
+    }
+}
+
+#[test]
+fn a_condition_that_failed_once_does_not_hold_for_a_late_copy_of_the_request() {
+    let mut state = State::default();
+    let if_red = Some(Condition::Value(Bytes::from_static(b"red")));
+    let command = Command::Set { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"blue"), condition: if_red };
+    state.apply(Request::once(set("k", "green")));
+    let failed = Outcome::ConditionFailed { current: state.store().get(b"k").cloned() };
+    assert_eq!(state.apply(named("c", 1, command.clone())).0, failed);
+    state.apply(Request::once(set("k", "red")));
+    assert_eq!(state.apply(named("c", 1, command)).0, Outcome::FailedEarlier);
+    assert_eq!(state.store().get(b"k").unwrap().value, "red", "the client was told that nothing was done");
+}
+
+#[test]
+fn a_name_that_is_used_for_another_command_is_refused() {
+    let mut state = State::default();
+    state.apply(named("c", 1, set("k", "1")));
+    assert_eq!(state.apply(named("c", 1, set("k", "2"))), (Outcome::NameTaken, None));
+    assert_eq!(state.store().get(b"k").unwrap().value, "1");
+}
+
+#[test]
+fn a_snapshot_of_a_newer_format_is_refused_naming_both() {
+    let mut bytes = snapshot(&mut State::default()).concat();
+    bytes[0] = FORMAT + 1;
+    let error = restore([Bytes::from(bytes)]).unwrap_err();
+    assert_eq!(error, SnapshotError::Format(FORMAT + 1));
+    assert!(error.to_string().contains("format 2") && error.to_string().contains("format 1"), "{error}");
+}
+
+#[test]
+fn a_header_that_promises_more_than_comes_takes_no_memory() {
+    let mut bytes = snapshot(&mut State::default()).concat();
+    let keys = bytes.len() - 8;
+    bytes[keys..].fill(0xff);
+    assert_eq!(restore([Bytes::from(bytes)]), Err(SnapshotError::Incomplete { keys: 0, all: u64::MAX }));
+}
+
+#[test]
+fn chunks_are_of_the_size_they_should_be_and_a_closed_view_has_none() {
+    let mut state = State::default();
+    for key in 0..4000 {
+        state.apply(Request::once(set(&format!("key {key}"), &"x".repeat(256))));
+    }
+    let view = state.open_view();
+    let sizes: Vec<_> = chunks(&mut state, view).iter().map(Bytes::len).collect();
+    let (last, others) = sizes[1..].split_last().unwrap();
+    assert!(others.iter().all(|size| (CHUNK_BYTES..CHUNK_BYTES + 300).contains(size)), "{sizes:?}");
+    assert!(*last < CHUNK_BYTES + 300 && others.len() == 4, "{sizes:?}");
+    let view = state.open_view();
+    state.close_view(view);
+    assert_eq!((state.next_chunk(view), state.open_views()), (None, 1));
+}
+
+#[test]
+fn what_the_store_keeps_does_not_keep_the_batch_it_came_in() {
+    let mut state = State::default();
+    let batch = Bytes::from([Request::once(set("k", "v")).encode(), Bytes::from(vec![0; 1 << 20])].concat());
+    let request = Request::decode(batch.slice(..batch.len() - (1 << 20))).unwrap();
+    let (_, change) = state.apply(request);
+    assert!(batch.is_unique(), "neither the store nor {change:?} shares its memory");
+}
