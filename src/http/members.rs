@@ -9,7 +9,7 @@
 //!
 //! Any node takes them all. A member is added as a learner, and votes as soon as it has caught up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::api::{Api, Inner, Parameters, Refusal, json};
-use super::server::Reply;
+use super::api::{Api, Inner};
+use super::reply::{Parameters, Refusal, Reply, json};
 use crate::defaults::LEAVE_PAUSE;
 use crate::kv::RaftKv;
 use crate::kv::raft_kv::{Administration, Answer, Ask, Query};
@@ -50,6 +50,8 @@ struct View {
     callers: BTreeMap<NodeId, String>,
     /// Those that were members a moment ago, and where: they may have to hear of their removal, and to say who shall lead.
     leaving: BTreeMap<NodeId, String>,
+    /// Whom this node is to ignore, for a while, to show what a partition does.
+    cut: BTreeSet<NodeId>,
 }
 
 impl Members {
@@ -105,6 +107,21 @@ impl Members {
         &self.links
     }
 
+    /// From now on this node neither speaks to these nor hears them, and all others again.
+    pub fn cut(&self, peers: BTreeSet<NodeId>) {
+        self.view.send_modify(|view| view.cut = peers);
+    }
+
+    /// Whether this node is to ignore `id`.
+    pub fn is_cut(&self, id: NodeId) -> bool {
+        self.view.borrow().cut.contains(&id)
+    }
+
+    /// Waits until this node is to ignore `id`.
+    pub async fn cut_off(&self, id: NodeId) {
+        let _ = self.view.subscribe().wait_for(|view| view.cut.contains(&id)).await; // the sender is part of this
+    }
+
     /// A node that was let in says where it is.
     pub fn called(&self, from: NodeId, addr: String) {
         if !is_addr(&addr) {
@@ -157,7 +174,7 @@ impl Members {
                 addresses.insert(*id, addr.clone());
             }
         }
-        addresses.retain(|id, addr| *id != self.id && !addr.is_empty());
+        addresses.retain(|id, addr| *id != self.id && !addr.is_empty() && !view.cut.contains(id));
         addresses
     }
 }
@@ -323,7 +340,7 @@ impl Inner {
     }
 
     async fn administer(&self, what: Administration, timeout: Duration) -> Result<(), Refusal> {
-        match self.ask_within(Ask::Administer(what), timeout).await? {
+        match self.ask(Ask::Administer(what), timeout).await? {
             Answer::Done => Ok(()),
             other => Err(Refusal::of(&other)),
         }
@@ -331,7 +348,7 @@ impl Inner {
 
     /// Waits until this node has applied all that was committed before.
     async fn barrier(&self, timeout: Duration) -> Result<(), Refusal> {
-        match self.ask_within(Ask::Read(Query::Get { key: Bytes::new() }), timeout).await? {
+        match self.ask(Ask::Read(Query::Get { key: Bytes::new() }), timeout).await? {
             Answer::Value(_) => Ok(()),
             other => Err(Refusal::of(&other)),
         }
@@ -351,11 +368,11 @@ pub(super) fn refused(why: raft::Refusal) -> Refusal {
     }
 }
 
-fn from_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+pub(super) fn from_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &format!("bad JSON: {error}")))
 }
 
-fn node_id(text: &str) -> Result<NodeId, Refusal> {
+pub(super) fn node_id(text: &str) -> Result<NodeId, Refusal> {
     text.parse().map_err(|error: raft::InvalidNodeId| Refusal::new(StatusCode::BAD_REQUEST, &error.to_string()))
 }
 

@@ -29,6 +29,8 @@ pub struct NodeInfo {
     pub addr: String,
     /// The members, the links to them, and whom it has met.
     pub members: Arc<Members>,
+    /// Whether it can be told to ignore peers.
+    pub may_cut: bool,
     /// How its disk does.
     pub disk: DiskMetrics,
 }
@@ -81,7 +83,7 @@ impl NodeInfo {
             commit_index: raft.commit_index().0,
             last_applied: raft.last_applied().0,
             snapshot_index: raft.snapshot().index.0,
-            cluster_id: self.members.known().cluster(),
+            cluster_id: machine.state().cluster().map(Token).or(self.members.known().cluster()),
             incarnation: self.members.known().hello().incarnation,
             members: members::rows(machine, &self.members, &self.addr),
             health: self.health(machine, halted),

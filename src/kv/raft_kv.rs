@@ -200,7 +200,7 @@ impl RaftKv {
 
     fn on_request(&mut self, now: Time, command: Command, out: &mut Effects<Self>) {
         let Command { id, ask, timeout } = command;
-        if self.is_overloaded() {
+        if self.is_overloaded() && !matches!(ask, Ask::CloseView(_)) {
             return out.emit(Event::Answered { id, answer: Answer::Overloaded });
         }
         match &ask {
@@ -558,6 +558,7 @@ impl RaftKv {
     fn query(&self, query: &Query) -> Answer {
         match query {
             Query::Get { key } => Answer::Value(self.store().get(key).cloned()),
+            Query::Version => Answer::Version(self.store().version()),
             Query::List { prefix, after, limit } => Answer::Page(self.store().list(prefix, after.as_deref(), *limit)),
         }
     }

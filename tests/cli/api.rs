@@ -460,10 +460,7 @@ fn without_a_leader_requests_end_in_503_in_their_time_and_reports_go_on() {
     assert_eq!(node.get("/health").expect(503).json(), json!({ "status": "no leader" }));
     let status = node.get("/status").expect(200).json();
     assert_eq!((&status["leaderId"], &status["health"]), (&Value::Null, &json!("no leader")));
-    assert_eq!(
-        status["members"][1],
-        json!({ "id": "n2", "addr": "127.0.0.1:1", "voter": true, "connected": false })
-    );
+    assert_eq!(status["members"][1], json!({ "id": "n2", "addr": "127.0.0.1:1", "voter": true, "connected": false }));
 }
 
 #[test]

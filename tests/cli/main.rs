@@ -12,3 +12,4 @@ mod node;
 mod pool;
 mod udp;
 mod usage;
+mod watch;

@@ -1,4 +1,4 @@
-//! `raft-ctl members` and `raft-ctl transfer`.
+//! `raft-ctl members`, `raft-ctl transfer` and `raft-ctl cut`.
 
 use clap::Subcommand;
 use hyper::body::Bytes;
@@ -57,6 +57,22 @@ pub(super) async fn transfer(cluster: &Cluster, to: NodeId, output: &Output) -> 
     let body = json!({ "to": to.as_str() });
     let answer = cluster.ask(change_of(Method::POST, "/leader".to_owned(), &body)).await?;
     output.result(&expect_ok(&answer)?, || format!("{to} leads"))
+}
+
+/// Makes a node ignore peers.
+pub(super) async fn cut(cluster: &Cluster, peers: &[NodeId], output: &Output) -> Result<(), Failure> {
+    let [node] = &cluster.nodes[..] else {
+        return Err(Failure::usage("name the one node that is to ignore them: --nodes HOST:PORT"));
+    };
+    let names: Vec<_> = peers.iter().map(NodeId::as_str).collect();
+    let answer = cluster.ask(change_of(Method::POST, "/cut".to_owned(), &json!({ "peers": names }))).await?;
+    if answer.status == StatusCode::NOT_FOUND {
+        return Err(Failure::new(Kind::Peer, format!("{node} cannot be cut off: start it with --cut")));
+    }
+    output.result(&expect_ok(&answer)?, || match &names[..] {
+        [] => format!("{node} hears everybody"),
+        names => format!("{node} ignores {}", names.join(", ")),
+    })
 }
 
 async fn print(cluster: &Cluster, output: &Output) -> Result<(), Failure> {

@@ -18,6 +18,7 @@ use crate::http::client::{Answer, Client, ClientError};
 mod bench;
 mod members;
 mod status;
+mod watch;
 
 /// Read, write and look after a Raft key-value cluster
 #[derive(Debug, Parser)]
@@ -30,6 +31,7 @@ mod status;
         raft-ctl --nodes 127.0.0.1:7001,127.0.0.1:7002 get colour\n  \
         raft-ctl cas colour green blue\n  \
         raft-ctl list user/ --json | jq -r .key\n  \
+        raft-ctl watch user/\n  \
         raft-ctl status\n  \
         raft-ctl members remove n3\n  \
         raft-ctl bench --clients 64 --reads 0 --duration 10s\n\n\
@@ -119,6 +121,8 @@ enum Command {
         #[arg(long)]
         stale: bool,
     },
+    /// Print changes as they happen, until interrupted; exit 1 when some were missed and are not kept any more
+    Watch(watch::Options),
     /// Print a table of all nodes; exit 3 when none answers
     Status,
     /// Print the leader's name; exit 3 when there is none
@@ -132,6 +136,13 @@ enum Command {
     Transfer {
         /// Its name
         id: crate::raft::NodeId,
+    },
+    /// Make the node that --nodes names ignore these peers, and no others; without any, it hears them all again. The node
+    /// must have been started with --cut
+    Cut {
+        /// Their names
+        #[arg(value_delimiter = ',')]
+        peers: Vec<crate::raft::NodeId>,
     },
     /// Measure writes and reads a second, and their latency. Leaves keys bench/0, bench/1, ... behind
     Bench(bench::Options),
@@ -149,6 +160,7 @@ impl Tool for Args {
         match self.command {
             // It has a summary to print when it is interrupted.
             Command::Bench(options) => bench::run(&cluster, &options, output).await,
+            Command::Watch(options) => watch::run(&cluster, &options, output).await,
             command => signals::interruptible(run(&cluster, command, output)).await,
         }
     }
@@ -190,7 +202,8 @@ async fn run(cluster: &Cluster, command: Command, output: &Output) -> Result<(),
         }
         Command::Members { change } => members::members(cluster, change, output).await,
         Command::Transfer { id } => members::transfer(cluster, id, output).await,
-        Command::Bench(_) => unreachable!("it has been run already"),
+        Command::Cut { peers } => members::cut(cluster, &peers, output).await,
+        Command::Bench(_) | Command::Watch(_) => unreachable!("it has been run already"),
     }
 }
 
