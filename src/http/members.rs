@@ -46,7 +46,8 @@ pub struct Members {
 #[derive(Clone, Debug, Default)]
 struct View {
     configuration: Configuration,
-    /// Where nodes that called say that they are: the only way to answer one of which nobody has told yet.
+    /// Where nodes that called say that they are: newer than what the configuration says, and the only way to answer one of
+    /// which nobody has told yet.
     callers: BTreeMap<NodeId, String>,
     /// Those that were members a moment ago, and where: they may have to hear of their removal, and to say who shall lead.
     leaving: BTreeMap<NodeId, String>,
@@ -83,10 +84,13 @@ impl Members {
         }
         self.view.send_modify(|view| {
             let gone = |id: &NodeId| view.configuration.contains(*id) && !configuration.contains(*id);
-            view.callers.retain(|id, _| !gone(id));
+            let seat = |of: &Configuration, id: &NodeId| of.members().get(id).map(|member| member.addr.clone());
             let before = self.addresses(view);
             view.leaving.extend(before.into_iter().filter(|(id, _)| gone(id)));
             view.leaving.retain(|id, _| !configuration.contains(*id));
+            view.callers.retain(|id, _| {
+                seat(&view.configuration, id).is_none() || seat(&view.configuration, id) == seat(&configuration, id)
+            });
             view.configuration = configuration;
         });
         Ok(())
@@ -165,10 +169,10 @@ impl Members {
     }
 
     fn addresses(&self, view: &View) -> BTreeMap<NodeId, String> {
-        let mut addresses = view.callers.clone();
+        let members = view.configuration.members().iter();
+        let mut addresses: BTreeMap<_, _> = members.map(|(id, member)| (*id, Seat::of(&member.addr).addr)).collect();
         addresses.extend(view.leaving.clone());
-        let members = view.configuration.members();
-        addresses.extend(members.iter().map(|(id, member)| (*id, Seat::of(&member.addr).addr)));
+        addresses.extend(view.callers.clone());
         for (id, addr) in &self.given {
             if addresses.contains_key(id) {
                 addresses.insert(*id, addr.clone());

@@ -52,10 +52,14 @@ fn a_node_joins_under_load_through_any_member_and_is_still_one_after_a_restart()
     writers.wait_for_more(50);
     assert_eq!(fourth.stop().code(), Some(0));
     let acknowledged = writers.stop();
-    // Where it serves has changed, and nobody knows of it before it is told.
+    // Where it serves has changed. It says so itself; that the others know it after a restart, too, somebody else must say.
     let fourth = Node::start(node_in(cluster.dir(), "n4"));
-    run(ctl(cluster.addr(follower), &["members", "add", &format!("n4={}", fourth.addr)])).expect(0);
     fourth.wait_healthy();
+    let moved = format!("n4={}", fourth.addr);
+    let said = run(ctl(cluster.addr(follower), &["members", "add", &moved])).expect(0).stdout;
+    assert_eq!(said, format!("n4 is a member, at {}\n", fourth.addr));
+    let table = run(ctl(cluster.addr(follower), &["members"])).expect(0).stdout;
+    assert!(table.lines().any(|line| line.contains("n4") && line.contains(&fourth.addr.to_string())), "{table}");
     eventually("everything at the new node", || {
         let held = http::listing(fourth.addr, "&consistency=stale")?;
         match acknowledged.iter().all(|(key, _)| held.contains_key(key)) {
