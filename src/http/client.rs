@@ -176,7 +176,8 @@ impl Stream {
             let frame = tokio::time::timeout(silence, self.body.frame()).await;
             let frame = frame.map_err(|_| ClientError::TimedOut { addr: self.addr.clone(), after: silence })?;
             let Some(frame) = frame else { return Ok(None) };
-            let frame = frame.map_err(|source| ClientError::Lost { addr: self.addr.clone(), source: io::Error::other(source) })?;
+            let frame = frame
+                .map_err(|source| ClientError::Lost { addr: self.addr.clone(), source: io::Error::other(source) })?;
             if let Ok(data) = frame.into_data() {
                 return Ok(Some(data)); // no trailers
             }
