@@ -67,7 +67,7 @@ pub(super) struct Inner {
     pub(super) answer_memory: Arc<Semaphore>,
     /// The stream on which each peer is heard; a newer one takes its place.
     peer_streams: Mutex<BTreeMap<NodeId, CancellationToken>>,
-    halted: Halted,
+    pub(super) halted: Halted,
 }
 
 /// Why the node works no longer, once it does not: it stays up to say so.

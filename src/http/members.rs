@@ -245,6 +245,9 @@ struct Added<'a> {
 impl Api {
     /// Lets another node lead, if this one does; waits for that no longer than `timeout`.
     pub async fn hand_over(&self, timeout: Duration) {
+        if self.0.halted.get().is_some() {
+            return; // it leads nobody
+        }
         let leads = self.0.node.inspect(|machine| {
             let configuration = machine.raft().configuration();
             machine.raft().role() == RoleName::Leader && configuration.voters().nth(1).is_some()

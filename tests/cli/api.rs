@@ -436,8 +436,22 @@ fn the_metrics_are_prometheus_text() {
         "netbelt_raft_keys 1",
         "netbelt_raft_proposals_total 1",
         "netbelt_raft_reads_total 1",
+        "netbelt_raft_forwarded_total 0",
+        "netbelt_raft_elections_total 1",
+        "netbelt_raft_snapshots_total 0",
+        "netbelt_raft_term 1",
+        "netbelt_raft_role{role=\"leader\"} 1",
+        "netbelt_raft_role{role=\"follower\"} 0",
+        "netbelt_raft_commit_index 3",
+        "netbelt_raft_apply_lag 0",
+        "netbelt_raft_sessions 0",
+        "netbelt_raft_members 1",
+        "netbelt_raft_log_segments 1",
     ] {
         assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
+    }
+    for histogram in ["netbelt_raft_fsync_seconds_bucket{", "netbelt_raft_fsync_entries_bucket{"] {
+        assert!(text.contains(histogram), "no {histogram} in\n{text}");
     }
     assert!(text.ends_with("# EOF\n"), "{text}");
 }

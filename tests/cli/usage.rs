@@ -89,6 +89,10 @@ fn a_bad_address_is_shown_with_a_good_one() {
     for bad in ["7001", "localhost", "::1:7001", "127.0.0.1:seven"] {
         node(&["--listen", bad]).expect(2).says(&["--listen", bad, "127.0.0.1:7001"]);
     }
+    for option in ["--join", "--advertise"] {
+        node(&[option, "nowhere"]).expect(2).says(&[option, "nowhere", "127.0.0.1:7001"]);
+    }
+    node(&["--snapshot-every", "1KiB"]).expect(2).says(&["--snapshot-every", "at least 4096 bytes"]);
     node(&["--peer", "n2=127.0.0.1:1", "--peer", "n2=127.0.0.1:2"]).expect(2).says(&[
         "n2 twice",
         "127.0.0.1:1",

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bind_failure;
 use crate::cli::{Common, Failure, Output, Tool, args, ready, signals};
-use crate::defaults::{DRAIN, GATHER};
+use crate::defaults::{DRAIN, GATHER, MIN_SNAPSHOT_EVERY, SNAPSHOT_EVERY};
 use crate::http::api::{Api, Halted, Waiters};
 use crate::http::members::Members;
 use crate::http::server;
@@ -86,9 +86,9 @@ pub struct Args {
     /// How long a node waits for a leader before it seeks election, drawn from this range
     #[arg(long, value_name = "MIN..MAX", default_value = "150ms..300ms", value_parser = args::duration_range)]
     election_timeout: RangeInclusive<Duration>,
-    /// Write a snapshot and shorten the log whenever so many bytes have been written
-    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = args::size)]
-    snapshot_every: usize,
+    /// Write a snapshot and shorten the log whenever so many bytes have been written [default: 64MiB]
+    #[arg(long, value_name = "SIZE", value_parser = snapshot_every)]
+    snapshot_every: Option<u64>,
     /// While requests come thick and fast, look for the next one this long before sleeping; 0s never does
     #[arg(long, value_name = "DURATION", default_value = "200us", value_parser = humantime::parse_duration)]
     busy_poll: Duration,
@@ -119,6 +119,12 @@ fn port(text: &str) -> Result<Port, String> {
         (_, Ok(port)) => Ok(Port(Some(port))),
         (_, Err(_)) => Err("PORT must be a number from 0 to 65535".to_owned()),
     }
+}
+
+/// A size that leaves time for something else than snapshots.
+fn snapshot_every(text: &str) -> Result<u64, String> {
+    let size = args::size(text)? as u64;
+    if size >= MIN_SNAPSHOT_EVERY { Ok(size) } else { Err(format!("at least {MIN_SNAPSHOT_EVERY} bytes")) }
 }
 
 /// `ID=HOST:PORT`, or `HOST:PORT` with the host as the name.
@@ -168,7 +174,7 @@ impl Tool for Args {
         let known = Acquaintances::open(data_dir.path(), self.id.as_str(), data_dir.incarnation());
         let known = Arc::new(known.map_err(|error| Failure::local(error.to_string()))?);
         let config = self.config(&data_dir, advertised.as_deref())?;
-        let (log, machine) = recovery::recover(config, self.snapshot_every as u64, &data_dir.log())?;
+        let (log, machine) = recovery::recover(config, self.snapshot_every.unwrap_or(SNAPSHOT_EVERY), &data_dir.log())?;
         let configuration = machine.raft().configuration().clone();
         self.check_members(&data_dir, &configuration)?;
 
@@ -203,7 +209,7 @@ impl Tool for Args {
 
         let info = NodeInfo {
             id: self.id,
-            addr: addr.to_string(),
+            addr: advertised.clone().unwrap_or_else(|| addr.to_string()),
             members: members.clone(),
             may_cut: self.cut,
             disk: disk_metrics,
