@@ -126,7 +126,7 @@ struct Thread<R> {
 
 impl<R: Wire> Thread<R> {
     fn run(mut self, queue: &blocking::Receiver<Vec<R>>, report: &mpsc::UnboundedSender<Done>, metrics: &DiskMetrics) {
-        while let Some(records) = self.next(queue) {
+        while let Ok(records) = queue.recv() {
             #[expect(clippy::disallowed_methods, reason = "a metric; nothing is decided by it")]
             let started = Instant::now();
             let result = self.write(&records, metrics);
@@ -135,18 +135,6 @@ impl<R: Wire> Thread<R> {
             metrics.batch_entries.observe(records.iter().map(self.meaning.entries).sum::<usize>() as f64);
             if report.send(Done { result }).is_err() {
                 return;
-            }
-        }
-    }
-
-    /// The next batch. While there is none, what the log does not need any more is removed, a segment at a time.
-    fn next(&mut self, queue: &blocking::Receiver<Vec<R>>) -> Option<Vec<R>> {
-        loop {
-            match queue.try_recv() {
-                Ok(records) => return Some(records),
-                Err(blocking::TryRecvError::Disconnected) => return None,
-                Err(blocking::TryRecvError::Empty) if !self.log.remove_unneeded() => return queue.recv().ok(),
-                Err(blocking::TryRecvError::Empty) => {}
             }
         }
     }

@@ -40,7 +40,6 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -49,7 +48,7 @@ use bytes::{BufMut, BytesMut};
 use appender::Appender;
 use frame::padded;
 pub use recovery::Recovery;
-use segment::{Filling, Segment};
+use segment::{Filling, Removing, Segment};
 
 /// What the driver decides about a log.
 #[derive(Clone, Copy, Debug)]
@@ -168,8 +167,8 @@ pub struct Log {
     filling: Option<Filling>,
     /// The segment that the log begins with.
     first: u64,
-    /// Segments from before it that are still there.
-    unneeded: VecDeque<u64>,
+    /// Those from before it, on their way out.
+    removing: Removing,
     failed: bool,
 }
 
@@ -236,7 +235,7 @@ impl Log {
     }
 
     /// Lets the log begin with `segment`, one that [`Log::start_segment`] named: what was written before is not read back
-    /// any more. The space it takes is given back by [`Log::remove_unneeded`].
+    /// any more, and is removed in the background.
     ///
     /// # Errors
     /// When the disk refuses. The log may go on: a full disk leaves it as long as it was.
@@ -244,20 +243,10 @@ impl Log {
         assert!((self.first..=self.segment.number).contains(&segment), "a log begins with a segment of its own");
         if segment > self.first {
             beginning::set(&self.dir, segment)?;
-            self.unneeded.extend(self.first..segment);
+            self.removing.start(&self.dir, self.first..segment);
             self.first = segment;
         }
         Ok(())
-    }
-
-    /// Removes one segment that is not needed any more; a file of 16 MiB takes about a millisecond. False when none is left.
-    /// What cannot be removed now is left to the next start.
-    pub fn remove_unneeded(&mut self) -> bool {
-        let Some(number) = self.unneeded.pop_front() else { return false };
-        if let Err(error) = segment::remove(&segment::path(&self.dir, number)) {
-            tracing::warn!("an old segment of the log stays until this node starts anew: {error}");
-        }
-        true
     }
 
     /// How many segments the log has.

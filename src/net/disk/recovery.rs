@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes};
 
 use super::appender::Appender;
 use super::frame::{self, Rest, Scan};
-use super::segment::{self, Segment};
+use super::segment::{self, Removing, Segment};
 use super::{Cut, Error, Log, Options, beginning};
 
 /// A log while it is read back: its records, oldest first, a segment in memory at a time. After an error it is at its end,
@@ -107,6 +107,8 @@ impl Recovery {
         };
         segment::sync_dir(&dir)?;
         let appender = Appender::new(&segment, offset)?;
+        let mut removing = Removing::default();
+        removing.start(&dir, self.unneeded);
         Ok((
             Log {
                 dir,
@@ -117,7 +119,7 @@ impl Recovery {
                 chain: self.chain,
                 filling: None,
                 first: self.first,
-                unneeded: self.unneeded.into(),
+                removing,
                 failed: false,
             },
             cut,

@@ -149,6 +149,50 @@ impl Drop for Filling {
     }
 }
 
+/// Threads that remove segments which nobody needs: to give back 16 MiB takes a disk some milliseconds, for which no write
+/// should wait.
+#[derive(Debug, Default)]
+pub(super) struct Removing(Vec<JoinHandle<()>>);
+
+impl Removing {
+    /// Starts to remove these segments. What cannot be removed is left to the next start.
+    pub(super) fn start(&mut self, dir: &Path, numbers: impl IntoIterator<Item = u64>) {
+        let paths: Vec<_> = numbers.into_iter().map(|number| path(dir, number)).collect();
+        self.0.retain(|thread| !thread.is_finished());
+        if paths.is_empty() {
+            return;
+        }
+        let left = |error: &dyn std::fmt::Display| {
+            tracing::warn!("old segments of the log stay until this node starts anew: {error}");
+        };
+        let started = thread::Builder::new().name("log-remove".into()).spawn(move || {
+            for path in paths {
+                if let Err(error) = remove(&path) {
+                    left(&error);
+                }
+            }
+        });
+        match started {
+            Ok(thread) => self.0.push(thread),
+            Err(error) => left(&error),
+        }
+    }
+
+    /// Waits until all of it is done.
+    pub(super) fn finish(&mut self) {
+        for thread in self.0.drain(..) {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+    }
+}
+
+impl Drop for Removing {
+    /// Waits, lest a thread go on in a directory that the log has let go of.
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
 /// Makes `next.tmp`: `size` zeros, durable.
 pub(super) fn fill(dir: &Path, size: u64) -> Result<File, Error> {
     let path = dir.join(NEXT);

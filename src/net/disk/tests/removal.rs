@@ -55,10 +55,8 @@ fn a_log_begins_with_the_segment_it_was_told_to() {
     let mut five = Five::new();
     five.log.begin_with(4).unwrap();
     assert_eq!(five.log.segments(), 2);
-    assert_eq!(reopened(&five.dir, five.options), (five.from(4), None), "before anything is removed");
-    assert!(five.log.remove_unneeded() && !five.file(1).exists() && five.file(2).exists(), "one at a time");
     append(&mut five.log, &records(&["more"]));
-    while five.log.remove_unneeded() {}
+    five.log.removing.finish();
     assert!((1..4).all(|segment| !five.file(segment).exists()));
     assert_eq!(reopened(&five.dir, five.options), ([five.from(4), records(&["more"])].concat(), None));
 
@@ -88,7 +86,7 @@ fn a_removal_that_a_crash_interrupted_anywhere_boots_to_the_same_records_and_is_
     let mut five = Five::new();
     let before = snapshot(&five.dir);
     five.log.begin_with(4).unwrap();
-    while five.log.remove_unneeded() {}
+    five.log.removing.finish();
     let after = snapshot(&five.dir);
     // The mark is there. Removals may have reached the disk in any order, or not at all.
     for left in 0..1u64 << 3 {
@@ -100,7 +98,7 @@ fn a_removal_that_a_crash_interrupted_anywhere_boots_to_the_same_records_and_is_
         let (mut log, recovered) = open(&five.dir, five.options).unwrap();
         assert_eq!((recovered.records, recovered.cut), (five.from(4).into_iter().map(Bytes::from).collect(), None));
         append(&mut log, &records(&["more"]));
-        while log.remove_unneeded() {}
+        log.removing.finish();
         assert!((1..4).all(|segment| !five.file(segment).exists()), "segments {left:b} were left");
         drop(log);
         assert_eq!(reopened(&five.dir, five.options).0, [five.from(4), records(&["more"])].concat());
@@ -128,7 +126,7 @@ fn a_lost_segment_is_not_taken_for_a_removed_one() {
     }
     restore(&five.dir, &whole);
     five.log.begin_with(2).unwrap();
-    while five.log.remove_unneeded() {}
+    five.log.removing.finish();
     let begun = snapshot(&five.dir);
     for lost in 2..=4 {
         let mut files = begun.clone();
@@ -149,7 +147,7 @@ fn a_lost_segment_is_not_taken_for_a_removed_one() {
 fn damage_in_a_log_that_forgot_its_beginning_is_refused_as_in_any_other() {
     let mut five = Five::new();
     five.log.begin_with(4).unwrap();
-    while five.log.remove_unneeded() {}
+    five.log.removing.finish();
     let mut files = snapshot(&five.dir);
     files.remove(&five.dir.join("next.tmp"));
     for at in 0..HEADER + 250 {
@@ -169,7 +167,7 @@ fn what_cannot_be_removed_is_no_reason_to_stop() {
     five.log.begin_with(5).unwrap();
     fs::remove_file(five.file(1)).unwrap();
     fs::create_dir(five.file(1)).unwrap(); // in place of the file, and cannot be unlinked
-    while five.log.remove_unneeded() {}
+    five.log.removing.finish();
     append(&mut five.log, &records(&["more"]));
     assert!(five.file(1).exists() && !five.file(2).exists());
     assert_eq!(reopened(&five.dir, five.options).0, [five.from(5), records(&["more"])].concat());
@@ -182,7 +180,8 @@ enum Deed {
     Start,
     /// Begin with the segment that was started last.
     Begin,
-    Remove,
+    /// Wait for what is being removed.
+    Wait,
     Reopen,
 }
 
@@ -192,7 +191,7 @@ fn any_deed() -> impl Strategy<Value = Deed> {
         4 => prop::collection::vec(record, 1..5).prop_map(Deed::Append),
         1 => Just(Deed::Start),
         1 => Just(Deed::Begin),
-        1 => Just(Deed::Remove),
+        1 => Just(Deed::Wait),
         1 => Just(Deed::Reopen),
     ]
 }
@@ -220,9 +219,7 @@ proptest! {
                         expected.drain(..before);
                     }
                 }
-                Deed::Remove => {
-                    log.remove_unneeded();
-                }
+                Deed::Wait => log.removing.finish(),
                 Deed::Reopen => {
                     drop(log);
                     let recovered;
