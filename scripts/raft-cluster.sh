@@ -19,6 +19,7 @@ Environment:
   RAFT_DIR     where data, logs and ports are kept      (default: .raft-cluster)
   RAFT_PORT    the first node's port, others follow it  (default: 7001)
   NETBELT_BIN  where the binaries are                   (default: target/release, built when missing)
+  RAFT_FLAGS   more arguments for every node, such as --cut
 EOF
 }
 
@@ -66,7 +67,7 @@ start_node() {
     done
     rm -f "$dir/$1.ready"
     # shellcheck disable=SC2086  # one word a peer
-    nohup "$bin/raft-node" --id "$1" --listen "127.0.0.1:$(port_of "$1")" $peers --data-dir "$dir/$1" \
+    nohup "$bin/raft-node" --id "$1" --listen "127.0.0.1:$(port_of "$1")" $peers --data-dir "$dir/$1" ${RAFT_FLAGS:-} \
         --ready-file "$dir/$1.ready" >>"$dir/$1.log" 2>&1 </dev/null &
     echo $! >"$dir/$1.pid"
 }

@@ -14,6 +14,15 @@ pub const MAX_APPEND_BYTES: usize = 1 << 20;
 pub const APPEND_WINDOW: usize = 16;
 /// Unanswered bytes a follower: a second of a link of 64 Mbit/s, so that what is lost with a connection is soon sent again.
 pub const APPEND_WINDOW_BYTES: usize = 8 << 20;
+/// Bytes of entries applied between two snapshots, unless told otherwise: some seconds of the fastest writes, and little to
+/// read again at a start.
+pub const SNAPSHOT_EVERY: u64 = 64 << 20;
+/// A pause between two chunks of a snapshot, in which writes go on: some 128 MiB a second.
+pub const SNAPSHOT_PAUSE: Duration = Duration::from_millis(2);
+/// Backups that a node serves at a time: each keeps what is changed meanwhile.
+pub const MAX_BACKUPS: usize = 4;
+/// How long a backup that nobody reads keeps its view.
+pub const BACKUP_PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of entries kept in memory before a snapshot: a follower that is this little behind needs none.
 pub const RETAINED_BYTES: usize = 4 << 20;
 /// Entries applied in one step: some milliseconds, well within a heartbeat.
@@ -41,8 +50,6 @@ pub const SESSION_WINDOW: usize = 8;
 pub const MAX_CLIENTS: usize = 10_000;
 /// About how many bytes of a view go into one chunk: read between two writes, some hundred microseconds.
 pub const CHUNK_BYTES: usize = 256 << 10;
-/// Backups that a node sends at a time: each keeps what is changed under it, and at most the whole state.
-pub const MAX_BACKUPS: usize = 2;
 /// Changes that a node keeps for those who watch, and their bytes: at 50,000 writes a second of 256 bytes a watcher may be
 /// more than a second behind, and a connection that broke is made anew in less.
 pub const MAX_CHANGES: usize = 100_000;
@@ -81,8 +88,14 @@ pub const MAX_FRAME_BYTES: usize = MAX_APPEND_BYTES + 2 * MAX_VALUE_BYTES + (256
 /// How long to wait before dialling a lost peer again: doubled each time, within these limits. A peer that comes back is
 /// reached within about an election timeout.
 pub const RECONNECT: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_millis(200);
+/// A pause between two times that a node asks to join, or looks whether its cluster has a number yet.
+pub const JOIN_PAUSE: Duration = Duration::from_millis(100);
 /// A peer answers a dial on a local network well within this.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Names of refused nodes that are remembered, so that each refusal is said once in the log, although who is refused tries
+/// again and again.
+pub const MAX_TURNED_AWAY: usize = 1000;
 
 /// Connections of clients a node holds at a time, if the system allows it as many files; each costs some tens of
 /// kilobytes at most.

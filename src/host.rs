@@ -103,6 +103,11 @@ impl<P: Protocol> Host<P> {
         }
     }
 
+    /// Stops a timer, for a driver that lets it run out now. False when it does not run.
+    pub fn stop_timer(&mut self, timer: P::Timer) -> bool {
+        self.timers.remove(&timer).is_some()
+    }
+
     /// The records to write next, in order, when there are any and no earlier batch is on its way.
     pub fn take_batch(&mut self) -> Option<Vec<P::Record>> {
         if self.taken > self.durable || self.records.is_empty() {

@@ -19,7 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("datagram", &["defaults", "net"]),
     ("pool", &["defaults"]),
     ("cli", &[]),
-    ("tools", &["cli", "datagram", "defaults", "echo", "http", "kv", "net", "pool", "raft", "wire"]),
+    ("tools", &["cli", "datagram", "defaults", "echo", "http", "kv", "net", "pool", "raft", "sim", "wire"]),
 ];
 
 /// Rooms whose machines do no I/O, read no clock, draw no entropy and keep no unordered map.

@@ -6,8 +6,10 @@
 //! | `GET /kv/KEY` | `{"key","value","version"}`, or 404 |
 //! | `DELETE /kv/KEY` | `{"key","deleted"}` |
 //! | `GET /kv?prefix=&after=&limit=` | `{"items":[{"key","value","version"}],"more","next"}` |
+//! | `POST /snapshot` | writes a snapshot into this node's log, and forgets the entries it replaces: `{"snapshotIndex"}` |
 //! | `GET /snapshot` | a backup, see [`super::backup`] |
 //! | `GET /watch?prefix=&after=` | changes as they come, see [`super::watch`] |
+//! | `/members`, `/leader` | see [`super::members`] |
 //! | `GET /status`, `GET /debug`, `GET /health`, `GET /metrics` | see [`super::status`] |
 //!
 //! `Idempotency-Key: CLIENT:SEQ` names a write, so that it may be sent again, through any node, and is carried out once.
@@ -52,11 +54,11 @@ pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// A node, as its HTTP port sees it.
 #[derive(Clone)]
-pub struct Api(Arc<Inner>);
+pub struct Api(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub(super) node: Handle<RaftKv>,
-    info: NodeInfo,
+    pub(super) info: NodeInfo,
     waiters: Waiters,
     pub(super) watchers: Watchers,
     pub(super) backups: Arc<Semaphore>,
@@ -91,6 +93,10 @@ impl Waiters {
                 }
             }
             Event::Changed { through } => drop(self.announced.send_replace(through)),
+            Event::MembersChanged(_) => {}
+            Event::SnapshotRefused { from, why } => {
+                tracing::error!("cannot take the snapshot of {from}: {why}; this node cannot catch up until it can");
+            }
             Event::RoleChanged { role, term, leader } => match leader {
                 Some(leader) => tracing::info!("{} in term {}, leader {leader}", role.as_str(), term.0),
                 None => tracing::info!("{} in term {}, no leader known", role.as_str(), term.0),
@@ -153,14 +159,23 @@ impl Inner {
             (&Method::DELETE, path) if let Some(key) = path.strip_prefix("/kv/") => self.delete(&request, key).await,
             (&Method::GET, "/snapshot") => backup::start(self, &request).await,
             (&Method::GET, "/watch") => watch::start(self, &request).await,
+            (&Method::POST, "/snapshot") => self.snapshot(&request).await,
+            (&Method::GET, "/members") => self.members().await,
+            (&Method::POST, "/members") => self.add_member(request).await,
+            (&Method::DELETE, path) if let Some(id) = path.strip_prefix("/members/") => {
+                self.remove_member(&request, id).await
+            }
+            (&Method::POST, "/leader") => self.change_leader(request).await,
             (&Method::GET, "/status") => self.status(false).await,
             (&Method::GET, "/debug") => self.status(true).await,
             (&Method::GET, "/health") => self.health().await,
             (&Method::GET, "/metrics") => self.metrics().await,
             (&Method::GET, upgrade::PATH) => Ok(self.accept_peer(request)),
-            (_, "/kv") => Err(Refusal::method("GET, HEAD, POST")),
+            (_, "/kv" | "/members" | "/snapshot") => Err(Refusal::method("GET, HEAD, POST")),
+            (_, "/leader") => Err(Refusal::method("POST")),
+            (_, path) if path.starts_with("/members/") => Err(Refusal::method("DELETE")),
             (_, path) if path.starts_with("/kv/") => Err(Refusal::method("DELETE, GET, HEAD")),
-            (_, "/watch" | "/snapshot" | "/status" | "/debug" | "/health" | "/metrics" | upgrade::PATH) => {
+            (_, "/watch" | "/status" | "/debug" | "/health" | "/metrics" | upgrade::PATH) => {
                 Err(Refusal::method("GET, HEAD"))
             }
             _ => Err(Refusal::new(StatusCode::NOT_FOUND, "not found")),
@@ -266,7 +281,7 @@ impl Inner {
         if let Some(why) = self.halted.get() {
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).retry_after(5));
         }
-        let is_write = matches!(ask, Ask::Write(_));
+        let is_write = matches!(ask, Ask::Write(_) | Ask::Administer(_));
         let id = RequestId(self.next_request.fetch_add(1, Ordering::Relaxed));
         let (answer, answered) = oneshot::channel();
         self.waiters.lock().insert(id, answer);
@@ -281,7 +296,7 @@ impl Inner {
     }
 
     /// The whole body, within its limits of size and time, and the memory it takes: what has not arrived takes none.
-    async fn body(&self, mut body: Incoming) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Refusal> {
+    pub(super) async fn body(&self, mut body: Incoming) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Refusal> {
         let too_large = || {
             let message = format!("the body is larger than {MAX_BODY_BYTES} bytes");
             Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, &message)
@@ -330,6 +345,17 @@ impl Inner {
         }))
     }
 
+    async fn snapshot(&self, request: &Request<Incoming>) -> Result<Reply, Refusal> {
+        let parameters = Parameters::parse(request.uri().query(), &["timeout"])?;
+        match self.ask(Ask::Snapshot, parameters.timeout()?).await? {
+            Answer::Done => {
+                let index = self.inspect(|machine| machine.raft().snapshot().index.0).await?;
+                Ok(json(StatusCode::OK, &serde_json::json!({ "snapshotIndex": index })))
+            }
+            other => Err(Refusal::of(&other)),
+        }
+    }
+
     async fn status(&self, with_store: bool) -> Result<Reply, Refusal> {
         let info = self.info.clone();
         let halted = self.halted.get().cloned();
@@ -339,7 +365,8 @@ impl Inner {
 
     async fn health(&self) -> Result<Reply, Refusal> {
         let halted = self.halted.get().cloned();
-        let health = self.inspect(move |machine| status::health(machine, halted.as_deref())).await?;
+        let info = self.info.clone();
+        let health = self.inspect(move |machine| info.health(machine, halted.as_deref())).await?;
         let code = if health == status::HEALTHY { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         Ok(json(code, &serde_json::json!({ "status": health })))
     }
@@ -354,30 +381,31 @@ impl Inner {
     }
 
     /// Looks at the machine, with patience: reports must not hang when the machine does.
-    async fn inspect<T: Send + 'static>(&self, look: impl FnOnce(&RaftKv) -> T + Send + 'static) -> Result<T, Refusal> {
+    pub(super) async fn inspect<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&RaftKv) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
         let looked = tokio::time::timeout(REQUEST_TIMEOUT, self.node.inspect(look)).await;
         Ok(looked.map_err(|_| Refusal::from(Stopped))??)
     }
 
     fn accept_peer(self: &Arc<Self>, request: Request<Incoming>) -> Reply {
         let api = Arc::clone(self);
-        upgrade::accept(
-            request,
-            self.info.id,
-            |from| self.info.is_peer(from),
-            async move |from, stream| {
-                let replaced = CancellationToken::new();
-                if let Some(older) = api.peer_streams().insert(from, replaced.clone()) {
-                    older.cancel();
-                }
-                tracing::debug!("{from} is connected");
-                match replaced.run_until_cancelled(link::receive(from, stream, &api.node)).await {
-                    Some(Ok(())) => tracing::debug!("{from} has hung up"),
-                    Some(Err(error)) => tracing::info!("hung up on {from}: {error}"),
-                    None => tracing::debug!("{from} has connected anew"),
-                }
-            },
-        )
+        upgrade::accept(request, self.info.id, &self.info.members, async move |from, stream| {
+            let replaced = CancellationToken::new();
+            if let Some(older) = api.peer_streams().insert(from, replaced.clone()) {
+                older.cancel();
+            }
+            tracing::debug!("{from} is connected");
+            tokio::select! {
+                received = link::receive(from, stream, &api.node) => match received {
+                    Ok(()) => tracing::debug!("{from} has hung up"),
+                    Err(error) => tracing::info!("hung up on {from}: {error}"),
+                },
+                () = replaced.cancelled() => tracing::debug!("{from} has connected anew"),
+                () = api.info.members.left(from) => tracing::info!("hung up on {from}, which is no member any more"),
+            }
+        })
     }
 
     fn peer_streams(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, CancellationToken>> {

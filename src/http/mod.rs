@@ -5,6 +5,7 @@
 //! - [`backup`]: the whole state as a file;
 //! - [`watch`]: changes as they come, as server-sent events;
 //! - [`reply`]: what is answered, whole or as a stream;
+//! - [`members`]: who is in the cluster, and the requests that change it;
 //! - [`status`]: what a node reports of itself, as JSON and for Prometheus;
 //! - [`upgrade`]: the way from an HTTP connection to a peer's link, on the same port;
 //! - [`client`]: the other side: one connection, one request at a time.
@@ -12,6 +13,7 @@
 pub mod api;
 pub mod backup;
 pub mod client;
+pub mod members;
 pub mod reply;
 pub mod server;
 pub mod status;

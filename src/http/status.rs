@@ -10,9 +10,10 @@ use prometheus_client::registry::Registry;
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, encoding::EncodeMetric};
 use serde::Serialize;
 
+use super::members::{self, Member, Members};
 use crate::defaults::{MAX_DEBUG_BYTES, MAX_LIST_LIMIT};
 use crate::kv::RaftKv;
-use crate::net::link::Outbox;
+use crate::net::acquaintances::Token;
 use crate::net::writer::DiskMetrics;
 use crate::raft::NodeId;
 
@@ -24,10 +25,10 @@ pub const HEALTHY: &str = "ok";
 pub struct NodeInfo {
     /// Its name.
     pub id: NodeId,
-    /// Every member's address.
-    pub members: BTreeMap<NodeId, String>,
-    /// The links to its peers.
-    pub links: BTreeMap<NodeId, Arc<Outbox>>,
+    /// Where it serves.
+    pub addr: String,
+    /// The members, the links to them, and whom it has met.
+    pub members: Arc<Members>,
     /// How its disk does.
     pub disk: DiskMetrics,
 }
@@ -47,6 +48,9 @@ pub struct Status {
     commit_index: u64,
     last_applied: u64,
     snapshot_index: u64,
+    /// The cluster's random number, once it is known, and this data directory's.
+    cluster_id: Option<Token>,
+    incarnation: Token,
     members: Vec<Member>,
     health: String,
     keys: usize,
@@ -56,36 +60,12 @@ pub struct Status {
     state_machine_truncated: Option<bool>,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Member {
-    id: String,
-    addr: String,
-    /// Of peers: whether this node is connected to it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connected: Option<bool>,
-    /// Of a leader's followers: how far their log is known to match.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    match_index: Option<u64>,
-}
-
 impl NodeInfo {
-    /// Whether `id` is another member.
-    pub fn is_peer(&self, id: NodeId) -> bool {
-        id != self.id && self.members.contains_key(&id)
-    }
-
     /// The status; with the beginning of the store, if asked for.
     pub fn status(&self, machine: &RaftKv, halted: Option<&str>, with_store: bool) -> Status {
         let raft = machine.raft();
         let log = raft.log();
         let name = |id: NodeId| id.as_str().to_owned();
-        let members = self.members.iter().map(|(id, addr)| Member {
-            id: name(*id),
-            addr: addr.clone(),
-            connected: self.links.get(id).map(|link| link.is_up()),
-            match_index: raft.progress().and_then(|progress| progress.get(id)).map(|progress| progress.match_index.0),
-        });
         let (state_machine, state_machine_truncated) = with_store.then(|| store_of(machine)).unzip();
         // A halted machine stands still: whatever role it had, it plays it no more.
         let (state, leader) = if halted.is_some() { ("halted", None) } else { (raft.role().as_str(), raft.leader()) };
@@ -100,9 +80,11 @@ impl NodeInfo {
             last_index: log.last().index.0,
             commit_index: raft.commit_index().0,
             last_applied: raft.last_applied().0,
-            snapshot_index: log.first_index().prev().0,
-            members: members.collect(),
-            health: health(machine, halted),
+            snapshot_index: raft.snapshot().index.0,
+            cluster_id: self.members.known().cluster(),
+            incarnation: self.members.known().hello().incarnation,
+            members: members::rows(machine, &self.members, &self.addr),
+            health: self.health(machine, halted),
             keys: machine.store().len(),
             state_machine,
             state_machine_truncated,
@@ -120,14 +102,22 @@ impl NodeInfo {
         prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes everything");
         text
     }
-}
 
-/// What keeps the node from serving, or [`HEALTHY`].
-pub fn health(machine: &RaftKv, halted: Option<&str>) -> String {
-    match (halted, machine.raft().leader()) {
-        (Some(why), _) => why.to_owned(),
-        (None, None) => "no leader".to_owned(),
-        (None, Some(_)) => HEALTHY.to_owned(),
+    /// What keeps the node from serving, or [`HEALTHY`].
+    pub fn health(&self, machine: &RaftKv, halted: Option<&str>) -> String {
+        let configuration = machine.raft().configuration();
+        match (halted, machine.raft().leader()) {
+            (Some(why), _) => why.to_owned(),
+            (None, Some(_)) => HEALTHY.to_owned(),
+            (None, None) => match self.members.known().refusal() {
+                Some(refusal) => refusal,
+                None if configuration.members().is_empty() => {
+                    "not a member of a cluster yet: start it with --join HOST:PORT of a node that is".to_owned()
+                }
+                None if !configuration.contains(self.id) => format!("{} was removed from the cluster", self.id),
+                None => "no leader".to_owned(),
+            },
+        }
     }
 }
 
@@ -160,7 +150,8 @@ impl Numbers {
         let raft = machine.raft();
         let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let is_leader = raft.role() == crate::raft::RoleName::Leader;
-        let links_up = info.links.values().filter(|link| link.is_up()).count();
+        let links = info.members.links().states();
+        let links_up = links.values().filter(|link| link.is_up).count();
         let followers = raft.progress().into_iter().flatten();
         Self {
             gauges: vec![
@@ -183,7 +174,7 @@ impl Numbers {
                 (
                     "messages_dropped",
                     "Messages not sent, to peers that are down or slow",
-                    info.links.values().map(|l| l.dropped()).sum(),
+                    links.values().map(|link| link.dropped).sum(),
                 ),
             ],
             match_index: followers.map(|(id, progress)| (*id, gauge(progress.match_index.0))).collect(),

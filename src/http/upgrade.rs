@@ -6,25 +6,32 @@
 //! upgrade: netbelt-raft/1
 //! netbelt-from: n2          who dials
 //! netbelt-to: n1            whom it believes to reach
+//! netbelt-cluster: 9f..     the cluster it belongs to, once it is known
+//! netbelt-incarnation: 3c.. its data directory
+//! netbelt-addr: HOST:PORT   where it can be dialled in turn, if it knows
 //! ```
 //!
-//! The answer is 101, and from then on the dialler sends [envelopes](crate::wire::envelope). A wrong name on either side is
-//! refused with the reason, so that a mistaken `--peer` is found at once.
+//! The answer is 101, with the last two headers of whoever was dialled, and from then on the dialler sends
+//! [envelopes](crate::wire::envelope). Either side looks whether the other is [who it was](crate::net::acquaintances) before it
+//! sends or takes a message. A wrong name is refused with the reason, so that a mistaken `--peer` is found at once.
 
 use std::io;
+use std::sync::Arc;
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue, UPGRADE};
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use hyper::upgrade::Upgraded;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::TcpStream;
 
+use super::members::Members;
 use super::reply::{Reply, error};
 use super::server::prepare;
 use crate::defaults::{CONNECT_TIMEOUT, PEER_STALL};
+use crate::net::acquaintances::{Hello, Stranger, Token};
 use crate::raft::NodeId;
 
 /// The path that peers dial.
@@ -33,6 +40,9 @@ pub const PATH: &str = "/peer";
 const PROTOCOL: HeaderValue = HeaderValue::from_static("netbelt-raft/1");
 const FROM: HeaderName = HeaderName::from_static("netbelt-from");
 const TO: HeaderName = HeaderName::from_static("netbelt-to");
+const CLUSTER: HeaderName = HeaderName::from_static("netbelt-cluster");
+const ADDR: HeaderName = HeaderName::from_static("netbelt-addr");
+const INCARNATION: HeaderName = HeaderName::from_static("netbelt-incarnation");
 
 /// Why a peer could not be reached.
 #[derive(Debug, Error)]
@@ -63,6 +73,9 @@ pub enum DialError {
         /// Its reason.
         reason: String,
     },
+    /// Whoever answers there is not the one this node knows by that name, and is not spoken to.
+    #[error("{0}")]
+    Stranger(#[from] Stranger),
     /// No answer in time.
     #[error("{addr} did not answer within {CONNECT_TIMEOUT:?}")]
     TimedOut {
@@ -71,16 +84,37 @@ pub enum DialError {
     },
 }
 
-/// Dials `to` at `addr` as `from`.
-///
-/// # Errors
-/// When nobody answers there, or somebody who is not `to`.
-pub async fn dial(addr: &str, from: NodeId, to: NodeId) -> Result<TokioIo<Upgraded>, DialError> {
-    let dialled = tokio::time::timeout(CONNECT_TIMEOUT, dial_patiently(addr, from, to)).await;
-    dialled.unwrap_or_else(|_| Err(DialError::TimedOut { addr: addr.to_owned() }))
+/// Who dials.
+#[derive(Clone, Debug)]
+pub struct Dialler {
+    /// Its name.
+    pub id: NodeId,
+    /// Where it can be dialled in turn, if that is known.
+    pub addr: Option<String>,
+    /// The members it knows.
+    pub members: Arc<Members>,
 }
 
-async fn dial_patiently(addr: &str, from: NodeId, to: NodeId) -> Result<TokioIo<Upgraded>, DialError> {
+/// Dials `to` at `addr`.
+///
+/// # Errors
+/// When nobody answers there, or somebody who is not `to`, or not the one that the dialler has met under that name.
+pub async fn dial(addr: &str, from: &Dialler, to: NodeId) -> Result<TokioIo<Upgraded>, DialError> {
+    let known = from.members.known();
+    let dialled = tokio::time::timeout(CONNECT_TIMEOUT, dial_patiently(addr, from, to)).await;
+    let dialled = dialled.unwrap_or_else(|_| Err(DialError::TimedOut { addr: addr.to_owned() }));
+    match &dialled {
+        Ok(_) => known.refused_by(to.as_str(), None),
+        Err(DialError::Refused { status: StatusCode::CONFLICT | StatusCode::FORBIDDEN, reason, .. }) => {
+            known.refused_by(to.as_str(), Some(reason));
+        }
+        Err(_) => {}
+    }
+    dialled
+}
+
+async fn dial_patiently(addr: &str, from: &Dialler, to: NodeId) -> Result<TokioIo<Upgraded>, DialError> {
+    let known = from.members.known();
     let http = |source| DialError::Http { addr: addr.to_owned(), source };
     let stream =
         TcpStream::connect(addr).await.map_err(|source| DialError::Connect { addr: addr.to_owned(), source })?;
@@ -96,26 +130,57 @@ async fn dial_patiently(addr: &str, from: NodeId, to: NodeId) -> Result<TokioIo<
         .header(HOST, addr)
         .header(CONNECTION, "upgrade")
         .header(UPGRADE, PROTOCOL)
-        .header(FROM, header(from))
+        .header(FROM, header(from.id))
         .header(TO, header(to))
-        .body(Empty::<Bytes>::new())
-        .expect("the parts are valid");
+        .body(Empty::<Bytes>::new());
+    let mut request = request.expect("the parts are valid");
+    introduce(known.hello(), request.headers_mut());
+    if let Some(Ok(addr)) = from.addr.as_ref().map(HeaderValue::try_from) {
+        request.headers_mut().insert(ADDR, addr);
+    }
     let response = sender.send_request(request).await.map_err(http)?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let status = response.status();
         let body = Limited::new(response.into_body(), 4096).collect().await.map(http_body_util::Collected::to_bytes);
-        let reason = String::from_utf8_lossy(&body.unwrap_or_default()).into_owned();
+        let body = body.unwrap_or_default();
+        let said = serde_json::from_slice::<serde_json::Value>(&body).ok().and_then(|said| {
+            said["error"].as_str().map(str::to_owned) // a node says it so
+        });
+        let reason = said.unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
         return Err(DialError::Refused { addr: addr.to_owned(), status, reason });
     }
+    let Some(hello) = hello_in(response.headers()) else {
+        let reason = "it does not say who it is: run the same version of raft-node everywhere".to_owned();
+        return Err(DialError::Refused { addr: addr.to_owned(), status: response.status(), reason });
+    };
+    known.meet(to.as_str(), hello, from.members.seat(to).as_ref())?;
     hyper::upgrade::on(response).await.map(TokioIo::new).map_err(http)
 }
 
-/// Answers a peer that dials node `id`, whose other members are `is_peer`. With the answer 101, `then` gets the
-/// peer's name and its stream.
+fn introduce(hello: Hello, headers: &mut HeaderMap) {
+    let value = |token: Token| HeaderValue::try_from(token.to_string()).expect("digits are a header's value");
+    headers.insert(INCARNATION, value(hello.incarnation));
+    if let Some(cluster) = hello.cluster {
+        headers.insert(CLUSTER, value(cluster));
+    }
+}
+
+/// Nothing, where it says nothing that can be understood.
+fn hello_in(headers: &HeaderMap) -> Option<Hello> {
+    let token = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().ok()?.parse().ok());
+    let cluster = match token(CLUSTER) {
+        None => None,
+        Some(cluster) => Some(cluster?),
+    };
+    Some(Hello { cluster, incarnation: token(INCARNATION)?? })
+}
+
+/// Answers a peer that dials node `id`, which knows these members. With the answer 101, `then` gets the peer's name and its
+/// stream.
 pub fn accept<T>(
     request: Request<Incoming>,
     id: NodeId,
-    is_peer: impl FnOnce(NodeId) -> bool,
+    members: &Members,
     then: impl FnOnce(NodeId, TokioIo<Upgraded>) -> T + Send + 'static,
 ) -> Reply
 where
@@ -133,11 +198,24 @@ where
     if to != id {
         return error(StatusCode::MISDIRECTED_REQUEST, &format!("this is {id}, not {to}: check --peer of {from}"));
     }
-    if !is_peer(from) {
-        return error(
-            StatusCode::FORBIDDEN,
-            &format!("{from} is not a member of the cluster of {id}: check --peer of {id}"),
-        );
+    let Some(hello) = hello_in(request.headers()) else {
+        return error(StatusCode::BAD_REQUEST, "a peer says which incarnation it is: run the same version everywhere");
+    };
+    if from == id {
+        return error(StatusCode::FORBIDDEN, &format!("{from} is not a peer of itself: check --peer of all nodes"));
+    }
+    let known = members.known();
+    if let Err(stranger) = known.meet(from.as_str(), hello, members.seat(from).as_ref()) {
+        known.turn_away(from.as_str(), &stranger);
+        let status = match stranger {
+            Stranger::OtherCluster { .. } | Stranger::OtherIncarnation { .. } => StatusCode::CONFLICT,
+            Stranger::Removed { .. } | Stranger::NotAMember { .. } => StatusCode::FORBIDDEN,
+            Stranger::Forgetful { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        return error(status, &stranger.to_string());
+    }
+    if let Some(addr) = request.headers().get(ADDR).and_then(|addr| addr.to_str().ok()) {
+        members.called(from, addr.to_owned());
     }
     tokio::spawn(async move {
         match hyper::upgrade::on(request).await {
@@ -145,10 +223,12 @@ where
             Err(error) => tracing::debug!("{from} dialled and did not upgrade: {error}"),
         }
     });
-    Response::builder()
+    let answer = Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(CONNECTION, "upgrade")
         .header(UPGRADE, PROTOCOL)
-        .body(Bytes::new().into())
-        .expect("the parts are valid")
+        .body(Bytes::new().into());
+    let mut answer = answer.expect("the parts are valid");
+    introduce(known.hello(), answer.headers_mut());
+    answer
 }

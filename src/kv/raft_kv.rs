@@ -13,176 +13,24 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::changes::Changes;
-use super::command::{self, Outcome, Versioned};
+use super::command;
 use super::state::State;
-use super::store::{Page, Store};
-use super::view::ViewId;
+use super::store::Store;
 use crate::defaults::MAX_REQUESTS;
 use crate::protocol::{Effect, Effects, Input, Protocol, Time};
-use crate::raft::{self, Entry, Index, NodeId, Payload, Position, Raft, RoleName, Term, Ticket};
+use crate::raft::{self, Entry, Index, NodeId, Payload, Position, Raft, Refusal, RoleName, Term, Ticket};
 
 mod forwards;
+mod message;
+mod snapshots;
 #[cfg(test)]
 mod tests;
 
+pub use message::{Administration, Answer, Ask, Command, Event, Forwarding, Message, Query, RequestId, Timer};
+pub use snapshots::{RecoverError, Recovery};
+
 use forwards::ForwardsSeen;
-
-/// The application's name for a request. A node never uses one twice, not even after a restart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
-
-/// A request.
-#[derive(Debug)]
-pub struct Command {
-    /// Its name; [`Event::Answered`] repeats it.
-    pub id: RequestId,
-    /// What is asked.
-    pub ask: Ask,
-    /// How long to try.
-    pub timeout: Duration,
-}
-
-/// What is asked.
-#[derive(Clone, Debug)]
-pub enum Ask {
-    /// Change the store: an encoded [`command::Request`].
-    Write(Bytes),
-    /// Read the store, linearizably: the read sees every write that was acknowledged before it was asked.
-    Read(Query),
-    /// Read this node's store as it is, which may be out of date.
-    ReadStale(Query),
-    /// Open a view of the state, linearizably. It costs memory until it is closed.
-    OpenView,
-    /// Read on in a view.
-    NextChunk(ViewId),
-    /// Close a view.
-    CloseView(ViewId),
-}
-
-/// A read.
-#[derive(Clone, Debug)]
-pub enum Query {
-    /// One key.
-    Get {
-        /// The key.
-        key: Bytes,
-    },
-    /// Keys in order.
-    List {
-        /// That begin with this.
-        prefix: Bytes,
-        /// That come after this.
-        after: Option<Bytes>,
-        /// At most so many.
-        limit: usize,
-    },
-    /// The version of the latest change.
-    Version,
-}
-
-/// What became of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The write is committed and applied.
-    Written(Outcome),
-    /// The key's value.
-    Value(Option<Versioned>),
-    /// A page of keys.
-    Page(Page),
-    /// The version of the latest change.
-    Version(u64),
-    /// A view has been opened.
-    View {
-        /// Its name.
-        id: ViewId,
-        /// The version of the latest change in it.
-        version: u64,
-        /// The cluster's id.
-        cluster: Option<u64>,
-    },
-    /// The next chunk of a view; None at its end.
-    Chunk(Option<Bytes>),
-    /// The view is not open, or not any more.
-    ViewClosed,
-    /// There was no leader in time; nothing was done.
-    NoLeader,
-    /// The write was handed over and its outcome did not come back: it may or may not take effect.
-    OutcomeUnknown,
-    /// This node or the leader has too much to do; nothing was done.
-    Overloaded,
-}
-
-/// What the application is told.
-#[derive(Debug)]
-pub enum Event {
-    /// The answer to a request; each request gets one.
-    Answered {
-        /// The request.
-        id: RequestId,
-        /// The answer.
-        answer: Answer,
-    },
-    /// The store has changed.
-    Changed {
-        /// The version of the latest change, up to which [`RaftKv::changes`] may be told.
-        through: u64,
-    },
-    /// The role, the term or the known leader changed.
-    RoleChanged {
-        /// The role now.
-        role: RoleName,
-        /// The term now.
-        term: Term,
-        /// The leader, when it is known.
-        leader: Option<NodeId>,
-    },
-}
-
-/// What nodes say to each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message {
-    /// Raft's own.
-    Raft(raft::Message),
-    /// A follower hands a write to the leader of `term`.
-    Forward {
-        /// The follower's name for it.
-        id: RequestId,
-        /// The term in which the receiver leads.
-        term: Term,
-        /// The encoded request.
-        command: Bytes,
-    },
-    /// The leader answers [`Message::Forward`].
-    Forwarded {
-        /// The follower's name for it.
-        id: RequestId,
-        /// The term that the forwarded message named.
-        term: Term,
-        /// What became of it.
-        result: Forwarding,
-    },
-}
-
-/// What became of a forwarded write.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Forwarding {
-    /// Committed and applied.
-    Applied(Outcome),
-    /// The receiver does not lead that term, or lost it before the write was committed: it is not done, and
-    /// never will be.
-    NotLeader,
-    /// The leader has too much to do; it is not done.
-    Overloaded,
-}
-
-/// The machine's timers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Timer {
-    /// One of Raft's.
-    Raft(raft::Timer),
-    /// The earliest deadline of a request.
-    Deadline,
-}
+use snapshots::Snapshots;
 
 /// What happened since the start, for operators.
 #[derive(Clone, Copy, Debug, Default)]
@@ -208,6 +56,7 @@ pub struct RaftKv {
     /// Writes of this node's leadership that have a place in the log, until that index is committed.
     proposed: BTreeMap<Index, (Position, Origin)>,
     forwards: ForwardsSeen,
+    snapshots: Snapshots,
     /// When the timer rings.
     deadline_timer: Option<Time>,
     raft_effects: Effects<Raft>,
@@ -257,13 +106,15 @@ enum Origin {
 }
 
 impl RaftKv {
-    /// A node with the log that `raft` recovered; its state grows as entries are committed.
-    pub fn new(raft: Raft) -> Self {
+    /// A node with the log that `raft` recovered and the state after what its snapshot replaces; it grows as entries are
+    /// committed. Use [`Recovery`].
+    fn new(raft: Raft, state: State, snapshots: Snapshots) -> Self {
         Self {
             forwards: ForwardsSeen::since(raft.hard_state().current_term),
             raft,
-            state: State::default(),
-            changes: Changes::default(),
+            changes: Changes::starting_after(state.store().version()),
+            state,
+            snapshots,
             requests: BTreeMap::new(),
             tickets: BTreeMap::new(),
             next_ticket: 0,
@@ -308,7 +159,7 @@ impl RaftKv {
     fn step_raft(&mut self, now: Time, input: Input<Raft>, out: &mut Effects<Self>) {
         let mut effects = std::mem::take(&mut self.raft_effects);
         self.raft.step(now, input, &mut effects);
-        let (mut resume, mut found) = (false, false);
+        let (mut resume, mut found, mut wanted) = (false, false, Vec::new());
         for effect in effects.drain() {
             match effect {
                 Effect::Persist(record) => out.persist(record),
@@ -317,16 +168,15 @@ impl RaftKv {
                 Effect::CancelTimer(timer) => out.cancel_timer(Timer::Raft(timer)),
                 Effect::Emit(raft::Event::Committed(entries)) => found |= self.apply(entries, out),
                 Effect::Emit(raft::Event::Proposed { ticket, position }) => self.on_proposed(ticket, position, out),
-                Effect::Emit(raft::Event::ReadReady { tickets }) => self.serve_reads(&tickets, out),
+                Effect::Emit(raft::Event::ReadReady { tickets }) => self.serve_reads(now, &tickets, out),
                 Effect::Emit(raft::Event::Dropped { tickets }) => self.on_dropped(&tickets, out),
-                Effect::Emit(
-                    raft::Event::Refused { .. }
-                    | raft::Event::ConfigurationChanged(_)
-                    | raft::Event::ChunkWanted { .. }
-                    | raft::Event::ChunksUnwanted { .. }
-                    | raft::Event::Chunk { .. }
-                    | raft::Event::Restored { .. },
-                ) => {}
+                Effect::Emit(raft::Event::Refused { ticket, why }) => self.on_refused(ticket, why, out),
+                Effect::Emit(raft::Event::SteppedDown { ticket }) => drop(self.tickets.remove(&ticket)),
+                Effect::Emit(raft::Event::ConfigurationChanged(members)) => out.emit(Event::MembersChanged(members)),
+                Effect::Emit(raft::Event::ChunkWanted { to, number }) => wanted.push((to, number)),
+                Effect::Emit(raft::Event::ChunksUnwanted { to }) => self.close_install(to),
+                Effect::Emit(raft::Event::Chunk { number, data }) => self.take_chunk(number, data, out),
+                Effect::Emit(raft::Event::Restored { last }) => self.restore(last, out),
                 Effect::Emit(raft::Event::RoleChanged { role, term, leader }) => {
                     out.emit(Event::RoleChanged { role, term, leader });
                     self.give_up_forwarded(term, leader, out);
@@ -335,6 +185,9 @@ impl RaftKv {
             }
         }
         self.raft_effects = effects;
+        for (to, number) in wanted {
+            self.offer_chunk(now, to, number, out);
+        }
         if found {
             let cluster = self.raft.config().life; // a random number that nobody else has
             let found = command::Request::once(command::Command::Found { cluster });
@@ -347,7 +200,7 @@ impl RaftKv {
 
     fn on_request(&mut self, now: Time, command: Command, out: &mut Effects<Self>) {
         let Command { id, ask, timeout } = command;
-        if self.is_overloaded() && !matches!(ask, Ask::CloseView(_)) {
+        if self.is_overloaded() {
             return out.emit(Event::Answered { id, answer: Answer::Overloaded });
         }
         match &ask {
@@ -355,29 +208,25 @@ impl RaftKv {
                 self.counters.reads += 1;
                 return out.emit(Event::Answered { id, answer: self.query(query) });
             }
-            Ask::NextChunk(view) => {
-                let answer = if self.state.has_view(*view) {
-                    Answer::Chunk(self.state.next_chunk(*view))
-                } else {
-                    Answer::ViewClosed
-                };
-                return out.emit(Event::Answered { id, answer });
-            }
-            Ask::CloseView(view) => {
-                self.state.close_view(*view);
-                return out.emit(Event::Answered { id, answer: Answer::ViewClosed });
-            }
             Ask::Read(_) | Ask::OpenView => self.counters.reads += 1,
-            Ask::Write(_) => {}
+            Ask::Write(_) | Ask::Administer(_) => {}
+            Ask::Snapshot => return self.ask_snapshot(now, id, out),
+            Ask::NextChunk(view) => return self.next_chunk(now, id, *view, out),
+            Ask::CloseView(view) => return self.close_backup(id, *view, out),
         }
         let deadline = now + timeout;
         let stage = Stage::Waiting { after: None };
         self.requests.insert(id, Request { ask, deadline, stage, may_be_done: false });
+        self.ring_at(now, deadline, out);
+        self.submit(now, id, out);
+    }
+
+    fn ring_at(&mut self, now: Time, deadline: Time, out: &mut Effects<Self>) {
         if self.deadline_timer.is_none_or(|at| deadline < at) {
             self.deadline_timer = Some(deadline);
-            out.set_timer(Timer::Deadline, timeout..=timeout);
+            let left = deadline.since(now);
+            out.set_timer(Timer::Deadline, left..=left);
         }
-        self.submit(now, id, out);
     }
 
     /// What Raft still has in hand counts, too, although whoever asked for it may have gone.
@@ -404,12 +253,34 @@ impl RaftKv {
                 let command = command.clone();
                 self.propose(now, Origin::Local(id), command, out);
             }
-            Ask::Read(_) | Ask::ReadStale(_) | Ask::OpenView | Ask::NextChunk(_) | Ask::CloseView(_) => {
+            Ask::Administer(Administration::Transfer(Some(to))) if *to == leader => self.answer(id, Answer::Done, out),
+            Ask::Administer(what) => {
+                request.stage = Stage::Forwarded(term);
+                let what = what.clone();
+                if leader == self.raft.config().id {
+                    self.administer(now, Origin::Local(id), what, out);
+                } else {
+                    out.send(leader, Message::Administer { id, term, what });
+                }
+            }
+            Ask::Read(_) | Ask::OpenView => {
                 request.stage = Stage::InRaft;
                 let ticket = self.take_ticket(Origin::Local(id));
                 self.step_raft(now, Input::Requested(raft::Command::Read { ticket }), out);
             }
+            Ask::ReadStale(_) | Ask::Snapshot | Ask::NextChunk(_) | Ask::CloseView(_) => {
+                unreachable!("answered without waiting")
+            }
         }
+    }
+
+    fn administer(&mut self, now: Time, origin: Origin, what: Administration, out: &mut Effects<Self>) {
+        let ticket = self.take_ticket(origin);
+        let command = match what {
+            Administration::Change(change) => raft::Command::Change { ticket, change },
+            Administration::Transfer(to) => raft::Command::Transfer { ticket, to },
+        };
+        self.step_raft(now, Input::Requested(command), out);
     }
 
     fn submit_waiting(&mut self, now: Time, out: &mut Effects<Self>) {
@@ -459,6 +330,27 @@ impl RaftKv {
         out.send(node, Message::Forwarded { id, term, result });
     }
 
+    /// A follower hands over a change of the cluster. One that comes twice finds that there is nothing left to change.
+    fn on_administer(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        id: RequestId,
+        term: Term,
+        what: Administration,
+        out: &mut Effects<Self>,
+    ) {
+        let leads = self.raft.role() == RoleName::Leader && self.raft.hard_state().current_term == term;
+        if self.forwards.may_have_taken(term, node, id) {
+            return;
+        }
+        if leads {
+            self.forwards.take(term, node, id);
+            return self.administer(now, Origin::Peer { node, id, term }, what, out);
+        }
+        out.send(node, Message::Forwarded { id, term, result: Forwarding::NotLeader });
+    }
+
     /// The leader answers. An answer in another term than the request's is a late one.
     fn on_forwarded(&mut self, now: Time, id: RequestId, term: Term, result: Forwarding, out: &mut Effects<Self>) {
         let Some(request) = self.requests.get_mut(&id) else { return };
@@ -468,10 +360,22 @@ impl RaftKv {
         match result {
             Forwarding::Applied(outcome) => self.answer(id, Answer::Written(outcome), out),
             Forwarding::Overloaded => self.refuse(id, Answer::Overloaded, out),
+            Forwarding::Done => self.answer(id, Answer::Done, out),
+            Forwarding::Refused(why) => self.answer(id, Answer::Refused(why), out),
             Forwarding::NotLeader => {
                 request.stage = Stage::Waiting { after: Some(term) };
                 self.submit(now, id, out);
             }
+        }
+    }
+
+    fn on_refused(&mut self, ticket: Ticket, why: Refusal, out: &mut Effects<Self>) {
+        match self.tickets.remove(&ticket) {
+            Some(Origin::Local(id)) => self.answer(id, Answer::Refused(why), out),
+            Some(Origin::Peer { node, id, term }) => {
+                out.send(node, Message::Forwarded { id, term, result: Forwarding::Refused(why) });
+            }
+            Some(Origin::Own) | None => {}
         }
     }
 
@@ -502,11 +406,13 @@ impl RaftKv {
                 }
                 Payload::Configuration(_) => None,
                 Payload::Command(bytes) => {
+                    let size = bytes.len();
                     // Leaders decode before they propose: what cannot be decoded here was written by a newer
                     // netbelt, and skipping it would make this state differ from the others.
                     let request = command::Request::decode(bytes);
                     let request = request.unwrap_or_else(|e| panic!("cannot apply {:?}: {e}", entry.position));
                     let (outcome, change) = self.state.apply(request);
+                    self.snapshots.applied(size);
                     change.into_iter().for_each(|change| self.changes.push(change));
                     Some(outcome)
                 }
@@ -517,6 +423,10 @@ impl RaftKv {
                 (true, Some(outcome), Origin::Local(id)) => self.answer(id, Answer::Written(outcome), out),
                 (true, Some(outcome), Origin::Peer { node, id, term }) => {
                     out.send(node, Message::Forwarded { id, term, result: Forwarding::Applied(outcome) });
+                }
+                (true, None, Origin::Local(id)) => self.answer(id, Answer::Done, out),
+                (true, None, Origin::Peer { node, id, term }) => {
+                    out.send(node, Message::Forwarded { id, term, result: Forwarding::Done });
                 }
                 // Another leader's entry has the place: ours is lost, for certain.
                 (_, _, origin) => self.on_lost(origin, out),
@@ -529,16 +439,13 @@ impl RaftKv {
         found
     }
 
-    fn serve_reads(&mut self, tickets: &[Ticket], out: &mut Effects<Self>) {
+    fn serve_reads(&mut self, now: Time, tickets: &[Ticket], out: &mut Effects<Self>) {
         for ticket in tickets {
             let Some(Origin::Local(id)) = self.tickets.remove(ticket) else { continue };
-            let answer = match self.requests.get(&id).map(|request| &request.ask) {
-                Some(Ask::Read(query)) => self.query(query),
-                Some(Ask::OpenView) => {
-                    let (version, cluster) = (self.store().version(), self.state.cluster());
-                    Answer::View { id: self.state.open_view(), version, cluster }
-                }
-                Some(Ask::Write(_) | Ask::ReadStale(_) | Ask::NextChunk(_) | Ask::CloseView(_)) | None => continue,
+            let answer = match self.requests.get(&id) {
+                Some(Request { ask: Ask::Read(query), .. }) => self.query(query),
+                Some(Request { ask: Ask::OpenView, .. }) => self.open_backup(now, out),
+                Some(_) | None => continue,
             };
             self.answer(id, answer, out);
         }
@@ -582,7 +489,15 @@ impl RaftKv {
         };
         let ids: Vec<_> = self.requests.iter().filter(|(_, request)| lost(request)).map(|(id, _)| *id).collect();
         for id in ids {
-            self.outcome_unknown(id, out);
+            match (&self.requests[&id].ask, leader) {
+                // A leader that was asked to go has gone. Whoever leads now was wanted, or nobody in particular was.
+                (Ask::Administer(Administration::Transfer(to)), Some(leader)) => {
+                    let taken_over = to.is_none_or(|to| to == leader);
+                    let answer = if taken_over { Answer::Done } else { Answer::Refused(Refusal::NotTakenOver) };
+                    self.answer(id, answer, out);
+                }
+                _ => self.outcome_unknown(id, out),
+            }
         }
     }
 
@@ -609,7 +524,7 @@ impl RaftKv {
         let due: Vec<_> =
             self.requests.iter().filter(|(_, r)| r.deadline <= now).map(|(id, r)| (*id, r.stage)).collect();
         for (id, stage) in due {
-            let is_write = matches!(self.requests[&id].ask, Ask::Write(_));
+            let is_write = matches!(self.requests[&id].ask, Ask::Write(_) | Ask::Administer(_));
             let answer = match stage {
                 Stage::Waiting { .. } => Answer::NoLeader,
                 // A proposal that is still in Raft's hands may get its place in the log any moment.
@@ -619,7 +534,8 @@ impl RaftKv {
             self.refuse(id, answer, out);
         }
         self.submit_waiting(now, out);
-        let earliest = self.requests.values().map(|request| request.deadline).min();
+        let views = self.snapshots.close_late_backups(now, &mut self.state);
+        let earliest = self.requests.values().map(|request| request.deadline).chain(views).min();
         self.deadline_timer = earliest;
         if let Some(earliest) = earliest {
             let left = earliest.since(now);
@@ -658,9 +574,16 @@ impl Protocol for RaftKv {
 
     fn step(&mut self, now: Time, input: Input<Self>, out: &mut Effects<Self>) {
         match input {
-            Input::Started => self.step_raft(now, Input::Started, out),
-            Input::Received { from, message: Message::Raft(message) } => {
-                self.step_raft(now, Input::Received { from, message }, out);
+            Input::Started => {
+                out.emit(Event::Changed { through: self.store().version() }); // what its snapshot holds
+                self.step_raft(now, Input::Started, out);
+            }
+            Input::Received { from, message: Message::Raft(message) } => match snapshots::unknown_format(&message) {
+                Some(why) => out.emit(Event::SnapshotRefused { from, why }),
+                None => self.step_raft(now, Input::Received { from, message }, out),
+            },
+            Input::Received { from, message: Message::Administer { id, term, what } } => {
+                self.on_administer(now, from, id, term, what, out);
             }
             Input::Received { from, message: Message::Forward { id, term, command } } => {
                 self.on_forward(now, from, id, term, command, out);
@@ -670,7 +593,9 @@ impl Protocol for RaftKv {
             }
             Input::Elapsed(Timer::Raft(timer)) => self.step_raft(now, Input::Elapsed(timer), out),
             Input::Elapsed(Timer::Deadline) => self.on_deadline(now, out),
+            Input::Elapsed(Timer::Snapshot) => self.go_on_with_snapshot(now, out),
             Input::Requested(command) => self.on_request(now, command, out),
         }
+        self.begin_snapshot_if_due(now, out);
     }
 }

@@ -1,17 +1,26 @@
 //! Whose data a directory holds.
 //!
 //! ```text
-//! DIR/netbelt.json   {"format":1,"tool":"raft-node","id":"n1","members":["n1","n2","n3"]}
+//! DIR/netbelt.json   {"format":1,"tool":"raft-node","id":"n1","incarnation":"5f..","file":{"inode":12,"born":99},
+//!                     "members":{"n1":"127.0.0.1:7001","n2":"127.0.0.1:7002"}}
+//! DIR/peers.json     whom the node has met, see `acquaintances`
 //! DIR/LOCK           locked by the process that uses the directory
 //! DIR/log/           the log, see `disk`
 //! ```
+//!
+//! `file` is what the file system calls netbelt.json: a copy of the directory has another one, by which it is known.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use super::acquaintances::Token;
 
 /// The newest format of a data directory that this netbelt knows.
 pub const FORMAT: u32 = 1;
@@ -23,15 +32,53 @@ const LOCK: &str = "LOCK";
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    identity: Identity,
+    is_new: bool,
     _lock: File,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Who wants a data directory, and what it is to hold if it is new.
+#[derive(Clone, Debug)]
+pub struct Claim<'a> {
+    /// The tool.
+    pub tool: &'a str,
+    /// The node.
+    pub id: &'a str,
+    /// A fresh random number.
+    pub incarnation: Token,
+    /// The members that the cluster begins with, and their addresses; none for a node that joins one.
+    pub members: &'a BTreeMap<String, String>,
+    /// The operator says that the directory was moved, and that there is no other one left.
+    pub moved: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Identity {
     format: u32,
     tool: String,
     id: String,
-    members: Vec<String>,
+    incarnation: Token,
+    file: FileName,
+    members: BTreeMap<String, String>,
+}
+
+/// What a file system calls a file: a copy has another inode, or at least another time of birth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct FileName {
+    inode: u64,
+    /// Nanoseconds since 1970, where the file system says so.
+    born: Option<u64>,
+}
+
+impl FileName {
+    fn of(file: &Metadata) -> Self {
+        let born = file.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+        Self { inode: file.ino(), born: born.map(|since| since.as_nanos() as u64) }
+    }
+
+    fn may_be(self, other: Self) -> bool {
+        self.inode == other.inode && (self.born.is_none() || other.born.is_none() || self.born == other.born)
+    }
 }
 
 /// A data directory that cannot be used.
@@ -67,20 +114,18 @@ pub enum DataDirError {
         /// The node that asked.
         wanted_id: String,
     },
-    /// It belongs to a cluster of other members. Started among others, a node could elect itself with fewer votes than its
-    /// cluster needs, and their data would part for good.
+    /// It is not the one that the node wrote. Two nodes with the same past would vote twice.
     #[error(
-        "{} belongs to a cluster of {found}, not of {wanted}: name all of them and no others with --peer (members \
-         cannot be changed yet)",
+        "{} is a copy of the data directory of {id}, and two nodes with one past would vote twice: start {id} with the \
+         original, or this one with another --id and an empty --data-dir. If the original was moved here and is gone for \
+         good, start once with --moved; never do that with a backup that {id} has outlived",
         path.display()
     )]
-    OtherMembers {
+    Copied {
         /// The directory.
         path: PathBuf,
-        /// The members it was made for.
-        found: String,
-        /// The members that were named.
-        wanted: String,
+        /// The node it belongs to.
+        id: String,
     },
     /// A newer netbelt wrote it.
     #[error("{} has format {format}, this netbelt knows up to {FORMAT}: start the newer netbelt that wrote it", path.display())]
@@ -101,11 +146,11 @@ pub enum DataDirError {
 }
 
 impl DataDir {
-    /// Opens `path` for node `id` of `tool`, one of `members`, creating it when it is missing or empty.
+    /// Opens `path` for whoever claims it, creating it when it is missing or empty.
     ///
     /// # Errors
-    /// When somebody else's data is there, somebody else uses it, or the disk refuses.
-    pub fn open(path: &Path, tool: &str, id: &str, members: &[&str]) -> Result<Self, DataDirError> {
+    /// When somebody else's data is there, somebody else uses it, it is a copy, or the disk refuses.
+    pub fn open(path: &Path, claim: &Claim<'_>) -> Result<Self, DataDirError> {
         create_durably(path)?;
         let identity_file = path.join(IDENTITY);
         if !identity_file.try_exists().map_err(io_error("examine", &identity_file))? {
@@ -125,17 +170,51 @@ impl DataDir {
             Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse(path.to_owned())),
             Err(TryLockError::Error(error)) => return Err(io_error("lock", &lock_file)(error)),
         }
-        let mut members: Vec<_> = members.iter().map(|&member| member.to_owned()).collect();
-        members.sort_unstable();
-        let wanted = Identity { format: FORMAT, tool: tool.to_owned(), id: id.to_owned(), members };
-        match fs::read_to_string(&identity_file) {
-            Ok(text) => check(path, &identity_file, &text, &wanted)?,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                write_durably(path, IDENTITY, &serde_json::to_vec(&wanted).expect("an identity is JSON"))?;
-            }
+        let found = match fs::read_to_string(&identity_file) {
+            Ok(text) => Some(check(path, &text, claim)?),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(io_error("read", &identity_file)(error)),
+        };
+        let is_new = found.is_none();
+        let mut identity = found.unwrap_or_else(|| Identity {
+            format: FORMAT,
+            tool: claim.tool.to_owned(),
+            id: claim.id.to_owned(),
+            incarnation: claim.incarnation,
+            file: FileName { inode: 0, born: None },
+            members: claim.members.clone(),
+        });
+        let file = || fs::metadata(&identity_file).map(|file| FileName::of(&file));
+        if is_new || !identity.file.may_be(file().map_err(io_error("examine", &identity_file))?) {
+            if !is_new && !claim.moved {
+                return Err(DataDirError::Copied { path: path.to_owned(), id: identity.id });
+            }
+            write_durably(path, IDENTITY, |file| {
+                identity.file = FileName::of(file);
+                serde_json::to_vec(&identity).expect("an identity is JSON")
+            })?;
         }
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), identity, is_new, _lock: lock })
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The random number that tells it from any other, earlier ones of the same node included.
+    pub const fn incarnation(&self) -> Token {
+        self.identity.incarnation
+    }
+
+    /// The members that its cluster began with, and their addresses; none, if the node joined it later.
+    pub const fn first_members(&self) -> &BTreeMap<String, String> {
+        &self.identity.members
+    }
+
+    /// Whether it was made just now.
+    pub const fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// Where the log lives.
@@ -144,26 +223,29 @@ impl DataDir {
     }
 }
 
-fn check(path: &Path, file: &Path, text: &str, wanted: &Identity) -> Result<(), DataDirError> {
-    let damaged = |why: serde_json::Error| DataDirError::Damaged { path: file.to_owned(), why: why.to_string() };
-    let found: Identity = serde_json::from_str(text).map_err(damaged)?;
-    if found.format > FORMAT {
-        return Err(DataDirError::Newer { path: path.to_owned(), format: found.format });
+/// The identity in `text`, if it may be opened by whoever claims it.
+fn check(path: &Path, text: &str, claim: &Claim<'_>) -> Result<Identity, DataDirError> {
+    /// What every format has.
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
     }
-    if (&found.tool, &found.id) != (&wanted.tool, &wanted.id) {
+    let damaged = |why: serde_json::Error| DataDirError::Damaged { path: path.join(IDENTITY), why: why.to_string() };
+    let Format { format } = serde_json::from_str(text).map_err(damaged)?;
+    if format > FORMAT {
+        return Err(DataDirError::Newer { path: path.to_owned(), format });
+    }
+    let found: Identity = serde_json::from_str(text).map_err(damaged)?;
+    if (found.tool.as_str(), found.id.as_str()) != (claim.tool, claim.id) {
         return Err(DataDirError::Other {
             path: path.to_owned(),
             tool: found.tool,
             id: found.id,
-            wanted_tool: wanted.tool.clone(),
-            wanted_id: wanted.id.clone(),
+            wanted_tool: claim.tool.to_owned(),
+            wanted_id: claim.id.to_owned(),
         });
     }
-    if found.members != wanted.members {
-        let (found, wanted) = (found.members.join(", "), wanted.members.join(", "));
-        return Err(DataDirError::OtherMembers { path: path.to_owned(), found, wanted });
-    }
-    Ok(())
+    Ok(found)
 }
 
 /// Creates a directory and those above it that are missing, so that a crash does not take them away again.
@@ -183,12 +265,16 @@ fn create_durably(path: &Path) -> Result<(), DataDirError> {
     }
 }
 
-/// Writes a file so that after a crash it is there whole or not at all.
-fn write_durably(dir: &Path, name: &str, content: &[u8]) -> Result<(), DataDirError> {
+/// Writes a file so that after a crash it is there whole or not at all. `content` may look at the file it goes to.
+pub(super) fn write_durably(
+    dir: &Path,
+    name: &str,
+    content: impl FnOnce(&Metadata) -> Vec<u8>,
+) -> Result<(), DataDirError> {
     let (temporary, file) = (dir.join(format!("{name}.tmp")), dir.join(name));
     let write = || {
         let mut out = File::create(&temporary)?;
-        out.write_all(content)?;
+        out.write_all(&content(&out.metadata()?))?;
         out.write_all(b"\n")?;
         out.sync_all()?;
         fs::rename(&temporary, &file)?;
@@ -197,7 +283,7 @@ fn write_durably(dir: &Path, name: &str, content: &[u8]) -> Result<(), DataDirEr
     write().map_err(io_error("write", &file))
 }
 
-fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
+pub(super) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
     move |source| DataDirError::Io { doing, path: path.to_owned(), source }
 }
 
@@ -205,39 +291,56 @@ fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataD
 mod tests {
     use super::*;
 
+    fn open_as(path: &Path, id: &str, moved: bool) -> Result<DataDir, DataDirError> {
+        let members = BTreeMap::from([("n1".to_owned(), "a:1".to_owned()), ("n2".to_owned(), "b:2".to_owned())]);
+        DataDir::open(path, &Claim { tool: "raft-node", id, incarnation: Token(7), members: &members, moved })
+    }
+
+    fn open(path: &Path) -> Result<DataDir, DataDirError> {
+        open_as(path, "n1", false)
+    }
+
     #[test]
     fn a_directory_keeps_its_owner_and_lets_in_one_process_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
-        let first = DataDir::open(dir.path(), "raft-node", "n1", &["n1", "n2"]).unwrap();
-        assert!(matches!(DataDir::open(dir.path(), "raft-node", "n1", &["n1", "n2"]), Err(DataDirError::InUse(_))));
+        let first = open(dir.path()).unwrap();
+        assert!(matches!(open(dir.path()), Err(DataDirError::InUse(_))));
         drop(first);
-        assert!(
-            matches!(DataDir::open(dir.path(), "raft-node", "n2", &["n1", "n2"]), Err(DataDirError::Other { id, .. }) if id == "n1")
-        );
-        assert!(DataDir::open(dir.path(), "raft-node", "n1", &["n1", "n2"]).is_ok());
+        assert!(matches!(open_as(dir.path(), "n2", false), Err(DataDirError::Other { id, .. }) if id == "n1"));
+        assert!(open(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn a_directory_keeps_its_incarnation_and_the_members_its_cluster_began_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        let first = open(&path).unwrap();
+        assert!(first.is_new() && first.incarnation() == Token(7));
+        drop(first);
+        let claim =
+            Claim { tool: "raft-node", id: "n1", incarnation: Token(8), members: &BTreeMap::new(), moved: false };
+        let second = DataDir::open(&path, &claim).unwrap();
+        assert!(!second.is_new() && second.incarnation() == Token(7));
+        assert_eq!(second.first_members().keys().collect::<Vec<_>>(), ["n1", "n2"]);
     }
 
     #[test]
     fn a_directory_with_other_files_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("thesis.tex"), "x").unwrap();
-        assert!(matches!(DataDir::open(dir.path(), "raft-node", "n1", &["n1", "n2"]), Err(DataDirError::Foreign(_))));
+        assert!(matches!(open(dir.path()), Err(DataDirError::Foreign(_))));
         assert!(!dir.path().join("LOCK").exists());
     }
 
     #[test]
     fn a_newer_format_and_a_damaged_identity_are_refused() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join(IDENTITY), r#"{"format":2,"tool":"raft-node","id":"n1","members":["n1"]}"#).unwrap();
-        assert!(matches!(
-            DataDir::open(dir.path(), "raft-node", "n1", &["n1", "n2"]),
-            Err(DataDirError::Newer { format: 2, .. })
-        ));
-        fs::write(dir.path().join(IDENTITY), "{").unwrap();
-        assert!(matches!(
-            DataDir::open(dir.path(), "raft-node", "n1", &["n1", "n2"]),
-            Err(DataDirError::Damaged { .. })
-        ));
+        fs::write(dir.path().join(IDENTITY), r#"{"format":2,"whatever":"it holds"}"#).unwrap();
+        assert!(matches!(open(dir.path()), Err(DataDirError::Newer { format: 2, .. })));
+        for damaged in ["{", "", r#"{"format":1}"#] {
+            fs::write(dir.path().join(IDENTITY), damaged).unwrap();
+            assert!(matches!(open(dir.path()), Err(DataDirError::Damaged { .. })), "{damaged}");
+        }
     }
 
     #[test]
@@ -245,16 +348,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("LOCK"), "").unwrap();
         fs::write(dir.path().join("netbelt.json.tmp"), "{").unwrap();
-        assert!(DataDir::open(dir.path(), "raft-node", "n1", &["n1", "n2"]).is_ok());
+        assert!(open(dir.path()).is_ok());
     }
 
-    /// A member started without its peers elected itself, and its data parted from theirs without a word.
     #[test]
-    fn a_directory_is_refused_to_a_cluster_of_other_members() {
+    fn a_copy_is_refused_until_somebody_says_that_it_was_moved() {
         let dir = tempfile::tempdir().unwrap();
-        drop(DataDir::open(&dir.path().join("a/b"), "raft-node", "n1", &["n2", "n1"]).unwrap());
-        drop(DataDir::open(&dir.path().join("a/b"), "raft-node", "n1", &["n1", "n2"]).expect("in any order"));
-        let alone = DataDir::open(&dir.path().join("a/b"), "raft-node", "n1", &["n1"]).unwrap_err().to_string();
-        assert!(alone.contains("n1, n2") && alone.contains("--peer"), "{alone}");
+        let (original, copy) = (dir.path().join("original"), dir.path().join("copy"));
+        drop(open(&original).unwrap());
+        fs::create_dir(&copy).unwrap();
+        fs::copy(original.join(IDENTITY), copy.join(IDENTITY)).unwrap();
+        let said = open(&copy).unwrap_err().to_string();
+        assert!(said.contains(copy.to_str().unwrap()) && said.contains("--moved"), "{said}");
+        drop(open_as(&copy, "n1", true).expect("it was moved"));
+        drop(open(&copy).expect("once is enough"));
+        drop(open(&original).expect("the original is what it was"));
+
+        let renamed = dir.path().join("renamed");
+        fs::rename(&original, &renamed).unwrap();
+        drop(open(&renamed).expect("a new name makes no copy"));
     }
 }

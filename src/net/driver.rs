@@ -1,15 +1,13 @@
 //! The task that owns a machine.
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::link::Outbox;
+use super::links::Links;
 use super::writer::{Done, Writer};
 use crate::defaults::{DRIVER_BATCH, DRIVER_QUEUE};
 use crate::host::{Host, Output};
@@ -78,7 +76,7 @@ pub struct Driver<P: Protocol, F> {
     host: Host<P>,
     queue: mpsc::Receiver<Post<P>>,
     writer: Writer<P::Record>,
-    links: BTreeMap<P::Peer, Arc<Outbox>>,
+    links: Links<P::Peer>,
     on_event: F,
     epoch: Instant,
     busy_poll: Duration,
@@ -99,7 +97,7 @@ where
         seed: u64,
         busy_poll: Duration,
         writer: Writer<P::Record>,
-        links: BTreeMap<P::Peer, Arc<Outbox>>,
+        links: Links<P::Peer>,
         on_event: F,
     ) -> (Self, Handle<P>) {
         let (sender, queue) = mpsc::channel(DRIVER_QUEUE);
@@ -174,18 +172,14 @@ where
         while let Some(output) = self.host.next_output() {
             match output {
                 Output::Send { to, message } => {
-                    if let Some(outbox) = self.links.get(&to) {
-                        outbox.put(&message);
-                        sent = true;
-                    }
+                    self.links.put(to, &message);
+                    sent = true;
                 }
                 Output::Emit(event) => (self.on_event)(event),
             }
         }
         if sent {
-            for outbox in self.links.values() {
-                outbox.ring();
-            }
+            self.links.ring();
         }
         if let Some(records) = self.host.take_batch() {
             if sent {

@@ -6,14 +6,18 @@
 //!
 //! - [`driver`]: the task, and the [`driver::Handle`] with which others reach it;
 //! - [`link`]: messages to and from one peer over a byte stream;
+//! - [`links`]: one a peer, as they come and go;
 //! - [`disk`]: the durable log;
 //! - [`writer`]: the thread that writes it;
 //! - [`tcp`]: connecting, binding and accepting, for every tool;
-//! - [`data_dir`]: whose data a directory holds.
+//! - [`data_dir`]: whose data a directory holds;
+//! - [`acquaintances`]: whom this node has met, and whom it does not take for them.
 
+pub mod acquaintances;
 pub mod data_dir;
 pub mod disk;
 pub mod driver;
 pub mod link;
+pub mod links;
 pub mod tcp;
 pub mod writer;

@@ -3,11 +3,32 @@
 use std::sync::mpsc as blocking;
 use std::time::Instant;
 
+use bytes::BytesMut;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::sync::mpsc;
 
 use super::disk::{self, Batch, Log};
 use crate::wire::Wire;
+
+/// What the disk needs to know of the records it writes.
+#[derive(Debug)]
+pub struct Meaning<R> {
+    /// How many log entries it holds.
+    pub entries: fn(&R) -> usize,
+    /// Whether a log may begin with it, once all that belongs to it is there.
+    pub begins: fn(&R) -> bool,
+    /// Whether with it, all that belongs to the latest record that `begins` is there: nothing before that one is needed any
+    /// more.
+    pub completes: fn(&R) -> bool,
+}
+
+impl<R> Clone for Meaning<R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for Meaning<R> {}
 
 /// The disk thread's end at the driver.
 #[derive(Debug)]
@@ -43,14 +64,15 @@ impl Default for DiskMetrics {
 }
 
 impl<R: Wire + Send + 'static> Writer<R> {
-    /// Starts the thread that writes `log`. It ends when the writer is dropped. `entries` counts a record's log entries.
+    /// Starts the thread that writes `log`. It ends when the writer is dropped.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(log: Log, metrics: DiskMetrics, entries: fn(&R) -> usize) -> std::io::Result<Self> {
+    pub fn start(log: Log, metrics: DiskMetrics, meaning: Meaning<R>) -> std::io::Result<Self> {
         let (batches, queue) = blocking::channel();
         let (report, done) = mpsc::unbounded_channel();
-        std::thread::Builder::new().name("disk".into()).spawn(move || run(log, &queue, &report, &metrics, entries))?;
+        let thread = Thread { log, batch: Batch::new(), encoded: BytesMut::new(), beginning: None, meaning };
+        std::thread::Builder::new().name("disk".into()).spawn(move || thread.run(&queue, &report, &metrics))?;
         Ok(Self { batches, done, writing: false })
     }
 }
@@ -84,41 +106,156 @@ impl<R> Writer<R> {
     }
 }
 
-fn run<R: Wire>(
-    mut log: Log,
-    queue: &blocking::Receiver<Vec<R>>,
-    report: &mpsc::UnboundedSender<Done>,
-    metrics: &DiskMetrics,
-    entries: fn(&R) -> usize,
-) {
-    let mut batch = Batch::new();
-    while let Ok(records) = queue.recv() {
-        #[expect(clippy::disallowed_methods, reason = "a metric; nothing is decided by it")]
-        let started = Instant::now();
-        let result = write(&mut log, &mut batch, &records);
-        metrics.fsync_seconds.observe(started.elapsed().as_secs_f64());
-        metrics.batch_entries.observe(records.iter().map(entries).sum::<usize>() as f64);
-        if report.send(Done { result }).is_err() {
-            return;
-        }
-    }
+/// What the disk thread owns.
+struct Thread<R> {
+    log: Log,
+    batch: Batch,
+    encoded: BytesMut,
+    /// The segment of the latest record that begins a log, until it is complete.
+    beginning: Option<u64>,
+    meaning: Meaning<R>,
 }
 
-/// Writes the records as one durable batch; as several, in order, when one segment cannot hold them.
-fn write<R: Wire>(log: &mut Log, batch: &mut Batch, records: &[R]) -> Result<(), disk::Error> {
-    let mut record_bytes = bytes::BytesMut::new();
-    for record in records {
+impl<R: Wire> Thread<R> {
+    fn run(mut self, queue: &blocking::Receiver<Vec<R>>, report: &mpsc::UnboundedSender<Done>, metrics: &DiskMetrics) {
+        while let Some(records) = self.next(queue) {
+            #[expect(clippy::disallowed_methods, reason = "a metric; nothing is decided by it")]
+            let started = Instant::now();
+            let result = self.write(&records);
+            metrics.fsync_seconds.observe(started.elapsed().as_secs_f64());
+            metrics.batch_entries.observe(records.iter().map(self.meaning.entries).sum::<usize>() as f64);
+            if report.send(Done { result }).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The next batch. While there is none, what the log does not need any more is removed, a segment at a time.
+    fn next(&mut self, queue: &blocking::Receiver<Vec<R>>) -> Option<Vec<R>> {
+        loop {
+            match queue.try_recv() {
+                Ok(records) => return Some(records),
+                Err(blocking::TryRecvError::Disconnected) => return None,
+                Err(blocking::TryRecvError::Empty) if !self.log.remove_unneeded() => return queue.recv().ok(),
+                Err(blocking::TryRecvError::Empty) => {}
+            }
+        }
+    }
+
+    /// Writes the records as one durable batch; as several, in order, when one segment cannot hold them, or when a log may
+    /// begin with one of them.
+    fn write(&mut self, records: &[R]) -> Result<(), disk::Error> {
+        let mut complete = None;
+        for record in records {
+            if (self.meaning.begins)(record) {
+                self.log.append(&mut self.batch)?;
+                self.beginning = Some(self.log.start_segment()?);
+            }
+            if (self.meaning.completes)(record) {
+                complete = self.beginning.take();
+            }
+            self.push(record)?;
+        }
+        self.log.append(&mut self.batch)?;
+        match complete.map(|segment| self.log.begin_with(segment)) {
+            Some(Err(error @ disk::Error::NoSpace { .. })) => {
+                tracing::warn!("the log stays longer than it need be: {error}");
+                Ok(())
+            }
+            Some(result) => result,
+            None => Ok(()),
+        }
+    }
+
+    fn push(&mut self, record: &R) -> Result<(), disk::Error> {
+        let Self { log, batch, encoded, .. } = self;
         if batch.bytes() > log.max_batch_bytes() / 4 {
             // Large already: the next record might not fit, and its size is known only once it is encoded.
-            record_bytes.clear();
-            record.encode(&mut record_bytes);
-            if batch.bytes() + record_bytes.len() + Batch::RECORD_OVERHEAD > log.max_batch_bytes() {
+            encoded.clear();
+            record.encode(encoded);
+            if batch.bytes() + encoded.len() + Batch::RECORD_OVERHEAD > log.max_batch_bytes() {
                 log.append(batch)?;
             }
-            batch.push(&record_bytes);
+            batch.push(encoded);
         } else {
             batch.push_with(|out| record.encode(out));
         }
+        Ok(())
     }
-    log.append(batch)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bytes::{BufMut, Bytes};
+
+    use super::super::disk::Options;
+    use super::*;
+    use crate::wire::WireError;
+
+    /// A record that is its name: `begin` and `end` mean what they say.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    struct Note(String);
+
+    impl Wire for Note {
+        fn encode(&self, out: &mut BytesMut) {
+            out.put_slice(self.0.as_bytes());
+        }
+
+        fn decode(bytes: Bytes) -> Result<Self, WireError> {
+            String::from_utf8(bytes.to_vec()).map(Self).map_err(|_| WireError::Bad("note"))
+        }
+    }
+
+    const MEANING: Meaning<Note> =
+        Meaning { entries: |_| 1, begins: |note| note.0 == "begin", completes: |note| note.0 == "end" };
+
+    /// Writes each batch to the log in `dir` through a thread of its own, which has then ended.
+    async fn write(dir: &Path, batches: &[&[&str]]) {
+        let (log, _) = Log::open(dir, Options::new(7)).unwrap().finish().unwrap();
+        let mut writer = Writer::start(log, DiskMetrics::default(), MEANING).unwrap();
+        for batch in batches {
+            writer.write(batch.iter().map(|note| Note((*note).to_owned())).collect());
+            writer.done().await.result.unwrap();
+        }
+    }
+
+    fn read(dir: &Path) -> Vec<String> {
+        let records = Log::open(dir, Options::new(8)).unwrap();
+        records.map(|record| Note::decode(record.unwrap()).unwrap().0).collect()
+    }
+
+    #[tokio::test]
+    async fn the_log_begins_with_the_latest_beginning_that_is_complete() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        write(&log, &[&["a"], &["b", "begin", "c"], &["d"]]).await;
+        assert_eq!(read(&log), ["a", "b", "begin", "c", "d"], "it is not complete");
+        write(&log, &[&["e", "end"]]).await;
+        assert_eq!(read(&log)[..2], ["a", "b"], "the end of another life completes nothing");
+        write(&log, &[&["begin"], &["x", "begin", "y"], &["end", "z"]]).await;
+        assert_eq!(read(&log), ["begin", "y", "end", "z"]);
+        write(&log, &[&["begin", "end", "begin", "end", "begin"], &["last"]]).await;
+        assert_eq!(read(&log), ["begin", "end", "begin", "last"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_needed_goes_although_nothing_more_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, _) = Log::open(dir.path(), Options::new(7)).unwrap().finish().unwrap();
+        let mut writer = Writer::start(log, DiskMetrics::default(), MEANING).unwrap();
+        for note in ["begin", "begin", "a", "begin", "b", "begin", "end"] {
+            writer.write(vec![Note(note.to_owned())]);
+            writer.done().await.result.unwrap();
+        }
+        let old = dir.path().join("00000000000000000001.log");
+        tokio::time::timeout(std::time::Duration::from_secs(20), async {
+            while old.exists() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("the first segment goes");
+    }
 }

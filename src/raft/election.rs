@@ -137,6 +137,9 @@ impl Raft {
             Role::Leader(leader) => {
                 let unwanted = leader.progress.iter().filter(|(_, p)| matches!(p.flow, Flow::Snapshot(_)));
                 unwanted.for_each(|(to, _)| out.emit(Event::ChunksUnwanted { to: *to }));
+                if let Some(handover) = leader.handover.take() {
+                    out.emit(Event::SteppedDown { ticket: handover.ticket });
+                }
                 let mut tickets = leader.reads.take_local();
                 tickets.extend(leader.proposals.drain(..).map(|(ticket, _)| ticket));
                 tickets

@@ -11,7 +11,7 @@ use crate::protocol::{Effects, Time};
 /// A leader that lets another one lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Handover {
-    ticket: Ticket,
+    pub(super) ticket: Ticket,
     to: NodeId,
     /// Until then the leader takes no new entries; after that it goes on as if nothing had been.
     deadline: Time,

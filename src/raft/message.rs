@@ -151,7 +151,7 @@ pub enum Command {
         /// The change.
         change: Change,
     },
-    /// Let another node lead (thesis §3.10). Answered by [`Event::Refused`], or by nothing but a change of role.
+    /// Let another node lead (thesis §3.10). Answered by [`Event::Refused`] or [`Event::SteppedDown`].
     Transfer {
         /// Its name.
         ticket: Ticket,
@@ -207,6 +207,11 @@ pub enum Event {
         ticket: Ticket,
         /// Why.
         why: Refusal,
+    },
+    /// The leader that was asked to let another one lead leads no more, for that reason or another.
+    SteppedDown {
+        /// What was asked.
+        ticket: Ticket,
     },
     /// The latest configuration in the log is another one.
     ConfigurationChanged(Configuration),

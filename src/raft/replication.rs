@@ -97,10 +97,14 @@ impl Raft {
         let term = self.term();
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.progress.get_mut(&peer) else { return };
-        while progress.next_index <= self.log.last().index && progress.may_send(self.config.window) {
+        while progress.next_index <= self.log.last().index && !matches!(progress.flow, Flow::Snapshot(_)) {
+            // Even with a full window: what was lost of it cannot be asked for any more, so it would stay full.
             let Some(prev) = self.log.position(progress.next_index.prev()) else {
                 return self.begin_install(peer, out);
             };
+            if !progress.may_send(self.config.window) {
+                return;
+            }
             let entries = self.log.from(progress.next_index, self.config.max_append_bytes);
             let last = entries.last().expect("there is an entry at next_index").position.index;
             progress.sent(last, entries.iter().map(Entry::size).sum());

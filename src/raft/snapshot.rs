@@ -197,6 +197,7 @@ impl Raft {
         }
         let InstallSnapshot { last, configuration, number, data, done } = part;
         if last.index <= self.commit_index {
+            self.give_up_incoming();
             return self.send_matched(from, last.index, out); // all of it is here already
         }
         // What is here of this snapshot. The first part begins anew, but for the repetition of one just taken.

@@ -15,28 +15,39 @@
 //! | liveness | after healing, every node serves a write within [`RECOVERY`] |
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::faults::{Faults, draw_within};
+use super::checker::Checker;
+use super::faults::{Faults, Kind, Tally, draw_within};
 use super::history::{self, Operation, Span, Verdict};
+use super::script::said;
+use super::trace::{Keep, Moment};
 use super::world::{News, World};
 use crate::kv::command::{Command, Condition, Outcome, Request, SessionId};
 use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
 use crate::protocol::Time;
 use crate::raft::progress::Window;
-use crate::raft::{self, Entry, Index, NodeId, Position, Raft, Record, RoleName, Term, invariants};
+use crate::raft::{self, NodeId, RoleName, invariants};
 
 /// Ten times the longest election timeout: how soon a healed cluster must serve everybody.
 pub const RECOVERY: Duration = Duration::from_secs(3);
+
+/// Ten times what a busy second of the largest clusters here takes. Beyond it, messages breed messages.
+const MOST_STEPS: u64 = 1_000_000;
 
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest that a client with a session waits before it asks another node: shorter than many elections.
 const SESSION_TIMEOUT: Duration = Duration::from_millis(400);
 const KEYS: u64 = 3;
+/// Every few dozen writes.
+const SNAPSHOT_EVERY: u64 = 2000;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -47,25 +58,29 @@ pub struct Plan {
     pub clients: usize,
     /// How long faults last, in virtual time.
     pub faults_for: Duration,
-    /// Keep the trace as text.
-    pub keep_trace: bool,
+    /// Which kinds of faults.
+    pub faults: Vec<Kind>,
+    /// How much of the run is kept.
+    pub keep: Keep,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { nodes: 5, clients: 4, faults_for: Duration::from_secs(30), keep_trace: false }
+        Self { nodes: 5, clients: 4, faults_for: Duration::from_secs(30), faults: Kind::ALL.to_vec(), keep: Keep::Hash }
     }
 }
 
 /// What a run came to.
 #[derive(Debug)]
 pub struct Report {
-    /// The faults that were drawn.
-    pub faults: Faults,
-    /// The hash of the trace.
+    /// How often which faults happened.
+    pub faults: Tally,
+    /// How long after healing every node had served a write.
+    pub recovery: Duration,
+    /// The hash of the trace, if it was kept.
     pub trace_hash: u64,
     /// The trace, if it was kept.
-    pub trace: Vec<String>,
+    pub trace: Vec<Moment>,
     /// Requests that were answered with a result, and requests whose outcome stayed open.
     pub answered: usize,
     /// Requests whose outcome stayed open.
@@ -87,7 +102,43 @@ pub struct Violation {
     /// Which one, and where.
     pub what: String,
     /// The trace up to there, if it was kept.
-    pub trace: Vec<String>,
+    pub trace: Vec<Moment>,
+}
+
+/// What a seed decides before anything happens.
+#[derive(Clone, Debug)]
+pub struct Draws {
+    /// Whether elections are tried out first. What it prevents must be safe without it; the same goes for the next.
+    pub pre_vote: bool,
+    /// Whether leaders without a majority step down, and nobody votes while he hears a leader.
+    pub check_quorum: bool,
+    /// In some runs it has little spread: elections are mostly contested.
+    pub election_timeout: RangeInclusive<Duration>,
+    /// The rates of faults.
+    pub faults: Faults,
+    world: u64,
+}
+
+impl Draws {
+    /// Those of a seed.
+    pub fn new(seed: u64, plan: &Plan) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let latest = Duration::from_millis(if rng.next_u64().is_multiple_of(3) { 165 } else { 300 });
+        let pre_vote = !rng.next_u64().is_multiple_of(4);
+        let check_quorum = !rng.next_u64().is_multiple_of(4);
+        let world = rng.next_u64();
+        let faults = Faults::draw(&mut rng).only(&plan.faults);
+        Self { pre_vote, check_quorum, election_timeout: Duration::from_millis(150)..=latest, faults, world }
+    }
+}
+
+impl fmt::Display for Draws {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on = |on| if on { "on" } else { "off" };
+        let (pre_vote, check_quorum, timeout) = (on(self.pre_vote), on(self.check_quorum), &self.election_timeout);
+        let faults = &self.faults;
+        write!(f, "pre-vote {pre_vote}, check-quorum {check_quorum}, election timeout {timeout:?}, {faults}")
+    }
 }
 
 /// Runs one seed.
@@ -95,11 +146,11 @@ pub struct Violation {
 /// # Errors
 /// The first property that did not hold.
 pub fn run(seed: u64, plan: &Plan) -> Result<Report, Violation> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut cluster = Cluster::new(&mut rng, plan);
-    cluster.faults = Faults::draw(&mut rng);
-    let run = cluster.run(plan);
-    run.map_err(|what| Violation { what, trace: cluster.world.trace().lines().to_vec() })
+    let mut cluster = Cluster::new(&Draws::new(seed, plan), plan);
+    // A machine asserts what must hold for itself alone, and the run must outlive that to tell it.
+    let run = catch_unwind(AssertUnwindSafe(|| cluster.run(plan)));
+    let run = run.unwrap_or_else(|panic| Err(format!("a node's own assertion failed: {}", said(&*panic))));
+    run.map_err(|what| Violation { what, trace: cluster.world.take_moments() })
 }
 
 struct Cluster {
@@ -138,29 +189,26 @@ struct Asked {
 }
 
 impl Cluster {
-    /// Pre-vote and check-quorum are off in some runs: what they prevent must be safe without them. In some, elections
-    /// are mostly contested.
-    fn new(rng: &mut ChaCha8Rng, plan: &Plan) -> Self {
+    fn new(draws: &Draws, plan: &Plan) -> Self {
         let peers: Vec<_> = (1..=plan.nodes).map(NodeId::numbered).collect();
-        let latest = Duration::from_millis(if rng.next_u64().is_multiple_of(3) { 165 } else { 300 });
         let config = raft::Config {
-            election_timeout: Duration::from_millis(150)..=latest,
+            election_timeout: draws.election_timeout.clone(),
             // Small limits, so that the little that happens here reaches them.
             max_append_bytes: 400,
             window: Window { appends: 4, bytes: 1000 },
             retained_bytes: 200,
             apply_batch: 5,
-            pre_vote: !rng.next_u64().is_multiple_of(4),
-            check_quorum: !rng.next_u64().is_multiple_of(4),
+            pre_vote: draws.pre_vote,
+            check_quorum: draws.check_quorum,
             ..raft::Config::new(peers[0], 0, peers.iter().copied())
         };
         let boot = move |id, life, records| {
             let config = raft::Config { id, life, ..config.clone() };
-            RaftKv::new(Raft::recover(config, records).expect("the configuration is valid"))
+            RaftKv::recover(config, SNAPSHOT_EVERY, records).expect("the configuration and its records are valid")
         };
         Self {
-            world: World::new(rng.next_u64(), peers, Box::new(boot), plan.keep_trace),
-            faults: Faults::none(),
+            world: World::new(draws.world, peers, Box::new(boot), plan.keep),
+            faults: draws.faults.clone(),
             checker: Checker::default(),
             clients: (0..plan.clients).map(|_| Client { next_at: Time::ZERO, busy: None, again: None }).collect(),
             next_request: 0,
@@ -190,9 +238,10 @@ impl Cluster {
         self.check_agreement()?;
         self.check_history()?;
         Ok(Report {
-            faults: self.faults.clone(),
+            faults: self.world.tally().clone(),
+            recovery: self.world.now().since(healed),
             trace_hash: self.world.trace().hash(),
-            trace: self.world.trace().lines().to_vec(),
+            trace: self.world.take_moments(),
             answered: self.history.values().flatten().filter(|span| span.returned.is_some()).count(),
             open: self.history.values().flatten().filter(|span| span.returned.is_none()).count(),
             retried: self.retried,
@@ -207,6 +256,12 @@ impl Cluster {
         loop {
             let next_client = self.clients.iter().filter(|c| c.busy.is_none()).map(|c| c.next_at).min();
             let limit = next_client.unwrap_or(end).min(end);
+            if self.world.steps_this_second() > MOST_STEPS {
+                return Err(format!(
+                    "livelock: {MOST_STEPS} steps in one second of virtual time, at {:?}",
+                    self.world.now()
+                ));
+            }
             if !self.world.advance(limit) {
                 if self.world.now() >= end {
                     return Ok(enough(self));
@@ -234,6 +289,10 @@ impl Cluster {
                     Some(latest) if latest < through => Err(format!("{node} announced {through}, and has {latest}")),
                     Some(_) | None => Ok(()),
                 }
+            }
+            News::Emitted { node: _, event: Event::MembersChanged(_) } => Ok(()),
+            News::Emitted { node, event: Event::SnapshotRefused { from, why } } => {
+                Err(format!("{node} refuses the snapshot of {from}: {why}"))
             }
             News::Emitted { node, event: Event::RoleChanged { role, term, .. } } => {
                 if role == RoleName::Leader {
@@ -526,6 +585,8 @@ fn without_unseen_writes(spans: &[Span<KvOperation>]) -> Vec<Span<KvOperation>> 
     }
     let matters = |span: &&Span<KvOperation>| match &span.operation {
         KvOperation::Write(Command::Set { value, .. }, None) => seen.contains(value),
+        // It failed in a state that nobody tells, which may be that of a write left out here; and it changed nothing.
+        KvOperation::Write(_, Some(Outcome::FailedEarlier)) => false,
         KvOperation::Write(..) | KvOperation::Get(_) => true,
     };
     spans.iter().filter(matters).cloned().collect()
@@ -556,79 +617,5 @@ impl Operation<Option<Bytes>> for KvOperation {
                 fits.then_some(after)
             }
         }
-    }
-}
-
-/// Remembers a whole run, so that each new fact is checked against everything that ever was.
-#[derive(Default)]
-struct Checker {
-    leaders: BTreeMap<Term, NodeId>,
-    /// Each entry that was ever durable anywhere, with the position before it.
-    entries: BTreeMap<Position, (Entry, Position)>,
-    /// Each node's durable log, as positions.
-    logs: BTreeMap<NodeId, Vec<Position>>,
-    committed: Vec<Entry>,
-    /// For each committed entry, a term in which it was committed at the latest.
-    committed_by: Vec<Term>,
-    /// How far each node's commit index has been compared with `committed` in its present life.
-    compared: BTreeMap<NodeId, Index>,
-}
-
-impl Checker {
-    fn on_leader(&mut self, node: NodeId, term: Term, raft: Option<&Raft>) -> Result<(), String> {
-        let first = *self.leaders.entry(term).or_insert(node);
-        if first != node {
-            return Err(format!("election safety: {first} and {node} were both elected in {term:?}"));
-        }
-        let Some(raft) = raft.filter(|raft| raft.hard_state().current_term == term) else { return Ok(()) };
-        // What was committed in an earlier term; a leader that hears of its election late may have been overtaken.
-        match self.committed_by.iter().rposition(|by| *by < term).map(|place| &self.committed[place]) {
-            Some(entry) if !raft.log().contains(entry.position) => {
-                Err(format!("leader completeness: {node} leads {term:?} without {:?}", entry.position))
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn on_durable(&mut self, node: NodeId, records: &[Record]) -> Result<(), String> {
-        let log = self.logs.entry(node).or_default();
-        for record in records {
-            let Record::Append(entries) = record else { continue };
-            for entry in entries {
-                log.truncate(entry.position.index.prev().0 as usize);
-                let before = log.last().copied().unwrap_or(Position::ORIGIN);
-                log.push(entry.position);
-                let (known, known_before) = self.entries.entry(entry.position).or_insert((entry.clone(), before));
-                if known != entry || *known_before != before {
-                    return Err(format!(
-                        "log matching: {node} has {entry:?} after {before:?}, not {known:?} after {known_before:?}"
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn on_commit(&mut self, node: NodeId, raft: &Raft) -> Result<(), String> {
-        let from = self.compared.entry(node).or_default();
-        for entry in raft.log().between(*from, raft.commit_index()) {
-            let place = entry.position.index.prev().0 as usize;
-            match self.committed.get(place) {
-                Some(known) if *known != entry => {
-                    return Err(format!("state-machine safety: {node} committed {entry:?}, another node {known:?}"));
-                }
-                Some(_) => {}
-                None => {
-                    self.committed.push(entry);
-                    self.committed_by.push(raft.hard_state().current_term);
-                }
-            }
-        }
-        *from = raft.commit_index();
-        Ok(())
-    }
-
-    fn on_restart(&mut self, node: NodeId) {
-        self.compared.remove(&node);
     }
 }

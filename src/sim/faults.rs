@@ -1,5 +1,6 @@
 //! What may go wrong in a run, and how often.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -8,6 +9,67 @@ use rand_chacha::rand_core::Rng;
 
 /// How often faults that come by chance are drawn.
 pub const TICK: Duration = Duration::from_millis(10);
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Messages are lost.
+    Loss,
+    /// Messages arrive twice.
+    Dup,
+    /// Messages travel long, and overtake each other.
+    Delay,
+    /// Links are cut, in one direction or both, and nodes cut off.
+    Partition,
+    /// Nodes stop and lose what is not durable.
+    Crash,
+    /// Nodes stop and go on as if nothing had been.
+    Pause,
+    /// Disks are slow.
+    Disk,
+}
+
+impl Kind {
+    /// All there are.
+    pub const ALL: [Self; 7] =
+        [Self::Loss, Self::Dup, Self::Delay, Self::Partition, Self::Crash, Self::Pause, Self::Disk];
+
+    /// Its name at the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Loss => "loss",
+            Self::Dup => "dup",
+            Self::Delay => "delay",
+            Self::Partition => "partition",
+            Self::Crash => "crash",
+            Self::Pause => "pause",
+            Self::Disk => "disk",
+        }
+    }
+}
+
+/// How often faults of each kind happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally([u64; Kind::ALL.len()]);
+
+impl Tally {
+    /// One more.
+    pub const fn count(&mut self, kind: Kind) {
+        self.0[kind as usize] += 1;
+    }
+
+    /// Adds those of another run.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
+        }
+    }
+
+    /// Each kind and how often it happened.
+    pub fn iter(&self) -> impl Iterator<Item = (Kind, u64)> {
+        Kind::ALL.into_iter().zip(self.0)
+    }
+}
 
 /// Rates of faults. Probabilities are in millionths.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +133,48 @@ impl Faults {
             pause_for: Duration::from_millis(10)..=Duration::from_millis(1500),
             slow_disk: up_to(100_000),
         }
+    }
+}
+
+impl Faults {
+    /// Only faults of these kinds, at the same rates.
+    #[must_use]
+    pub fn only(self, kinds: &[Kind]) -> Self {
+        let none = Self::none();
+        let keep = |kind: Kind, rate: u32| if kinds.contains(&kind) { rate } else { 0 };
+        Self {
+            loss: keep(Kind::Loss, self.loss),
+            duplication: keep(Kind::Dup, self.duplication),
+            delay: if kinds.contains(&Kind::Delay) { self.delay } else { none.delay },
+            cut: keep(Kind::Partition, self.cut),
+            crash: keep(Kind::Crash, self.crash),
+            crash_on_sync: keep(Kind::Crash, self.crash_on_sync),
+            pause: keep(Kind::Pause, self.pause),
+            slow_disk: keep(Kind::Disk, self.slow_disk),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = |rate: u32| f64::from(rate) / 10_000.0;
+        let ms = |length: &Duration| length.as_secs_f64() * 1e3;
+        write!(
+            f,
+            "loss {:.1} %, duplication {:.1} %, delay {:.1} to {:.1} ms, cuts {:.2} %, crashes {:.2} % and {:.1} % of disk              writes (down up to {:.0} ms), pauses {:.2} %, slow disk writes {:.1} %; cuts, crashes, pauses drawn every {} ms",
+            percent(self.loss),
+            percent(self.duplication),
+            ms(self.delay.start()),
+            ms(self.delay.end()),
+            percent(self.cut),
+            percent(self.crash),
+            percent(self.crash_on_sync),
+            ms(self.down_for.end()),
+            percent(self.pause),
+            percent(self.slow_disk),
+            TICK.as_millis(),
+        )
     }
 }
 

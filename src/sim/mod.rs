@@ -6,10 +6,17 @@
 //! - [`world`]: nodes, network, disks, crashes; generic over [`Protocol`](crate::protocol::Protocol);
 //! - [`faults`]: what may go wrong, and how often;
 //! - [`cluster`]: a Raft key-value cluster with clients, its checkers, and a run in two phases: faults, then heal;
-//! - [`history`]: what clients saw, and whether it is linearizable.
+//! - [`history`]: what clients saw, and whether it is linearizable;
+//! - [`sweep`]: many seeds, on all processors;
+//! - [`script`]: bare Raft nodes that do what a script says, one command at a time;
+//! - [`observe`], [`trace`]: what can be seen of machines and messages, and all of it in order.
 
+mod checker;
 pub mod cluster;
 pub mod faults;
 pub mod history;
+pub mod observe;
+pub mod script;
+pub mod sweep;
 pub mod trace;
 pub mod world;

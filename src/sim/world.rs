@@ -6,26 +6,31 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::faults::{Faults, TICK, draw_within, happens, pick};
-use super::trace::Trace;
+use super::faults::{Faults, Kind, TICK, Tally, draw_within, happens, pick};
+use super::observe::{Look, Observable};
+use super::trace::{Flight, Keep, Loss, Moment, Trace, What};
 use crate::host::{Host, Output};
 use crate::protocol::{Input, Protocol, Time};
 
 /// A driver may be late by this much to fire a timer, so that inputs gather as they do behind a real queue.
 const LATENESS: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_micros(200);
 const DISK: std::ops::RangeInclusive<Duration> = Duration::from_micros(50)..=Duration::from_micros(500);
+/// What takes longer counts as delayed.
+const USUAL_DELAY: Duration = Duration::from_millis(2);
 const SLOW_DISK: std::ops::RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_millis(200);
 
 /// Makes the machine of a node from a random number and what its disk kept.
 pub type Boot<P> = Box<dyn Fn(<P as Protocol>::Peer, u64, Vec<<P as Protocol>::Record>) -> P>;
 
 /// A deterministic world.
-pub struct World<P: Protocol> {
+pub struct World<P: Observable> {
     now: Time,
     rng: ChaCha8Rng,
     /// What will happen, by time and then by the order in which it was foreseen.
     queue: BTreeMap<(Time, u64), Happening<P>>,
     foreseen: u64,
+    /// Names messages on their way.
+    flights: u64,
     boot: Boot<P>,
     peers: Vec<P::Peer>,
     nodes: BTreeMap<P::Peer, Node<P>>,
@@ -33,6 +38,9 @@ pub struct World<P: Protocol> {
     faults: Faults,
     news: Vec<News<P>>,
     trace: Trace,
+    tally: Tally,
+    /// The present second of virtual time, and how many steps it has had.
+    pace: (u64, u64),
 }
 
 /// What a run tells its caller, in order.
@@ -74,10 +82,12 @@ struct Node<P: Protocol> {
     life: u64,
     paused_until: Time,
     wake_at: Option<Time>,
+    /// As it was last seen by the trace.
+    seen: Option<Look<P::Peer>>,
 }
 
 enum Happening<P: Protocol> {
-    Arrives { from: P::Peer, to: P::Peer, message: P::Message },
+    Arrives { id: u64, from: P::Peer, to: P::Peer, message: P::Message },
     DiskDone { node: P::Peer, life: u64 },
     Wake { node: P::Peer, life: u64 },
     Restart { node: P::Peer, life: u64 },
@@ -85,26 +95,27 @@ enum Happening<P: Protocol> {
     FaultTick,
 }
 
-impl<P: Protocol> World<P> {
+impl<P: Observable> World<P> {
     /// A world with these nodes, all started, and without faults.
-    pub fn new(seed: u64, peers: Vec<P::Peer>, boot: Boot<P>, keep_trace: bool) -> Self {
+    pub fn new(seed: u64, peers: Vec<P::Peer>, boot: Boot<P>, keep: Keep) -> Self {
         let mut world = Self {
             now: Time::ZERO,
             rng: ChaCha8Rng::seed_from_u64(seed),
             queue: BTreeMap::new(),
             foreseen: 0,
+            flights: 0,
             boot,
             nodes: BTreeMap::new(),
             cuts: BTreeSet::new(),
             faults: Faults::none(),
             news: Vec::new(),
-            trace: Trace::new(keep_trace),
+            trace: Trace::new(keep),
+            tally: Tally::default(),
+            pace: (0, 0),
             peers,
         };
         for node in world.peers.clone() {
-            let down =
-                Node { host: None, disk: Vec::new(), writing: None, life: 0, paused_until: Time::ZERO, wake_at: None };
-            world.nodes.insert(node, down);
+            world.nodes.insert(node, Node::new());
             world.restart(node);
         }
         world.foresee(TICK, Happening::FaultTick);
@@ -124,6 +135,21 @@ impl<P: Protocol> World<P> {
     /// The trace so far.
     pub const fn trace(&self) -> &Trace {
         &self.trace
+    }
+
+    /// The faults that have happened.
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// How much has happened in the present second of virtual time.
+    pub const fn steps_this_second(&self) -> u64 {
+        self.pace.1
+    }
+
+    /// The moments since this was last asked, when they are kept.
+    pub fn take_moments(&mut self) -> Vec<Moment> {
+        self.trace.take_moments()
     }
 
     /// All nodes.
@@ -160,7 +186,8 @@ impl<P: Protocol> World<P> {
     pub fn heal(&mut self) {
         self.faults = Faults::none();
         self.cuts.clear();
-        self.trace.line(self.now, format_args!("heal"));
+        self.trace.hash_in(self.now, format_args!("heal"));
+        self.trace.moment(self.now, || What::Healed);
         for node in self.peers.clone() {
             self.nodes.get_mut(&node).expect("a node").paused_until = self.now;
             self.restart(node);
@@ -182,6 +209,7 @@ impl<P: Protocol> World<P> {
         if state.host.take().is_none() {
             return;
         }
+        self.tally.count(Kind::Crash);
         state.life += 1;
         state.wake_at = None;
         if let Some(writing) = state.writing.take() {
@@ -190,7 +218,10 @@ impl<P: Protocol> World<P> {
             state.disk.extend(records.iter().cloned());
             self.news.push(News::Durable { node, records });
         }
-        self.trace.line(self.now, format_args!("{node:?} crashes with {} records", state.disk.len()));
+        state.seen = None;
+        self.trace.hash_in(self.now, format_args!("{node:?} crashes with {} records", state.disk.len()));
+        let number = self.number(node);
+        self.trace.moment(self.now, || What::Crashed { node: number });
         self.news.push(News::Crashed { node });
     }
 
@@ -202,26 +233,37 @@ impl<P: Protocol> World<P> {
         }
         state.life += 1;
         state.host = Some(Host::new((self.boot)(node, self.rng.next_u64(), state.disk.clone()), self.rng.next_u64()));
-        self.trace.line(self.now, format_args!("{node:?} starts with {} records", state.disk.len()));
+        let records = state.disk.len();
+        self.trace.hash_in(self.now, format_args!("{node:?} starts with {records} records"));
+        let number = self.number(node);
+        self.trace.moment(self.now, || What::Started { node: number, records });
         self.news.push(News::Restarted { node });
         self.input(node, Input::Started);
     }
 
     /// Messages from `from` to `to` are lost until the link joins.
     pub fn cut(&mut self, from: P::Peer, to: P::Peer) {
-        self.trace.line(self.now, format_args!("cut {from:?} -> {to:?}"));
-        self.cuts.insert((from, to));
+        self.trace.hash_in(self.now, format_args!("cut {from:?} -> {to:?}"));
+        let (a, b) = (self.number(from), self.number(to));
+        if self.cuts.insert((from, to)) {
+            self.trace.moment(self.now, || What::Cut { from: a, to: b });
+        }
     }
 
     /// Messages from `from` to `to` arrive again.
     pub fn join(&mut self, from: P::Peer, to: P::Peer) {
-        self.trace.line(self.now, format_args!("join {from:?} -> {to:?}"));
-        self.cuts.remove(&(from, to));
+        self.trace.hash_in(self.now, format_args!("join {from:?} -> {to:?}"));
+        let (a, b) = (self.number(from), self.number(to));
+        if self.cuts.remove(&(from, to)) {
+            self.trace.moment(self.now, || What::Joined { from: a, to: b });
+        }
     }
 
     /// The node does nothing for a while, then goes on as if nothing had been; messages wait.
     pub fn pause(&mut self, node: P::Peer, duration: Duration) {
-        self.trace.line(self.now, format_args!("{node:?} pauses for {duration:?}"));
+        self.trace.hash_in(self.now, format_args!("{node:?} pauses for {duration:?}"));
+        let number = self.number(node);
+        self.trace.moment(self.now, || What::Paused { node: number, lasts: duration });
         self.nodes.get_mut(&node).expect("a node").paused_until = self.now + duration;
     }
 
@@ -233,8 +275,11 @@ impl<P: Protocol> World<P> {
         };
         let ((at, _), happening) = entry.remove_entry();
         self.now = at;
+        self.trace.next_step();
+        let second = at.since_epoch().as_secs();
+        self.pace = (second, if second == self.pace.0 { self.pace.1 + 1 } else { 1 });
         match happening {
-            Happening::Arrives { from, to, message } => self.arrive(from, to, message),
+            Happening::Arrives { id, from, to, message } => self.arrive(id, from, to, message),
             Happening::DiskDone { node, life } => self.disk_done(node, life),
             Happening::Wake { node, life } => self.wake(node, life),
             Happening::Restart { node, life } if self.nodes[&node].life == life => self.restart(node),
@@ -256,14 +301,16 @@ impl<P: Protocol> World<P> {
         (!left.is_zero()).then_some(left)
     }
 
-    fn arrive(&mut self, from: P::Peer, to: P::Peer, message: P::Message) {
+    fn arrive(&mut self, id: u64, from: P::Peer, to: P::Peer, message: P::Message) {
         if self.nodes[&to].host.is_none() {
-            return;
+            let flight = |world: &Self| What::Lost(world.flight(id, from, to, &message), Loss::Down);
+            return self.note(flight);
         }
         if let Some(left) = self.paused(to) {
-            return self.foresee(left, Happening::Arrives { from, to, message });
+            return self.foresee(left, Happening::Arrives { id, from, to, message });
         }
-        self.trace.line(self.now, format_args!("{to:?} <- {from:?} {message:?}"));
+        self.note(|world| What::Delivered(world.flight(id, from, to, &message)));
+        self.trace.hash_in(self.now, format_args!("{to:?} <- {from:?} {message:?}"));
         self.input(to, Input::Received { from, message });
     }
 
@@ -276,10 +323,12 @@ impl<P: Protocol> World<P> {
         }
         let state = self.nodes.get_mut(&node).expect("a node");
         let records = state.writing.take().expect("a write was on its way");
-        self.trace.line(self.now, format_args!("{node:?} durable {records:?}"));
+        self.trace.hash_in(self.now, format_args!("{node:?} durable {records:?}"));
         state.disk.extend(records.iter().cloned());
+        let count = records.len();
         state.host.as_mut().expect("it is up").batch_durable();
         self.news.push(News::Durable { node, records });
+        self.note(|world| What::Persisted { node: world.number(node), records: count });
         self.settle(node);
         if happens(&mut self.rng, self.faults.crash_on_sync) {
             self.crash_for_a_while(node);
@@ -327,15 +376,20 @@ impl<P: Protocol> World<P> {
         }
         if let Some(batch) = batch {
             self.nodes.get_mut(&node).expect("a node").writing = Some(batch);
-            let speed = if happens(&mut self.rng, self.faults.slow_disk) { SLOW_DISK } else { DISK };
+            let slow = happens(&mut self.rng, self.faults.slow_disk);
+            if slow {
+                self.tally.count(Kind::Disk);
+            }
+            let speed = if slow { SLOW_DISK } else { DISK };
             let after = draw_within(&mut self.rng, &speed);
             self.foresee(after, Happening::DiskDone { node, life });
         }
+        self.look_at(node);
         for output in outputs {
             match output {
                 Output::Send { to, message } => self.transmit(node, to, &message),
                 Output::Emit(event) => {
-                    self.trace.line(self.now, format_args!("{node:?} tells {event:?}"));
+                    self.trace.hash_in(self.now, format_args!("{node:?} tells {event:?}"));
                     self.news.push(News::Emitted { node, event });
                 }
             }
@@ -343,14 +397,61 @@ impl<P: Protocol> World<P> {
     }
 
     fn transmit(&mut self, from: P::Peer, to: P::Peer, message: &P::Message) {
-        if self.cuts.contains(&(from, to)) || happens(&mut self.rng, self.faults.loss) {
-            return;
+        let id = self.flights + 1;
+        self.flights = id;
+        self.note(|world| What::Sent(world.flight(id, from, to, message)));
+        let cut = self.cuts.contains(&(from, to));
+        if cut || happens(&mut self.rng, self.faults.loss) {
+            let why = if cut { Loss::Cut } else { Loss::Chance };
+            if !cut {
+                self.tally.count(Kind::Loss);
+            }
+            return self.note(|world| What::Lost(world.flight(id, from, to, message), why));
         }
-        let copies = 1 + u32::from(happens(&mut self.rng, self.faults.duplication));
-        for _ in 0..copies {
+        let copy = happens(&mut self.rng, self.faults.duplication).then_some(id + 1);
+        for id in [Some(id), copy].into_iter().flatten() {
+            if id > self.flights {
+                self.flights = id;
+                self.tally.count(Kind::Dup);
+                self.note(|world| What::Sent(world.flight(id, from, to, message)));
+            }
             let delay = draw_within(&mut self.rng, &self.faults.delay);
-            self.foresee(delay, Happening::Arrives { from, to, message: message.clone() });
+            if delay > USUAL_DELAY {
+                self.tally.count(Kind::Delay);
+            }
+            self.foresee(delay, Happening::Arrives { id, from, to, message: message.clone() });
         }
+    }
+
+    /// Adds a moment to the trace, if moments are kept.
+    fn note(&mut self, what: impl FnOnce(&Self) -> What) {
+        if self.trace.keeps_moments() {
+            let what = what(self);
+            self.trace.moment(self.now, || what);
+        }
+    }
+
+    fn flight(&self, id: u64, from: P::Peer, to: P::Peer, message: &P::Message) -> Flight {
+        Flight { id, from: self.number(from), to: self.number(to), label: P::label(message) }
+    }
+
+    /// Notes what has changed about a node since it was last looked at. What its disk has yet to confirm is not seen.
+    fn look_at(&mut self, node: P::Peer) {
+        let Some(look) = self.settled_machine(node).filter(|_| self.trace.keeps_moments()).map(P::look) else { return };
+        let before = self.nodes.get_mut(&node).expect("a node").seen.replace(look);
+        let role = |look: Look<P::Peer>| (look.role, look.term, look.leader);
+        if before.map(role) != Some(role(look)) {
+            let leader = look.leader.map(|leader| self.number(leader));
+            self.note(|world| What::Role { node: world.number(node), role: look.role, term: look.term, leader });
+        }
+        if before.map_or(0, |before| before.commit) != look.commit {
+            self.note(|world| What::Committed { node: world.number(node), index: look.commit });
+        }
+    }
+
+    /// Nodes are numbered from 1, in the order in which they were named.
+    fn number(&self, node: P::Peer) -> usize {
+        1 + self.peers.iter().position(|peer| *peer == node).expect("a node of this world")
     }
 
     fn draw_faults(&mut self) {
@@ -363,6 +464,7 @@ impl<P: Protocol> World<P> {
                 1 => vec![(a, b), (b, a)],
                 _ => self.peers.iter().flat_map(|&other| [(a, other), (other, a)]).collect(),
             };
+            self.tally.count(Kind::Partition);
             let lasts = draw_within(&mut self.rng, &faults.cut_for);
             for (from, to) in links.into_iter().filter(|(from, to)| from != to) {
                 self.cut(from, to);
@@ -375,6 +477,7 @@ impl<P: Protocol> World<P> {
         }
         if happens(&mut self.rng, faults.pause) {
             let node = pick(&mut self.rng, &self.peers);
+            self.tally.count(Kind::Pause);
             let lasts = draw_within(&mut self.rng, &faults.pause_for);
             self.pause(node, lasts);
         }
@@ -385,5 +488,19 @@ impl<P: Protocol> World<P> {
         self.crash(node);
         let life = self.nodes[&node].life;
         self.foresee(lasts, Happening::Restart { node, life });
+    }
+}
+
+impl<P: Protocol> Node<P> {
+    const fn new() -> Self {
+        Self {
+            host: None,
+            disk: Vec::new(),
+            writing: None,
+            life: 0,
+            paused_until: Time::ZERO,
+            wake_at: None,
+            seen: None,
+        }
     }
 }

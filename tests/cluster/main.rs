@@ -6,5 +6,6 @@ mod common;
 mod durability;
 mod failover;
 mod history;
+mod identity;
 mod partition;
 mod service;

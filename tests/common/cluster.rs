@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -80,10 +81,15 @@ impl Cluster {
 
     /// The command that starts a node of this cluster.
     pub(crate) fn command(&self, number: usize) -> Command {
+        self.command_with(number, &self.addr(number).to_string(), &self.dir.path().join(Self::id(number)))
+    }
+
+    /// The same, elsewhere.
+    pub(crate) fn command_with(&self, number: usize, listen: &str, data_dir: &Path) -> Command {
         let mut command = raft_node();
-        command.args(["--id", &Self::id(number), "--listen", &self.addr(number).to_string(), "--json"]);
+        command.args(["--id", &Self::id(number), "--listen", listen, "--json"]);
         command.args(["--heartbeat", "50ms", "--election-timeout", self.election_timeout]);
-        command.arg("--data-dir").arg(self.dir.path().join(Self::id(number)));
+        command.arg("--data-dir").arg(data_dir);
         for other in (0..self.members.len()).filter(|other| *other != number) {
             command.args(["--peer", &format!("{}={}", Self::id(other), self.addr(other))]);
         }
@@ -94,7 +100,7 @@ impl Cluster {
         format!("n{}", number + 1)
     }
 
-    pub(crate) fn dir(&self) -> &std::path::Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 

@@ -2,9 +2,12 @@
 
 #![expect(clippy::print_stdout, reason = "figures for whoever runs it with --nocapture")]
 
+mod scripts;
+
 use std::time::{Duration, Instant};
 
 use netbelt::sim::cluster::{Plan, run};
+use netbelt::sim::trace::{Keep, Moment};
 
 /// Prints the trace of the seed in NETBELT_SEED.
 #[test]
@@ -12,10 +15,15 @@ fn a_seed_is_replayed_with_its_trace() {
     let Ok(seed) = std::env::var("NETBELT_SEED") else { return };
     let seed: u64 = seed.parse().expect("NETBELT_SEED is a number");
     let nodes = nodes_of(seed);
-    match run(seed, &Plan { nodes, keep_trace: true, ..Plan::default() }) {
-        Ok(report) => println!("{}\nseed {seed}: all well", report.trace.join("\n")),
-        Err(violation) => panic!("{}\nseed {seed}: {violation}", violation.trace.join("\n")),
+    match run(seed, &Plan { nodes, keep: Keep::Moments, ..Plan::default() }) {
+        Ok(report) => println!("{}\nseed {seed}: all well", lines(&report.trace)),
+        Err(violation) => panic!("{}\nseed {seed}: {violation}", lines(&violation.trace)),
     }
+}
+
+fn lines(trace: &[Moment]) -> String {
+    let lines: Vec<_> = trace.iter().map(|m| format!("{:>12.6} {:?}", m.at.as_secs_f64(), m.what)).collect();
+    lines.join("\n")
 }
 
 const fn nodes_of(seed: u64) -> usize {

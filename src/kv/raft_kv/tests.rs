@@ -1,5 +1,5 @@
 use super::*;
-use crate::kv::command::{Command as Write, Request as WriteRequest, SessionId};
+use crate::kv::command::{Command as Write, Outcome, Request as WriteRequest, SessionId};
 use crate::raft::{Ballot, Body, Config, HardState, Record};
 
 const LIFE: u64 = 77;
@@ -8,7 +8,7 @@ const LIFE: u64 = 77;
 fn leader() -> RaftKv {
     let hard_state = HardState { current_term: Term(1), voted_for: None };
     let config = Config::new(NodeId::numbered(1), LIFE, (1..=3).map(NodeId::numbered));
-    let mut node = RaftKv::new(Raft::recover(config, [Record::HardState(hard_state)]).unwrap());
+    let mut node = RaftKv::recover(config, u64::MAX, [Record::HardState(hard_state)]).unwrap();
     step(&mut node, Input::Started);
     step(&mut node, Input::Elapsed(Timer::Raft(raft::Timer::Election)));
     for ballot in [Ballot::PreVote, Ballot::Vote] {
@@ -76,7 +76,7 @@ fn a_forward_of_an_earlier_life_is_not_refused_because_nobody_knows() {
 #[test]
 fn alone_a_node_answers_a_write() {
     let config = Config::new(NodeId::numbered(1), 0, [NodeId::numbered(1)]);
-    let mut node = RaftKv::new(Raft::recover(config, []).unwrap());
+    let mut node = RaftKv::recover(config, u64::MAX, []).unwrap();
     step(&mut node, Input::Started);
     let ask = Ask::Write(write(None));
     step(&mut node, Input::Requested(Command { id: RequestId(1), ask, timeout: Duration::from_secs(5) }));

@@ -6,7 +6,8 @@
 //! - `frame`: the bytes of one durable write, and how a reader tells a torn write from damage (pure);
 //! - `segment`: the files that hold frames, filled with zeros before they are used;
 //! - `appender`: one write and one fdatasync a frame;
-//! - `recovery`: reading a directory back, and the decision to boot, to cut or to refuse.
+//! - `recovery`: reading a directory back, and the decision to boot, to cut or to refuse;
+//! - `beginning`: how a log forgets what came before one of its segments.
 //!
 //! # The idea
 //!
@@ -20,8 +21,9 @@
 //!
 //! # On disk
 //!
-//! A directory of segments `00000000000000000001.log`, `…2.log`, consecutive from 1, each of a fixed size. All numbers
-//! are little-endian. The directory belongs to one [`Log`] at a time; keeping a second process out is the caller's part.
+//! A directory of segments `00000000000000000001.log`, `…2.log`, consecutive from 1, or from 7 when there is a file
+//! `00000000000000000007.first`, each of a fixed size. All numbers are little-endian. The directory belongs to one [`Log`]
+//! at a time; keeping a second process out is the caller's part.
 //!
 //! ```text
 //! segment  magic 8 · format u8 · 0 · number u64 · salt u64 · size u64 · chain u32 · 0 · crc u32     (64 bytes)
@@ -31,19 +33,22 @@
 //! ```
 
 mod appender;
+mod beginning;
 mod frame;
 mod recovery;
 mod segment;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
 use appender::Appender;
 use frame::padded;
+pub use recovery::Recovery;
 use segment::{Filling, Segment};
 
 /// What the driver decides about a log.
@@ -74,16 +79,6 @@ impl Options {
         (Options::MIN_SEGMENT_BYTES..=Options::MAX_SEGMENT_BYTES).contains(&segment_bytes)
             && segment_bytes.is_multiple_of(8)
     }
-}
-
-/// What [`Log::open`] found.
-#[derive(Debug)]
-pub struct Recovered {
-    /// Every record of every whole batch, oldest first. The records of a batch share one allocation, so a record that
-    /// is kept keeps its batch in memory, and no more than that.
-    pub records: Vec<Bytes>,
-    /// The torn tail that was cut off, if there was one.
-    pub cut: Option<Cut>,
 }
 
 /// The end of the last segment, which held no whole batch and was zeroed.
@@ -171,36 +166,28 @@ pub struct Log {
     chain: u32,
     /// The next segment's file, filled in the background while this one still has room.
     filling: Option<Filling>,
+    /// The segment that the log begins with.
+    first: u64,
+    /// Segments from before it that are still there.
+    unneeded: VecDeque<u64>,
     failed: bool,
 }
 
 impl Log {
-    /// Opens the log in `dir`, creating the directory (not its parents) and the first segment where there are none.
-    ///
-    /// Returns once all that is in [`Recovered`] is durable, so that the caller may act on it.
+    /// Begins to open the log in `dir`, creating the directory (not its parents) where there is none. The caller takes the
+    /// records it holds, and then the log ([`Recovery::finish`]).
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] and [`Error::NewerFormat`] leave the segments untouched; so do [`Error::UnknownFile`] and
-    /// [`Error::SegmentBytes`]. A full disk ([`Error::NoSpace`]) does not keep an existing log from opening, unless
-    /// somebody shortened its last segment.
-    pub fn open(dir: &Path, options: Options) -> Result<(Log, Recovered), Error> {
+    /// [`Error::Corrupt`] and [`Error::NewerFormat`], here or later, leave the segments untouched; so do
+    /// [`Error::UnknownFile`] and [`Error::SegmentBytes`]. A full disk ([`Error::NoSpace`]) does not keep an existing log
+    /// from opening, unless somebody shortened its last segment.
+    pub fn open(dir: &Path, options: Options) -> Result<Recovery, Error> {
         if !Options::is_possible(options.segment_bytes) {
             return Err(Error::SegmentBytes { given: options.segment_bytes });
         }
         segment::prepare_dir(dir)?;
-        let (recovered, end) = recovery::recover(dir)?;
-        let (segment, offset, chain) = match end {
-            Some(end) => (end.segment, end.offset, end.chain),
-            None => {
-                let filled = segment::fill(dir, options.segment_bytes)?;
-                (Segment::create(dir, filled, 1, options, 0)?, segment::HEADER_BYTES as u64, 0)
-            }
-        };
-        let dir = dir.to_path_buf();
-        let appender = Appender::new(&segment, offset)?;
-        let log = Log { dir, options, segment, appender, offset, chain, filling: None, failed: false };
-        Ok((log, recovered))
+        Recovery::begin(dir, options)
     }
 
     /// Makes `batch` durable with one write and one fdatasync, then empties it. An empty batch costs nothing.
@@ -232,9 +219,50 @@ impl Log {
         self.options.segment_bytes as usize - segment::HEADER_BYTES - frame::HEADER_BYTES
     }
 
-    /// The number of the segment being written, which is how many there are.
-    pub fn segments(&self) -> u64 {
-        self.segment.number
+    /// Lets the next batch be the first of a segment, so that the log can begin with it one day; says which segment.
+    ///
+    /// # Errors
+    /// As of [`Log::append`].
+    pub fn start_segment(&mut self) -> Result<u64, Error> {
+        if self.failed {
+            return Err(Error::Failed { dir: self.dir.clone() });
+        }
+        if self.offset > segment::HEADER_BYTES as u64 {
+            self.failed = true;
+            self.rotate()?;
+            self.failed = false;
+        }
+        Ok(self.segment.number)
+    }
+
+    /// Lets the log begin with `segment`, one that [`Log::start_segment`] named: what was written before is not read back
+    /// any more. The space it takes is given back by [`Log::remove_unneeded`].
+    ///
+    /// # Errors
+    /// When the disk refuses. The log may go on: a full disk leaves it as long as it was.
+    pub fn begin_with(&mut self, segment: u64) -> Result<(), Error> {
+        assert!((self.first..=self.segment.number).contains(&segment), "a log begins with a segment of its own");
+        if segment > self.first {
+            beginning::set(&self.dir, segment)?;
+            self.unneeded.extend(self.first..segment);
+            self.first = segment;
+        }
+        Ok(())
+    }
+
+    /// Removes one segment that is not needed any more; a file of 16 MiB takes about a millisecond. False when none is left.
+    /// What cannot be removed now is left to the next start.
+    pub fn remove_unneeded(&mut self) -> bool {
+        let Some(number) = self.unneeded.pop_front() else { return false };
+        if let Err(error) = segment::remove(&segment::path(&self.dir, number)) {
+            tracing::warn!("an old segment of the log stays until this node starts anew: {error}");
+        }
+        true
+    }
+
+    /// How many segments the log has.
+    pub const fn segments(&self) -> u64 {
+        self.segment.number + 1 - self.first
     }
 
     fn write(&mut self, frame: &mut BytesMut) -> Result<(), Error> {
@@ -248,8 +276,9 @@ impl Log {
         self.appender.append(&self.segment, frame, self.offset)?;
         self.chain = crc;
         self.offset += size;
-        // Filling takes a while, so it begins long before this segment is full. Without a thread, rotation does it.
-        if self.filling.is_none() && self.offset > self.segment.size / 2 {
+        // Filling takes a while, so it begins long before this segment is full: at once in a log that grows, whose next
+        // segment may be wanted early. Without a thread, rotation does it.
+        if self.filling.is_none() && (self.segment.number > 1 || self.offset > self.segment.size / 2) {
             self.filling = Filling::start(&self.dir, self.options.segment_bytes).ok();
         }
         Ok(())

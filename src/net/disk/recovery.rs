@@ -2,75 +2,197 @@
 //!
 //! Nothing is written before the last segment has been judged, so that a refused log stays as it was found.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::vec;
 
 use bytes::{Buf, Bytes};
 
+use super::appender::Appender;
 use super::frame::{self, Rest, Scan};
 use super::segment::{self, Segment};
-use super::{Cut, Error, Recovered};
+use super::{Cut, Error, Log, Options, beginning};
 
-/// Where the log goes on.
-pub(super) struct End {
-    pub(super) segment: Segment,
-    pub(super) offset: u64,
-    pub(super) chain: u32,
+/// A log while it is read back: its records, oldest first, a segment in memory at a time. After an error it is at its end,
+/// and [`Recovery::finish`] repeats no part of it.
+#[derive(Debug)]
+pub struct Recovery {
+    dir: PathBuf,
+    options: Options,
+    /// The first segment, where the log begins.
+    first: u64,
+    /// Segments from before it, of a removal that a crash interrupted.
+    unneeded: Vec<u64>,
+    /// The segments that have not been read.
+    numbers: vec::IntoIter<u64>,
+    /// The `crc` of the last frame that has been read.
+    chain: u32,
+    /// The content of the segment being read: records are copied out of it, a batch at a time, so that a caller who keeps
+    /// one record does not keep a segment.
+    buffer: Vec<u8>,
+    bodies: vec::IntoIter<std::ops::Range<usize>>,
+    /// What is left of the batch being read.
+    batch: Bytes,
+    /// The segment being read.
+    segment: Option<Read>,
+    failed: bool,
 }
 
-/// Reads every segment of `dir` in order. No segment, no end.
-pub(super) fn recover(dir: &Path) -> Result<(Recovered, Option<End>), Error> {
-    let numbers = segment::list(dir)?;
-    if let Some((expected, _)) = (1..).zip(&numbers).find(|(expected, found)| expected != *found) {
-        let file = segment::path(dir, expected);
-        return Err(Error::Corrupt { file, offset: 0, why: "the segment is missing, and a later one is there" });
+/// A segment that has been read and judged.
+#[derive(Debug)]
+struct Read {
+    segment: Segment,
+    file_len: u64,
+    /// Where its last frame starts and ends.
+    last_frame: usize,
+    end: usize,
+    torn: bool,
+}
+
+impl Recovery {
+    /// Finds the segments of `dir`.
+    pub(super) fn begin(dir: &Path, options: Options) -> Result<Self, Error> {
+        let first = beginning::find(dir)?;
+        let mut unneeded = segment::list(dir)?;
+        let numbers = unneeded.split_off(unneeded.partition_point(|number| *number < first.unwrap_or(1)));
+        let missing = |number| {
+            let why = "the segment is missing, and a later one is there";
+            Err(Error::Corrupt { file: segment::path(dir, number), offset: 0, why })
+        };
+        match (first, (first.unwrap_or(1)..).zip(&numbers).find(|(expected, found)| expected != *found)) {
+            (_, Some((expected, _))) => return missing(expected),
+            (Some(first), None) if numbers.is_empty() => {
+                let why = "the segment in which the log begins is missing";
+                return Err(Error::Corrupt { file: segment::path(dir, first), offset: 0, why });
+            }
+            (_, None) => {}
+        }
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            options,
+            first: first.unwrap_or(1),
+            unneeded,
+            numbers: numbers.into_iter(),
+            chain: 0,
+            buffer: Vec::new(),
+            bodies: Vec::new().into_iter(),
+            batch: Bytes::new(),
+            segment: None,
+            failed: false,
+        })
     }
-    let mut recovered = Recovered { records: Vec::new(), cut: None };
-    let mut end = None;
-    let mut chain = 0;
-    // One buffer for all segments: records are copied out of it, a batch at a time, so that a caller who keeps one
-    // record does not keep a segment.
-    let mut buffer = Vec::new();
-    for &number in &numbers {
-        let segment = Segment::open(dir, number)?;
+
+    /// The log, ready for the next batch, and the torn tail that was cut off, if there was one. Records that have not been
+    /// taken yet are read and judged like the others.
+    ///
+    /// Returns once all that was read is durable, so that the caller may act on it.
+    ///
+    /// # Errors
+    /// Those of the iterator, unless it has told them; and when the disk refuses to settle the last segment, or to make the
+    /// first.
+    pub fn finish(mut self) -> Result<(Log, Option<Cut>), Error> {
+        if self.failed {
+            return Err(Error::Failed { dir: self.dir });
+        }
+        self.by_ref().try_for_each(|record| record.map(drop))?;
+        let dir = self.dir;
+        let (segment, offset, cut) = match self.segment {
+            Some(read) => {
+                let cut = settle(&read, &self.buffer)?;
+                (read.segment, read.end as u64, cut)
+            }
+            None => {
+                let filled = segment::fill(&dir, self.options.segment_bytes)?;
+                (Segment::create(&dir, filled, 1, self.options, 0)?, segment::HEADER_BYTES as u64, None)
+            }
+        };
+        segment::sync_dir(&dir)?;
+        let appender = Appender::new(&segment, offset)?;
+        Ok((
+            Log {
+                dir,
+                options: self.options,
+                segment,
+                appender,
+                offset,
+                chain: self.chain,
+                filling: None,
+                first: self.first,
+                unneeded: self.unneeded.into(),
+                failed: false,
+            },
+            cut,
+        ))
+    }
+
+    /// The next record; nothing at the end.
+    fn read_on(&mut self) -> Result<Option<Bytes>, Error> {
+        while self.batch.is_empty() {
+            match self.bodies.next() {
+                Some(body) => self.batch = Bytes::copy_from_slice(&self.buffer[body]),
+                None if self.numbers.as_slice().is_empty() => return Ok(None),
+                None => self.read_segment()?,
+            }
+        }
+        let len = self.batch.get_u32_le() as usize; // adds_up has seen that it is there
+        Ok(Some(self.batch.split_to(len)))
+    }
+
+    fn read_segment(&mut self) -> Result<(), Error> {
+        let Some(number) = self.numbers.next() else { return Ok(()) };
+        let (is_first, is_last) = (number == self.first, self.numbers.as_slice().is_empty());
+        let segment = Segment::open(&self.dir, number)?;
         let corrupt = |offset, why| Error::Corrupt { file: segment.path.clone(), offset, why };
-        if segment.chain != chain {
+        // What came before the first segment of a log that has forgotten its beginning, nobody knows any more.
+        if segment.chain != self.chain && !(is_first && number > 1) {
             return Err(corrupt(
                 segment::CHAIN_AT as u64,
                 "the segment does not follow the last frame of the one before it",
             ));
         }
-        let file_len = segment.read(&mut buffer)?;
-        let scan = frame::scan(&buffer, segment::HEADER_BYTES, segment.seal, chain);
-        let offset = scan.end as u64;
-        for body in &scan.bodies {
-            let frame = body.start - frame::HEADER_BYTES;
-            split_records(Bytes::copy_from_slice(&buffer[body.clone()]), &mut recovered.records)
-                .ok_or_else(|| corrupt(frame as u64, "the frame is whole but its records do not add up"))?;
+        let file_len = segment.read(&mut self.buffer)?;
+        let scan = frame::scan(&self.buffer, segment::HEADER_BYTES, segment.seal, segment.chain);
+        let Scan { bodies, end, chain, rest } = scan;
+        for body in &bodies {
+            if !adds_up(&self.buffer[body.clone()]) {
+                let frame = body.start - frame::HEADER_BYTES;
+                return Err(corrupt(frame as u64, "the frame is whole but its records do not add up"));
+            }
         }
-        chain = scan.chain;
-        let last = number == numbers.len() as u64;
-        match scan.rest {
-            Rest::Damaged(why) => return Err(corrupt(offset, why)),
-            Rest::Torn if !last => return Err(corrupt(offset, "what follows the last whole frame is not zero")),
-            Rest::Zeros if !last && file_len != segment.size => {
+        match rest {
+            Rest::Damaged(why) => return Err(corrupt(end as u64, why)),
+            Rest::Torn if !is_last => return Err(corrupt(end as u64, "what follows the last whole frame is not zero")),
+            Rest::Zeros if !is_last && file_len != segment.size => {
                 return Err(corrupt(file_len.min(segment.size), "the file does not have the size in its header"));
             }
             Rest::Torn | Rest::Zeros => {}
         }
-        if last {
-            recovered.cut = settle(&segment, &buffer, &scan, file_len)?;
-            segment::sync_dir(dir)?;
-            end = Some(End { segment, offset, chain });
-        }
+        let last_frame = bodies.last().map_or(end, |body| body.start - frame::HEADER_BYTES);
+        self.chain = chain;
+        self.bodies = bodies.into_iter();
+        self.segment = Some(Read { segment, file_len, last_frame, end, torn: rest == Rest::Torn });
+        Ok(())
     }
-    Ok((recovered, end))
+}
+
+impl Iterator for Recovery {
+    type Item = Result<Bytes, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let read = self.read_on();
+        self.failed = read.is_err();
+        read.transpose()
+    }
 }
 
 /// Makes the last segment, as it was judged, durable and ready for the next frame.
-fn settle(segment: &Segment, buffer: &[u8], scan: &Scan, file_len: u64) -> Result<Option<Cut>, Error> {
-    let offset = scan.end as u64;
+fn settle(read: &Read, buffer: &[u8]) -> Result<Option<Cut>, Error> {
+    let Read { segment, file_len, last_frame, end, torn } = read;
+    let (offset, file_len) = (*end as u64, *file_len);
     let mut cut = None;
-    if scan.rest == Rest::Torn || file_len > segment.size {
+    if *torn || file_len > segment.size {
         let used = buffer.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1);
         let used = if file_len > segment.size { file_len } else { used };
         let bytes = used - offset;
@@ -88,19 +210,17 @@ fn settle(segment: &Segment, buffer: &[u8], scan: &Scan, file_len: u64) -> Resul
     // What was read may be in the system's memory only: the process that wrote it may have died before its fdatasync,
     // or of its failure, after which the pages count as clean and a mere fsync would skip them. Writing the last frame
     // again makes them dirty; frames before it were durable before it was written.
-    let last = scan.bodies.last().map_or(scan.end, |body| body.start - frame::HEADER_BYTES);
-    segment.write_durably(&buffer[last..scan.end], last as u64)?;
+    segment.write_durably(&buffer[*last_frame..*end], *last_frame as u64)?;
     Ok(cut)
 }
 
-/// Appends the records in `body`; `None` if their lengths do not fill it exactly.
-fn split_records(mut body: Bytes, records: &mut Vec<Bytes>) -> Option<()> {
+/// Whether the records in `body` have the lengths that fill it exactly.
+fn adds_up(mut body: &[u8]) -> bool {
     while !body.is_empty() {
-        let len = body.try_get_u32_le().ok()? as usize;
-        if len > body.len() {
-            return None;
+        match body.try_get_u32_le() {
+            Ok(len) if len as usize <= body.len() => body.advance(len as usize),
+            Ok(_) | Err(_) => return false,
         }
-        records.push(body.split_to(len));
     }
-    Some(())
+    true
 }

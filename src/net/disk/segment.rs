@@ -175,24 +175,25 @@ pub(super) fn prepare_dir(dir: &Path) -> Result<(), Error> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(Error::io("create", dir)(error)),
     }
-    let next = dir.join(NEXT);
-    match fs::remove_file(&next) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &next)(error)),
-        _ => Ok(()),
-    }
+    remove(&dir.join(NEXT))
 }
 
-/// The numbers of the segments in `dir`, ascending. Files that do not end in `.log` are not the log's business.
+/// The numbers of the segments in `dir`, ascending. Files that do not end in `.log` are not theirs.
 pub(super) fn list(dir: &Path) -> Result<Vec<u64>, Error> {
+    numbered(dir, "log")
+}
+
+/// The numbers that are the names of files with this extension in `dir`, ascending.
+pub(super) fn numbered(dir: &Path, extension: &str) -> Result<Vec<u64>, Error> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
         let file = entry.map_err(Error::io("list", dir))?.path();
-        if file.extension().is_none_or(|extension| extension != "log") {
+        if file.extension().is_none_or(|found| found != extension) {
             continue;
         }
-        let number = file.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+        let number: Option<u64> = file.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
         match number {
-            Some(number) if path(dir, number) == file => numbers.push(number),
+            Some(number) if dir.join(format!("{number:020}.{extension}")) == file => numbers.push(number),
             _ => return Err(Error::UnknownFile { file }),
         }
     }
@@ -203,6 +204,14 @@ pub(super) fn list(dir: &Path) -> Result<Vec<u64>, Error> {
 /// The file of segment `number`.
 pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:020}.log"))
+}
+
+/// Removes a file that may be gone already.
+pub(super) fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Makes the names in `dir` durable.

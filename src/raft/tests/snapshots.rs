@@ -203,6 +203,25 @@ fn a_leader_sends_a_snapshot_to_a_follower_that_needs_what_is_gone() {
     assert_eq!(did.appends()[0].1.prev, at(2, 3), "and then the entries that follow it");
 }
 
+/// Found by a transcript of etcd-io/raft, slow_follower_after_compaction: heartbeats were answered, and freed nothing.
+#[test]
+fn a_follower_that_lost_a_whole_window_of_what_is_gone_is_sent_a_snapshot() {
+    let mut node = small(Node::leader(2, &[1]));
+    node.raft.config.window.appends = 2;
+    node.matched(2, 2, 2);
+    node.matched(3, 2, 2);
+    for _ in 0..4 {
+        node.propose("x");
+        node.fire(Timer::Flush);
+        node.matched(3, 2, node.raft.log().last().index.0);
+    }
+    assert_eq!(node.raft.progress().unwrap()[&n(2)].next_index, Index(5), "its window is full");
+    node.snapshot();
+    let prev = node.fire(Timer::Heartbeat).appends()[0].1.prev;
+    assert_eq!(prev, Position::ORIGIN, "what came before its next entry is gone");
+    assert_eq!(node.matched(2, 2, 0).chunks_wanted(), [0]);
+}
+
 #[test]
 fn nobody_is_sent_a_snapshot_who_is_not_there() {
     let mut node = small(Node::leader(2, &[1, 1]));

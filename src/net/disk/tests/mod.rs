@@ -1,11 +1,14 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::frame::{self, Rest, Seal};
 use super::*;
+
+mod removal;
 
 const SALT: u64 = 0x5eed_0f5a_1700_0001;
 const HEADER: usize = segment::HEADER_BYTES;
@@ -26,6 +29,19 @@ fn options(segment_bytes: u64) -> Options {
     Options { segment_bytes, salt: SALT }
 }
 
+/// A log's records and the tail that was cut off.
+#[derive(Debug)]
+struct Recovered {
+    records: Vec<Bytes>,
+    cut: Option<Cut>,
+}
+
+fn open(dir: &Path, options: Options) -> Result<(Log, Recovered), Error> {
+    let mut recovery = Log::open(dir, options)?;
+    let records = recovery.by_ref().collect::<Result<_, _>>()?;
+    recovery.finish().map(|(log, cut)| (log, Recovered { records, cut }))
+}
+
 fn append(log: &mut Log, records: &[Vec<u8>]) -> Place {
     let mut batch = Batch::new();
     records.iter().for_each(|record| batch.push(record));
@@ -36,7 +52,7 @@ fn append(log: &mut Log, records: &[Vec<u8>]) -> Place {
 }
 
 fn write_log(dir: &Path, options: Options, batches: &[Records]) -> Vec<Place> {
-    let (mut log, _) = Log::open(dir, options).expect("open");
+    let (mut log, _) = open(dir, options).expect("open");
     batches.iter().map(|records| append(&mut log, records)).collect()
 }
 
@@ -61,14 +77,14 @@ fn flat(batches: &[Records]) -> Records {
 }
 
 fn reopened(dir: &Path, options: Options) -> (Records, Option<Cut>) {
-    let (_, recovered) = Log::open(dir, options).expect("reopen");
+    let (_, recovered) = open(dir, options).expect("reopen");
     (recovered.records.iter().map(|record| record.to_vec()).collect(), recovered.cut)
 }
 
 /// What a refusal names: the segment's number and the offset. `None` if the log opened or failed otherwise.
 fn refusal(dir: &Path, options: Options) -> Option<(u64, u64)> {
     let number = |file: &Path| file.file_stem().unwrap().to_str().unwrap().parse().unwrap();
-    match Log::open(dir, options) {
+    match open(dir, options) {
         Err(Error::Corrupt { file, offset, .. }) => Some((number(&file), offset)),
         Err(Error::NewerFormat { file, .. }) => Some((number(&file), 8)),
         _ => None,
@@ -145,7 +161,7 @@ impl Small {
 
     /// Opens the damaged directory, expects the first `whole` batches, appends, and expects that to last.
     fn expect_prefix(&self, whole: usize, cut: bool, context: &str) {
-        let (mut log, recovered) = Log::open(&self.dir, self.options).expect(context);
+        let (mut log, recovered) = open(&self.dir, self.options).expect(context);
         assert_eq!(recovered.records, flat(&self.batches[..whole]), "{context}");
         assert_eq!(recovered.cut.is_some(), cut, "{context}");
         let end = if whole == 6 { HEADER } else { self.places[whole - 1].end };
@@ -180,7 +196,7 @@ fn every_acknowledged_batch_is_read_back_in_order_across_segments() {
 fn an_empty_log_opens_and_an_empty_batch_writes_nothing() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("log");
-    let (mut log, recovered) = Log::open(&dir, options(1024)).unwrap();
+    let (mut log, recovered) = open(&dir, options(1024)).unwrap();
     assert!(recovered.records.is_empty() && recovered.cut.is_none());
     log.append(&mut Batch::new()).unwrap();
     assert_eq!(log.segments(), 1);
@@ -191,7 +207,7 @@ fn an_empty_log_opens_and_an_empty_batch_writes_nothing() {
 #[test]
 fn a_batch_of_the_largest_size_fits_and_one_byte_more_is_refused_without_harm() {
     let root = tempfile::tempdir().unwrap();
-    let (mut log, _) = Log::open(root.path(), options(1024)).unwrap();
+    let (mut log, _) = open(root.path(), options(1024)).unwrap();
     let largest = vec![7; log.max_batch_bytes() - Batch::RECORD_OVERHEAD];
     let mut batch = Batch::new();
     batch.push(&[largest.clone(), vec![7]].concat());
@@ -212,7 +228,7 @@ fn a_record_encoded_in_place_equals_one_pushed_and_the_batch_is_reusable() {
     encoded.push_with(|buffer| buffer.put_slice(b"abc"));
     assert_eq!(pushed.frame, encoded.frame);
     let root = tempfile::tempdir().unwrap();
-    let (mut log, _) = Log::open(root.path(), options(1024)).unwrap();
+    let (mut log, _) = open(root.path(), options(1024)).unwrap();
     log.append(&mut pushed).unwrap();
     assert!(pushed.is_empty());
     pushed.push(b"de");
@@ -457,7 +473,7 @@ fn a_newer_format_is_refused_with_both_versions() {
     let small = Small::new();
     for segment in [1, 3] {
         small.damage(segment, |file| file[8] = 2);
-        let error = Log::open(&small.dir, small.options).unwrap_err();
+        let error = open(&small.dir, small.options).unwrap_err();
         assert!(
             matches!(&error, Error::NewerFormat { file, version: 2, supported: 1 } if *file == small.file(segment)),
             "{error}"
@@ -497,7 +513,7 @@ fn a_log_file_with_a_strange_name_is_refused_and_other_files_are_left_alone() {
         assert_eq!(reopened(&small.dir, small.options).0, flat(&small.batches));
         assert!(small.dir.join("notes.txt").exists());
         fs::write(small.dir.join(name), "").unwrap();
-        let error = Log::open(&small.dir, small.options).unwrap_err();
+        let error = open(&small.dir, small.options).unwrap_err();
         assert!(matches!(&error, Error::UnknownFile { file } if file.ends_with(name)), "{error}");
     }
 }
@@ -506,7 +522,7 @@ fn a_log_file_with_a_strange_name_is_refused_and_other_files_are_left_alone() {
 fn a_segment_size_out_of_range_is_refused() {
     let root = tempfile::tempdir().unwrap();
     for size in [0, 248, 1001, (1 << 30) + 8, u64::MAX] {
-        let error = Log::open(root.path(), options(size)).unwrap_err();
+        let error = open(root.path(), options(size)).unwrap_err();
         assert!(matches!(error, Error::SegmentBytes { given } if given == size), "{error}");
     }
 }
@@ -514,12 +530,12 @@ fn a_segment_size_out_of_range_is_refused() {
 #[test]
 fn after_a_failed_write_the_log_takes_nothing_more_until_it_is_opened_again() {
     let small = Small::new();
-    let (mut log, _) = Log::open(&small.dir, small.options).unwrap();
+    let (mut log, _) = open(&small.dir, small.options).unwrap();
     log.segment.file = File::open(&log.segment.path).unwrap(); // Read-only: the next write fails.
     let mut batch = Batch::new();
     batch.push(b"lost");
     assert!(matches!(log.append(&mut batch), Err(Error::Io { doing: "write to", path, .. }) if path == small.file(3)));
-    let (mut other, _) = Log::open(&small.dir, small.options).unwrap();
+    let (mut other, _) = open(&small.dir, small.options).unwrap();
     std::mem::swap(&mut log.segment, &mut other.segment); // The cause is gone, the log stays closed all the same.
     assert!(matches!(log.append(&mut batch), Err(Error::Failed { dir }) if dir == small.dir));
     assert_eq!(reopened(&small.dir, small.options), (flat(&small.batches), None));
@@ -528,7 +544,7 @@ fn after_a_failed_write_the_log_takes_nothing_more_until_it_is_opened_again() {
 #[test]
 fn a_background_fill_that_fails_is_reported_when_the_segment_is_needed_and_no_sooner() {
     let small = Small::new();
-    let (mut log, _) = Log::open(&small.dir, small.options).unwrap();
+    let (mut log, _) = open(&small.dir, small.options).unwrap();
     fs::create_dir(small.dir.join("next.tmp")).unwrap(); // Cannot be opened for writing.
     append(&mut log, &[vec![1; 8]]);
     assert!(log.filling.is_some());
@@ -549,7 +565,7 @@ fn a_full_disk_and_a_full_quota_are_told_apart_from_other_failures() {
     assert!(matches!(error(122), Error::NoSpace { .. }));
     assert!(matches!(error(5), Error::Io { .. }));
     let root = tempfile::tempdir().unwrap();
-    let (mut log, _) = Log::open(root.path(), options(1024)).unwrap();
+    let (mut log, _) = open(root.path(), options(1024)).unwrap();
     log.segment.file = File::options().write(true).open("/dev/full").unwrap();
     let mut batch = Batch::new();
     batch.push(b"x");
@@ -561,7 +577,7 @@ fn a_full_disk_and_a_full_quota_are_told_apart_from_other_failures() {
 fn errors_name_the_file_and_say_what_to_do() {
     let small = Small::new();
     small.damage(1, |file| file[70] ^= 1);
-    let text = Log::open(&small.dir, small.options).unwrap_err().to_string();
+    let text = open(&small.dir, small.options).unwrap_err().to_string();
     assert!(text.contains(small.file(1).to_str().unwrap()), "{text}");
     assert!(text.contains("offset 64") && text.contains("restore the file from a copy"), "{text}");
 }
@@ -569,7 +585,7 @@ fn errors_name_the_file_and_say_what_to_do() {
 #[test]
 fn a_whole_frame_whose_records_do_not_add_up_is_refused() {
     let root = tempfile::tempdir().unwrap();
-    let (mut log, _) = Log::open(root.path(), options(1024)).unwrap();
+    let (mut log, _) = open(root.path(), options(1024)).unwrap();
     let mut batch = Batch::new();
     batch.push(b"abc");
     batch.frame[frame::HEADER_BYTES] = 4;
@@ -586,7 +602,7 @@ fn frames_that_share_a_block_with_earlier_ones_leave_them_whole_under_direct_wri
     let (dir, options) = (root.path().join("log"), options(16 << 10));
     let mut expected = Records::new();
     for round in 0..12 {
-        let (mut log, recovered) = Log::open(&dir, options).expect("open");
+        let (mut log, recovered) = open(&dir, options).expect("open");
         assert_eq!(recovered.records, expected, "round {round}");
         if !log.appender.is_direct() {
             println!("skipped: no direct I/O in {}", dir.display());
@@ -632,13 +648,13 @@ proptest! {
     fn any_batches_with_any_reopens_between_them_are_read_back(batches in any_batches(150), size in 120u64..300) {
         let root = tempfile::tempdir().unwrap();
         let options = options(size * 8);
-        let (mut log, _) = Log::open(root.path(), options).unwrap();
+        let (mut log, _) = open(root.path(), options).unwrap();
         let mut expected = Records::new();
         for (reopen, records) in &batches {
             if *reopen {
                 drop(log);
                 let recovered;
-                (log, recovered) = Log::open(root.path(), options).unwrap();
+                (log, recovered) = open(root.path(), options).unwrap();
                 prop_assert_eq!(&recovered.records, &expected);
                 prop_assert_eq!(recovered.cut, None);
             }
@@ -659,7 +675,7 @@ proptest! {
         if files == small.files {
             return Ok(());
         }
-        match Log::open(&small.dir, small.options) {
+        match open(&small.dir, small.options) {
             Ok((_, recovered)) => {
                 // Damage that reaches from an earlier batch over the last one's header leaves no trace of the latter.
                 let whole = small.whole(&files[&small.file(3)]);

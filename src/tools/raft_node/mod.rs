@@ -1,6 +1,7 @@
 //! `raft-node`: one member of a Raft key-value cluster.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,18 +15,22 @@ use super::bind_failure;
 use crate::cli::{Common, Failure, Output, Tool, args, ready, signals};
 use crate::defaults::DRAIN;
 use crate::http::api::{Api, Halted, Waiters};
+use crate::http::members::Members;
+use crate::http::server;
 use crate::http::status::NodeInfo;
-use crate::http::{server, upgrade};
-use crate::kv::RaftKv;
+use crate::http::upgrade::Dialler;
 use crate::kv::raft_kv::Event;
-use crate::net::data_dir::DataDir;
-use crate::net::disk::{self, Log, Options};
+use crate::net::acquaintances::{Acquaintances, Token};
+use crate::net::data_dir::{Claim, DataDir};
+use crate::net::disk;
 use crate::net::driver::Driver;
-use crate::net::link::{self, Outbox};
+use crate::net::links::Links;
 use crate::net::tcp;
-use crate::net::writer::{DiskMetrics, Writer};
-use crate::raft::{Config, NodeId, Raft, Record};
-use crate::wire::Wire;
+use crate::net::writer::{DiskMetrics, Meaning, Writer};
+use crate::raft::{Config, Configuration, Member, NodeId, Record};
+
+mod membership;
+mod recovery;
 
 /// Run one node of a durable, linearizable key-value cluster (Raft)
 ///
@@ -38,6 +43,7 @@ use crate::wire::Wire;
     after_help = "Examples:\n  \
         raft-node --id n1\n  \
         raft-node --id n1 --listen 127.0.0.1:7001 --peer n2=127.0.0.1:7002 --peer n3=127.0.0.1:7003\n  \
+        raft-node --id n4 --listen 127.0.0.1:7004 --join 127.0.0.1:7001\n  \
         NODE_ID=n1 PORT=7001 PEER_IDS=n2=127.0.0.1:7002,n3=127.0.0.1:7003 raft-node\n  \
         curl -d '{\"key\":\"a\",\"value\":\"1\"}' 127.0.0.1:7001/kv\n\n\
         Exit codes: 0 stopped by a signal, 2 usage, 6 trouble with port, data directory or disk"
@@ -52,7 +58,8 @@ pub struct Args {
     /// The port on 127.0.0.1, without --listen
     #[arg(long, env = "PORT", hide = true, value_parser = port)]
     port: Option<Port>,
-    /// Another member, once for each; a bare HOST:PORT takes its host as the name. Naming this node itself is harmless
+    /// Another member of a cluster that begins now, once for each; later on, where that member is. A bare HOST:PORT takes its
+    /// host as the name. Naming this node itself is harmless
     #[arg(
         long = "peer",
         env = "PEER_IDS",
@@ -61,15 +68,27 @@ pub struct Args {
         value_parser = peer
     )]
     peers: Vec<Peer>,
+    /// Join the cluster of the node at that address, unless this node belongs to one already
+    #[arg(long, value_name = "HOST:PORT", value_parser = args::address, conflicts_with = "peers")]
+    join: Option<String>,
+    /// Where the others reach this node [default: the address it listens on]
+    #[arg(long, value_name = "HOST:PORT", value_parser = args::address)]
+    advertise: Option<String>,
     /// Where the log is kept [default: ID.raft]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// The data directory was moved from another disk or machine, and is the only one left with its past
+    #[arg(long)]
+    moved: bool,
     /// How often a leader lets the others hear from it
     #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = args::duration)]
     heartbeat: Duration,
     /// How long a node waits for a leader before it seeks election, drawn from this range
     #[arg(long, value_name = "MIN..MAX", default_value = "150ms..300ms", value_parser = args::duration_range)]
     election_timeout: RangeInclusive<Duration>,
+    /// Write a snapshot and shorten the log whenever so many bytes have been written
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = args::size)]
+    snapshot_every: usize,
     /// While requests come thick and fast, look for the next one this long before sleeping; 0s never does
     #[arg(long, value_name = "DURATION", default_value = "200us", value_parser = humantime::parse_duration)]
     busy_poll: Duration,
@@ -122,52 +141,82 @@ impl Tool for Args {
 
     async fn run(self, output: &Output) -> Result<(), Failure> {
         let stop = signals::stop_token()?;
-        let config = self.config()?;
+        self.check()?;
         if let Some(file) = &self.ready_file {
             let _ = std::fs::remove_file(file); // of an earlier life; writing the new one tells what is wrong with it
         }
         let listener = self.bind().await?;
         let addr = listener.local_addr().map_err(|error| Failure::local(format!("cannot serve: {error}")))?;
+        let advertised = self.advertised(addr)?;
 
         let data_dir = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.raft", self.id)));
-        let members: Vec<_> = config.initial.members().keys().map(NodeId::as_str).collect();
-        let data_dir = DataDir::open(&data_dir, Self::NAME, self.id.as_str(), &members)
-            .map_err(|e| Failure::local(e.to_string()))?;
-        let (log, records) = open_log(&data_dir)?;
-        let raft = Raft::recover(config, records).map_err(|error| Failure::usage(error.to_string()))?;
+        let data_dir = DataDir::open(
+            &data_dir,
+            &Claim {
+                tool: Self::NAME,
+                id: self.id.as_str(),
+                incarnation: Token(entropy()?),
+                members: &self.first_members(advertised.as_deref()),
+                moved: self.moved,
+            },
+        )
+        .map_err(|error| Failure::local(error.to_string()))?;
+        let known = Acquaintances::open(data_dir.path(), self.id.as_str(), data_dir.incarnation());
+        let known = Arc::new(known.map_err(|error| Failure::local(error.to_string()))?);
+        let config = self.config(&data_dir, advertised.as_deref())?;
+        let (log, machine) = recovery::recover(config, self.snapshot_every as u64, &data_dir.log())?;
+        let configuration = machine.raft().configuration().clone();
+        self.check_members(&data_dir, &configuration)?;
 
         let disk_metrics = DiskMetrics::default();
-        let writer = Writer::start(log, disk_metrics.clone(), Record::entries);
+        let meaning = Meaning {
+            entries: Record::entries,
+            begins: |record| matches!(record, Record::SnapshotBegin(_)),
+            completes: |record| matches!(record, Record::SnapshotEnd),
+        };
+        let writer = Writer::start(log, disk_metrics.clone(), meaning);
         let writer = writer.map_err(|error| Failure::local(format!("cannot start the disk thread: {error}")))?;
-        let links: BTreeMap<_, _> = self.others().map(|(id, _)| (*id, Arc::new(Outbox::default()))).collect();
-        let waiters = Waiters::default();
+        let links = Links::default();
+        let given = self.others().cloned().collect();
+        let members = Members::new(self.id, configuration, given, known, links.clone());
+        let members = Arc::new(members.map_err(|error| Failure::local(error.to_string()))?);
+        let (waiters, halted) = (Waiters::default(), Halted::default());
         let on_event = {
-            let (waiters, output) = (waiters.clone(), output.clone());
+            let (waiters, output, members) = (waiters.clone(), output.clone(), members.clone());
             move |event| {
                 report_role(&output, &event);
+                match &event {
+                    Event::MembersChanged(configuration) => membership::changed(&members, configuration),
+                    Event::Answered { .. }
+                    | Event::Changed { .. }
+                    | Event::SnapshotRefused { .. }
+                    | Event::RoleChanged { .. } => {}
+                }
                 waiters.on_event(event);
             }
         };
-        let machine = RaftKv::new(raft);
-        let (mut driver, handle) = Driver::new(machine, entropy()?, self.busy_poll, writer, links.clone(), on_event);
+        let (mut driver, handle) = Driver::new(machine, entropy()?, self.busy_poll, writer, links, on_event);
 
-        let members = self.others().cloned().chain([(self.id, addr.to_string())]).collect();
-        let info = NodeInfo { id: self.id, members, links: links.clone(), disk: disk_metrics };
-        let halted = Halted::default();
-        let api = Api::new(handle, info, waiters.clone(), first_request()?, halted.clone());
-        let server = tokio::spawn(server::serve(listener, api, stop.clone()));
-        for (peer, peer_addr) in self.others() {
-            tokio::spawn(keep_link(self.id, *peer, peer_addr.clone(), links[peer].clone()));
+        let info = NodeInfo { id: self.id, addr: addr.to_string(), members: members.clone(), disk: disk_metrics };
+        let dialler = Dialler { id: self.id, addr: advertised, members };
+        tokio::spawn(membership::learn_cluster(handle.clone(), dialler.members.clone()));
+        tokio::spawn(membership::follow(dialler.clone()));
+        if let Some(at) = self.join {
+            tokio::spawn(membership::join(at, dialler));
         }
+        let api = Api::new(handle, info, waiters.clone(), first_request()?, halted.clone());
+        let server = tokio::spawn(server::serve(listener, api.clone(), stop.clone()));
 
         ready::announce(output, Self::NAME, Some(self.id.as_str()), addr, self.ready_file.as_deref())?;
 
         // The driver outlives the server, whose last requests it answers.
         let drained = CancellationToken::new();
         let (drain, watching) = (drained.clone(), waiters.clone());
+        let handover = *self.election_timeout.end();
         tokio::spawn(async move {
             stop.cancelled().await;
             watching.dismiss_watchers();
+            api.hand_over(handover).await;
             if tokio::time::timeout(DRAIN, server).await.is_err() {
                 tracing::warn!("some requests were not finished within {DRAIN:?}");
             }
@@ -194,22 +243,86 @@ impl Args {
         self.peers.iter().flatten().filter(|(id, _)| *id != self.id)
     }
 
-    fn config(&self) -> Result<Config, Failure> {
-        let mut members = BTreeMap::from([(self.id, "")]);
+    /// Where the others reach this node, if anybody can tell.
+    fn advertised(&self, addr: SocketAddr) -> Result<Option<String>, Failure> {
+        match &self.advertise {
+            Some(advertise) => Ok(Some(advertise.clone())),
+            None if !addr.ip().is_unspecified() => Ok(Some(addr.to_string())),
+            None if self.join.is_some() => Err(Failure::usage(format!(
+                "to join a cluster this node must say where the others reach it, and {addr} is every address of this machine: \
+                 add --advertise HOST:PORT"
+            ))),
+            None => Ok(None),
+        }
+    }
+
+    /// The members of a cluster that begins now; none, when this node joins one.
+    fn first_members(&self, advertised: Option<&str>) -> BTreeMap<String, String> {
+        if self.join.is_some() {
+            return BTreeMap::new();
+        }
+        let others = self.others().map(|(id, addr)| (id.to_string(), addr.clone()));
+        others.chain([(self.id.to_string(), advertised.unwrap_or_default().to_owned())]).collect()
+    }
+
+    /// Who is named with `--peer` is a member, unless the members have changed since: a cluster that was begun without one of
+    /// its nodes, by mistake, is another cluster.
+    fn check_members(&self, data_dir: &DataDir, configuration: &Configuration) -> Result<(), Failure> {
+        let strangers = self.others().map(|(id, _)| *id).filter(|id| !configuration.contains(*id));
+        let strangers: Vec<_> = strangers.map(|id| id.to_string()).collect();
+        if strangers.is_empty() || configuration.members().is_empty() {
+            return Ok(());
+        }
+        let names: Vec<_> = configuration.members().keys().map(NodeId::as_str).collect();
+        let (strangers, members) = (strangers.join(", "), names.join(", "));
+        let first: Vec<_> = data_dir.first_members().keys().map(String::as_str).collect();
+        if names != first {
+            tracing::warn!("--peer names {strangers}; the members of this cluster are {members}");
+            return Ok(());
+        }
+        Err(Failure::local(format!(
+            "{} belongs to a cluster of {members}, and --peer names {strangers}: leave that out, and let a new node join \
+             (raft-node --id {strangers} --join HOST:PORT); or choose another --data-dir",
+            data_dir.path().display(),
+        )))
+    }
+
+    fn config(&self, data_dir: &DataDir, advertised: Option<&str>) -> Result<Config, Failure> {
+        let given: BTreeMap<_, _> = self.others().map(|(id, addr)| (id.as_str(), addr.as_str())).collect();
+        let mut initial = Vec::new();
+        for (id, first_addr) in data_dir.first_members() {
+            let addr = match given.get(id.as_str()) {
+                Some(addr) => addr,
+                None if id == self.id.as_str() => advertised.unwrap_or_default(),
+                None => first_addr,
+            };
+            let damaged = |error: crate::raft::InvalidNodeId| {
+                Failure::local(format!("the members in {} are damaged: {error}", data_dir.path().display()))
+            };
+            initial.push((id.parse().map_err(damaged)?, Member { voter: true, addr: addr.to_owned() }));
+        }
+        Ok(Config { life: entropy()?, initial: initial.into_iter().collect(), ..self.timing() })
+    }
+
+    fn timing(&self) -> Config {
+        Config {
+            heartbeat: self.heartbeat,
+            election_timeout: self.election_timeout.clone(),
+            ..Config::new(self.id, 0, [])
+        }
+    }
+
+    /// Refuses what cannot work before anything is touched.
+    fn check(&self) -> Result<(), Failure> {
+        let mut peers = BTreeMap::new();
         for (id, addr) in self.others() {
-            if let Some(other) = members.insert(*id, addr) {
+            if let Some(other) = peers.insert(*id, addr) {
                 return Err(Failure::usage(format!(
                     "--peer names {id} twice, at {other} and {addr}: each node needs its own name"
                 )));
             }
         }
-        let config = Config {
-            heartbeat: self.heartbeat,
-            election_timeout: self.election_timeout.clone(),
-            ..Config::new(self.id, entropy()?, members.into_keys())
-        };
-        config.validate().map_err(|error| Failure::usage(error.to_string()))?;
-        Ok(config)
+        self.timing().validate().map_err(|error| Failure::usage(error.to_string()))
     }
 
     async fn bind(&self) -> Result<TcpListener, Failure> {
@@ -230,28 +343,6 @@ impl Args {
         }
         tcp::bind(&listen, &addrs).map_err(|error| bind_failure(&error))
     }
-}
-
-/// The log and the records it holds.
-fn open_log(data_dir: &DataDir) -> Result<(Log, Vec<Record>), Failure> {
-    let (log, recovered) =
-        Log::open(&data_dir.log(), Options::new(entropy()?)).map_err(|e| Failure::local(e.to_string()))?;
-    let records = recovered.records.into_iter().enumerate().map(|(number, bytes)| {
-        Record::decode(bytes).map_err(|error| {
-            let dir = data_dir.log();
-            Failure::local(format!(
-                "record {number} of the log in {} is whole but not understood ({error}): start the newer netbelt that wrote it",
-                dir.display()
-            ))
-        })
-    });
-    let records = records.collect::<Result<_, _>>()?;
-    Ok((log, records))
-}
-
-async fn keep_link(from: NodeId, to: NodeId, addr: String, outbox: Arc<Outbox>) {
-    let name = format!("{to} at {addr}");
-    link::keep_up(&name, &outbox, || upgrade::dial(&addr, from, to)).await;
 }
 
 /// For programs: who leads, as it changes. People read it in the log.

@@ -1,0 +1,333 @@
+//! The members of the cluster: who they are and where, as this node knows, and the requests that change them.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /members` | `{"members":[{"id","addr","voter","connected","matchIndex"}]}` |
+//! | `POST /members` `{"id","addr","incarnation"?}` | 201, or 200 when there was nothing to change: `{"id","addr","voter","cluster"}` |
+//! | `DELETE /members/ID` | `{"id","removed":true}`, or 404 |
+//! | `POST /leader` `{"to":ID}`, or nothing | `{"leader"}`; without `to`, the follower that has most |
+//!
+//! Any node takes them all. A member is added as a learner, and votes as soon as it has caught up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::{Bytes, Incoming};
+use hyper::{Request, StatusCode};
+use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::api::{Api, Inner};
+use super::reply::{Parameters, Refusal, Reply, json};
+use crate::kv::RaftKv;
+use crate::kv::raft_kv::{Administration, Answer, Ask, Query};
+use crate::net::acquaintances::{Acquaintances, Seat, Stranger, Token};
+use crate::net::link::Outbox;
+use crate::net::links::Links;
+use crate::raft::{self, Change, Configuration, NodeId, RoleName};
+
+/// Longest address of a member: a DNS name and a port.
+const MAX_ADDR_BYTES: usize = 260;
+
+/// Who the members are, and where they are dialled.
+#[derive(Debug)]
+pub struct Members {
+    id: NodeId,
+    /// Where the operator says that they are, whatever the configuration says.
+    given: BTreeMap<NodeId, String>,
+    known: Arc<Acquaintances>,
+    links: Links<NodeId>,
+    view: watch::Sender<View>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct View {
+    configuration: Configuration,
+    /// Where nodes that called say that they are: the only way to answer one of which nobody has told yet.
+    callers: BTreeMap<NodeId, String>,
+}
+
+impl Members {
+    /// Those of node `id`, to which these links lead; some are where the operator has said.
+    ///
+    /// # Errors
+    /// When the disk refuses to remember who is none any more.
+    pub fn new(
+        id: NodeId,
+        configuration: Configuration,
+        given: BTreeMap<NodeId, String>,
+        known: Arc<Acquaintances>,
+        links: Links<NodeId>,
+    ) -> Result<Self, Stranger> {
+        let members = Self { id, given, known, links, view: watch::Sender::default() };
+        members.are(configuration)?;
+        Ok(members)
+    }
+
+    /// These are the members from now on.
+    ///
+    /// # Errors
+    /// When the disk refuses to remember who is none any more.
+    pub fn are(&self, configuration: Configuration) -> Result<(), Stranger> {
+        if !configuration.members().is_empty() {
+            let names: BTreeSet<_> = configuration.members().keys().map(NodeId::as_str).collect();
+            self.known.members_are(&names)?;
+        }
+        self.view.send_modify(|view| {
+            view.callers.retain(|id, _| !view.configuration.contains(*id) || configuration.contains(*id));
+            view.configuration = configuration;
+        });
+        Ok(())
+    }
+
+    /// What the configuration says of a member.
+    pub fn seat(&self, id: NodeId) -> Option<Seat> {
+        self.view.borrow().configuration.members().get(&id).map(|member| Seat::of(&member.addr))
+    }
+
+    /// Whom this node has met.
+    pub fn known(&self) -> &Acquaintances {
+        &self.known
+    }
+
+    /// The links to them.
+    pub const fn links(&self) -> &Links<NodeId> {
+        &self.links
+    }
+
+    /// A node that was let in says where it is.
+    pub fn called(&self, from: NodeId, addr: String) {
+        if !is_addr(&addr) {
+            return;
+        }
+        self.view.send_if_modified(|view| view.callers.insert(from, addr.clone()) != Some(addr));
+    }
+
+    /// Keeps a link to each of them that can be dialled, for ever.
+    pub async fn follow<F>(&self, keep_up: impl Fn(NodeId, String, Arc<Outbox>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut views = self.view.subscribe();
+        loop {
+            let wanted = self.addresses(&views.borrow_and_update());
+            self.links.set(&wanted, &keep_up);
+            if views.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until `id`, which is a member or is about to be one, is none.
+    pub async fn left(&self, id: NodeId) {
+        let mut views = self.view.subscribe();
+        for is_member in [true, false] {
+            // The sender is part of this.
+            let _ = views.wait_for(|view| view.configuration.contains(id) == is_member).await;
+        }
+    }
+
+    /// Waits until there are members at all: a node that joins has none at first.
+    pub async fn some(&self) {
+        let mut views = self.view.subscribe();
+        let _ = views.wait_for(|view| !view.configuration.members().is_empty()).await; // the sender is part of this
+    }
+
+    fn addresses(&self, view: &View) -> BTreeMap<NodeId, String> {
+        let mut addresses = view.callers.clone();
+        let members = view.configuration.members();
+        addresses.extend(members.iter().map(|(id, member)| (*id, Seat::of(&member.addr).addr)));
+        for (id, addr) in &self.given {
+            if addresses.contains_key(id) {
+                addresses.insert(*id, addr.clone());
+            }
+        }
+        addresses.retain(|id, addr| *id != self.id && !addr.is_empty());
+        addresses
+    }
+}
+
+/// A member, as `/status` and `/members` tell it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    id: String,
+    addr: String,
+    voter: bool,
+    /// Of peers: whether this node is connected to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connected: Option<bool>,
+    /// Of a leader's followers: how far their log is known to match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    match_index: Option<u64>,
+}
+
+/// Every member that `machine` knows; this node itself is at `own_addr`.
+pub(super) fn rows(machine: &RaftKv, members: &Members, own_addr: &str) -> Vec<Member> {
+    let raft = machine.raft();
+    let links = members.links.states();
+    let row = |(id, member): (&NodeId, &raft::Member)| {
+        let link = links.get(id);
+        let addr = match link {
+            Some(link) => link.addr.clone(),
+            None if *id == members.id => own_addr.to_owned(),
+            None => Seat::of(&member.addr).addr,
+        };
+        Member {
+            id: id.as_str().to_owned(),
+            addr,
+            voter: member.voter,
+            connected: (*id != members.id).then(|| link.is_some_and(|link| link.is_up)),
+            match_index: raft.progress().and_then(|progress| progress.get(id)).map(|progress| progress.match_index.0),
+        }
+    };
+    raft.configuration().members().iter().map(row).collect()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Addition {
+    id: String,
+    addr: String,
+    incarnation: Option<Token>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Handover {
+    to: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Added<'a> {
+    id: &'a str,
+    addr: &'a str,
+    voter: bool,
+    cluster: Option<Token>,
+}
+
+impl Api {
+    /// Lets another node lead, if this one does; waits for that no longer than `timeout`.
+    pub async fn hand_over(&self, timeout: Duration) {
+        let leads = self.0.node.inspect(|machine| {
+            let configuration = machine.raft().configuration();
+            machine.raft().role() == RoleName::Leader && configuration.voters().nth(1).is_some()
+        });
+        if leads.await.unwrap_or(false) {
+            match self.0.administer(Administration::Transfer(None), timeout).await {
+                Ok(()) => tracing::info!("another node leads now"),
+                Err(_) => tracing::warn!("no other node took over in time; the others will elect one"),
+            }
+        }
+    }
+}
+
+impl Inner {
+    pub(super) async fn members(&self) -> Result<Reply, Refusal> {
+        let info = self.info.clone();
+        let rows = self.inspect(move |machine| rows(machine, &info.members, &info.addr)).await?;
+        Ok(json(StatusCode::OK, &serde_json::json!({ "members": rows })))
+    }
+
+    pub(super) async fn add_member(&self, request: Request<Incoming>) -> Result<Reply, Refusal> {
+        let (head, body) = request.into_parts();
+        let timeout = Parameters::parse(head.uri.query(), &["timeout"])?.timeout()?;
+        let (body, _memory) = self.body(body).await?;
+        let Addition { id, addr, incarnation } = from_json(&body)?;
+        let id = node_id(&id)?;
+        checked_addr(&addr)?;
+        // What this node knows of the members may be old. It is not, after a linearizable read.
+        self.barrier(timeout).await?;
+        let known = Arc::clone(&self.info.members);
+        let (seat, voter, cluster) = self
+            .inspect(move |machine| {
+                let member = machine.raft().configuration().members().get(&id);
+                let cluster = machine.state().cluster().map(Token);
+                (member.map(|member| Seat::of(&member.addr)), member.is_some_and(|member| member.voter), cluster)
+            })
+            .await?;
+        let wanted = match &seat {
+            None => Seat { addr, incarnation },
+            Some(seat) => {
+                let is_other = match (seat.incarnation, incarnation) {
+                    (Some(has), Some(wants)) => has != wants,
+                    (None, Some(wants)) => !known.known().may_be(id.as_str(), wants),
+                    (_, None) => false,
+                };
+                if is_other {
+                    let why = known.known().other_incarnation(id.as_str()).to_string();
+                    return Err(Refusal::new(StatusCode::CONFLICT, &why));
+                }
+                Seat { addr, incarnation: incarnation.or(seat.incarnation) }
+            }
+        };
+        let added = Added { id: id.as_str(), addr: &wanted.addr, voter, cluster };
+        if seat.as_ref() == Some(&wanted) {
+            return Ok(json(StatusCode::OK, &added));
+        }
+        let change = Change::Add { node: id, addr: wanted.to_string() };
+        self.administer(Administration::Change(change), timeout).await?;
+        Ok(json(if seat.is_none() { StatusCode::CREATED } else { StatusCode::OK }, &added))
+    }
+
+    pub(super) async fn remove_member(&self, request: &Request<Incoming>, id: &str) -> Result<Reply, Refusal> {
+        let timeout = Parameters::parse(request.uri().query(), &["timeout"])?.timeout()?;
+        let id = percent_decode_str(id).decode_utf8();
+        let id = node_id(&id.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the name is not UTF-8"))?)?;
+        self.administer(Administration::Change(Change::Remove { node: id }), timeout).await?;
+        Ok(json(StatusCode::OK, &serde_json::json!({ "id": id.as_str(), "removed": true })))
+    }
+
+    pub(super) async fn change_leader(&self, request: Request<Incoming>) -> Result<Reply, Refusal> {
+        let (head, body) = request.into_parts();
+        let timeout = Parameters::parse(head.uri.query(), &["timeout"])?.timeout()?;
+        let (body, _memory) = self.body(body).await?;
+        let Handover { to } = if body.is_empty() { Handover { to: None } } else { from_json(&body)? };
+        let to = to.map(|to| node_id(&to)).transpose()?;
+        self.administer(Administration::Transfer(to), timeout).await?;
+        let leader = self.inspect(|machine| machine.raft().leader()).await?;
+        Ok(json(StatusCode::OK, &serde_json::json!({ "leader": leader.as_ref().map(NodeId::as_str) })))
+    }
+
+    async fn administer(&self, what: Administration, timeout: Duration) -> Result<(), Refusal> {
+        match self.ask(Ask::Administer(what), timeout).await? {
+            Answer::Done => Ok(()),
+            other => Err(Refusal::of(&other)),
+        }
+    }
+
+    /// Waits until this node has applied all that was committed before.
+    async fn barrier(&self, timeout: Duration) -> Result<(), Refusal> {
+        match self.ask(Ask::Read(Query::Get { key: Bytes::new() }), timeout).await? {
+            Answer::Value(_) => Ok(()),
+            other => Err(Refusal::of(&other)),
+        }
+    }
+}
+
+fn from_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &format!("bad JSON: {error}")))
+}
+
+fn node_id(text: &str) -> Result<NodeId, Refusal> {
+    text.parse().map_err(|error: raft::InvalidNodeId| Refusal::new(StatusCode::BAD_REQUEST, &error.to_string()))
+}
+
+/// Whether it is `HOST:PORT`, as peers can dial it.
+fn is_addr(addr: &str) -> bool {
+    addr.len() <= MAX_ADDR_BYTES
+        && addr.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
+        && addr
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0))
+}
+
+fn checked_addr(addr: &str) -> Result<(), Refusal> {
+    if is_addr(addr) {
+        return Ok(());
+    }
+    let addr: String = addr.chars().take(80).collect();
+    Err(Refusal::new(StatusCode::BAD_REQUEST, &format!("{addr:?} is no address of a member: give HOST:PORT")))
+}

@@ -1,0 +1,209 @@
+//! What a Raft key-value node is asked, what it answers, and what nodes say to each other.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::kv::command::{Outcome, Versioned};
+use crate::kv::snapshot::SnapshotError;
+use crate::kv::store::Page;
+use crate::kv::view::ViewId;
+use crate::raft::{self, Change, Configuration, NodeId, Refusal, RoleName, Term};
+
+/// The application's name for a request. A node never uses one twice, not even after a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// A request.
+#[derive(Debug)]
+pub struct Command {
+    /// Its name; [`Event::Answered`] repeats it.
+    pub id: RequestId,
+    /// What is asked.
+    pub ask: Ask,
+    /// How long to try.
+    pub timeout: Duration,
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// Change the store: an encoded [`Request`](crate::kv::Request).
+    Write(Bytes),
+    /// Read the store, linearizably: the read sees every write that was acknowledged before it was asked.
+    Read(Query),
+    /// Read this node's store as it is, which may be out of date.
+    ReadStale(Query),
+    /// Change the cluster.
+    Administer(Administration),
+    /// Write a snapshot into this node's log, and forget the entries that it replaces.
+    Snapshot,
+    /// Open a view of the state, to back it up: linearizable, as [`Ask::Read`].
+    OpenView,
+    /// The next chunk of a view that [`Ask::OpenView`] opened here.
+    NextChunk(ViewId),
+    /// Close such a view before its end.
+    CloseView(ViewId),
+}
+
+/// What only a leader can do; any node takes it and hands it over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Administration {
+    /// Change the members. Answered once that is committed.
+    Change(Change),
+    /// Let this node lead; None lets the leader choose. Answered once another one leads.
+    Transfer(Option<NodeId>),
+}
+
+/// A read.
+#[derive(Clone, Debug)]
+pub enum Query {
+    /// One key.
+    Get {
+        /// The key.
+        key: Bytes,
+    },
+    /// Keys in order.
+    List {
+        /// That begin with this.
+        prefix: Bytes,
+        /// That come after this.
+        after: Option<Bytes>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// The version of the latest change.
+    Version,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The write is committed and applied.
+    Written(Outcome),
+    /// The key's value.
+    Value(Option<Versioned>),
+    /// A page of keys.
+    Page(Page),
+    /// The version of the latest change.
+    Version(u64),
+    /// It is done.
+    Done,
+    /// The leader refuses; nothing was done.
+    Refused(Refusal),
+    /// The view is open. It is closed when nobody asks for its chunks for [`BACKUP_PATIENCE`](crate::defaults::BACKUP_PATIENCE).
+    View {
+        /// Its name.
+        id: ViewId,
+        /// The version of the latest change in it.
+        version: u64,
+        /// The cluster's id.
+        cluster: Option<u64>,
+    },
+    /// The next chunk; None at the end of the view, which is closed then.
+    Chunk(Option<Bytes>),
+    /// There is no such view any more.
+    NoView,
+    /// There was no leader in time; nothing was done.
+    NoLeader,
+    /// The write was handed over and its outcome did not come back: it may or may not take effect.
+    OutcomeUnknown,
+    /// This node or the leader has too much to do; nothing was done.
+    Overloaded,
+}
+
+/// What the application is told.
+#[derive(Debug)]
+pub enum Event {
+    /// The answer to a request; each request gets one.
+    Answered {
+        /// The request.
+        id: RequestId,
+        /// The answer.
+        answer: Answer,
+    },
+    /// The members are others now, committed or not.
+    MembersChanged(Configuration),
+    /// A leader's snapshot is of a format that this node does not know: it cannot catch up.
+    SnapshotRefused {
+        /// The leader.
+        from: NodeId,
+        /// What is wrong with it.
+        why: SnapshotError,
+    },
+    /// The store has changed.
+    Changed {
+        /// The version of the latest change, up to which [`RaftKv::changes`] may be told.
+        through: u64,
+    },
+    /// The role, the term or the known leader changed.
+    RoleChanged {
+        /// The role now.
+        role: RoleName,
+        /// The term now.
+        term: Term,
+        /// The leader, when it is known.
+        leader: Option<NodeId>,
+    },
+}
+
+/// What nodes say to each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Raft's own.
+    Raft(raft::Message),
+    /// A follower hands a write to the leader of `term`.
+    Forward {
+        /// The follower's name for it.
+        id: RequestId,
+        /// The term in which the receiver leads.
+        term: Term,
+        /// The encoded request.
+        command: Bytes,
+    },
+    /// A follower hands [`Ask::Administer`] to the leader of `term`.
+    Administer {
+        /// The follower's name for it.
+        id: RequestId,
+        /// The term in which the receiver leads.
+        term: Term,
+        /// What is asked.
+        what: Administration,
+    },
+    /// The leader answers [`Message::Forward`] or [`Message::Administer`].
+    Forwarded {
+        /// The follower's name for it.
+        id: RequestId,
+        /// The term that the forwarded message named.
+        term: Term,
+        /// What became of it.
+        result: Forwarding,
+    },
+}
+
+/// What became of a forwarded write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forwarding {
+    /// Committed and applied.
+    Applied(Outcome),
+    /// The receiver does not lead that term, or lost it before the write was committed: it is not done, and
+    /// never will be.
+    NotLeader,
+    /// The leader has too much to do; it is not done.
+    Overloaded,
+    /// A change of the members is committed.
+    Done,
+    /// The leader refuses; it is not done.
+    Refused(Refusal),
+}
+
+/// The machine's timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Timer {
+    /// One of Raft's.
+    Raft(raft::Timer),
+    /// The earliest deadline of a request or a view.
+    Deadline,
+    /// The next chunk of this node's own snapshot.
+    Snapshot,
+}

@@ -1,0 +1,317 @@
+//! The snapshots of a node: its own, those it sends and receives, and backups.
+//!
+//! All are read off [views](crate::kv::view) of the state, a chunk at a time between other inputs, so that writes go on.
+//! A node writes one of its own when so many bytes have been applied since the last: a number that is given, but at least
+//! half of what the last snapshot had, so that a large state is not written over and over for a few changes.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::{Answer, Event, Origin, RaftKv, RequestId, Timer};
+use crate::defaults::{BACKUP_PATIENCE, MAX_BACKUPS, SNAPSHOT_PAUSE};
+use crate::kv::changes::Changes;
+use crate::kv::snapshot::{Restorer, SnapshotError};
+use crate::kv::state::State;
+use crate::kv::view::ViewId;
+use crate::protocol::{Effects, Input, Time};
+use crate::raft::{self, Body, Config, ConfigError, InstallSnapshot, NodeId, Position, Raft, Record, Recovered};
+
+/// What a node has in hand of snapshots.
+#[derive(Debug)]
+pub(super) struct Snapshots {
+    /// Bytes applied between two of its own.
+    every: u64,
+    applied: u64,
+    /// Bytes of the latest one.
+    latest: u64,
+    own: Option<Own>,
+    /// Those on their way to followers.
+    installs: BTreeMap<NodeId, Install>,
+    /// The one on its way from the leader, and its bytes so far.
+    incoming: Option<(Restorer, u64)>,
+    /// Views that backups read, and when they were last used.
+    backups: BTreeMap<ViewId, Time>,
+}
+
+/// A snapshot being written into the log.
+#[derive(Debug)]
+struct Own {
+    view: ViewId,
+    bytes: u64,
+    /// Who asked for it.
+    waiting: Vec<RequestId>,
+}
+
+#[derive(Debug)]
+struct Install {
+    view: ViewId,
+    /// The part to be offered next, and its data, read ahead to know which part is the last.
+    number: u64,
+    data: Option<Bytes>,
+}
+
+impl Snapshots {
+    const fn new(every: u64, latest: u64) -> Self {
+        Self {
+            every,
+            applied: 0,
+            latest,
+            own: None,
+            installs: BTreeMap::new(),
+            incoming: None,
+            backups: BTreeMap::new(),
+        }
+    }
+
+    /// A command of `size` bytes has been applied.
+    pub(super) const fn applied(&mut self, size: usize) {
+        self.applied += size as u64;
+    }
+
+    fn is_due(&self) -> bool {
+        self.applied >= self.every.max(self.latest / 2)
+    }
+
+    /// Closes the views of backups that nobody reads any more; when that is next to be done.
+    pub(super) fn close_late_backups(&mut self, now: Time, state: &mut State) -> Option<Time> {
+        for (view, _) in self.backups.extract_if(.., |_, used| now.since(*used) >= BACKUP_PATIENCE) {
+            state.close_view(view);
+        }
+        self.backups.values().min().map(|used| *used + BACKUP_PATIENCE)
+    }
+}
+
+/// Whether a message holds the beginning of a snapshot that this node cannot read. Raft would make it durable first.
+pub(super) fn unknown_format(message: &raft::Message) -> Option<SnapshotError> {
+    let Body::InstallSnapshot(InstallSnapshot { number: 0, data, .. }) = &message.body else { return None };
+    Restorer::default().push(data.clone()).err()
+}
+
+/// This node's own snapshot.
+impl RaftKv {
+    pub(super) fn begin_snapshot_if_due(&mut self, now: Time, out: &mut Effects<Self>) {
+        if self.snapshots.is_due() && !self.raft.is_taking_snapshot() {
+            self.begin_snapshot(now, Vec::new(), out);
+        }
+    }
+
+    fn begin_snapshot(&mut self, now: Time, waiting: Vec<RequestId>, out: &mut Effects<Self>) {
+        self.snapshots.applied = 0;
+        self.step_raft(now, Input::Requested(raft::Command::BeginSnapshot), out);
+        let view = self.state.open_view();
+        self.snapshots.own = Some(Own { view, bytes: 0, waiting });
+        out.set_timer(Timer::Snapshot, SNAPSHOT_PAUSE..=SNAPSHOT_PAUSE);
+    }
+
+    /// Somebody wants one now.
+    pub(super) fn ask_snapshot(&mut self, now: Time, id: RequestId, out: &mut Effects<Self>) {
+        match &mut self.snapshots.own {
+            Some(own) => own.waiting.push(id),
+            None if self.raft.is_taking_snapshot() => out.emit(Event::Answered { id, answer: Answer::Overloaded }),
+            None => self.begin_snapshot(now, vec![id], out),
+        }
+    }
+
+    pub(super) fn go_on_with_snapshot(&mut self, now: Time, out: &mut Effects<Self>) {
+        let Some(own) = &mut self.snapshots.own else { return };
+        match self.state.next_chunk(own.view) {
+            Some(chunk) => {
+                own.bytes += chunk.len() as u64;
+                self.step_raft(now, Input::Requested(raft::Command::SnapshotChunk(chunk)), out);
+                out.set_timer(Timer::Snapshot, SNAPSHOT_PAUSE..=SNAPSHOT_PAUSE);
+            }
+            None => {
+                self.step_raft(now, Input::Requested(raft::Command::EndSnapshot), out);
+                if let Some(Own { view, bytes, waiting }) = self.snapshots.own.take() {
+                    self.state.close_view(view);
+                    self.snapshots.latest = bytes;
+                    waiting.into_iter().for_each(|id| out.emit(Event::Answered { id, answer: Answer::Done }));
+                }
+            }
+        }
+    }
+
+    /// The leader sends one that is newer.
+    fn give_up_own(&mut self, out: &mut Effects<Self>) {
+        if let Some(own) = self.snapshots.own.take() {
+            self.state.close_view(own.view);
+            own.waiting.into_iter().for_each(|id| out.emit(Event::Answered { id, answer: Answer::Overloaded }));
+        }
+    }
+}
+
+/// Snapshots to followers.
+impl RaftKv {
+    pub(super) fn offer_chunk(&mut self, now: Time, to: NodeId, number: u64, out: &mut Effects<Self>) {
+        if number == 0 {
+            self.close_install(to);
+            let view = self.state.open_view();
+            let data = self.state.next_chunk(view);
+            self.snapshots.installs.insert(to, Install { view, number: 0, data });
+        }
+        let Some(install) = self.snapshots.installs.get_mut(&to).filter(|install| install.number == number) else {
+            return;
+        };
+        let Some(data) = install.data.take() else { return };
+        install.number += 1;
+        install.data = self.state.next_chunk(install.view);
+        let done = install.data.is_none();
+        self.step_raft(now, Input::Requested(raft::Command::OfferChunk { to, number, data, done }), out);
+    }
+
+    pub(super) fn close_install(&mut self, to: NodeId) {
+        if let Some(install) = self.snapshots.installs.remove(&to) {
+            self.state.close_view(install.view);
+        }
+    }
+}
+
+/// Snapshots from the leader.
+impl RaftKv {
+    pub(super) fn take_chunk(&mut self, number: u64, data: Bytes, out: &mut Effects<Self>) {
+        if number == 0 {
+            self.give_up_own(out);
+            self.snapshots.incoming = Some((Restorer::default(), 0));
+        }
+        if let Some((restorer, bytes)) = &mut self.snapshots.incoming {
+            *bytes += data.len() as u64;
+            // The first part has been looked at: what is wrong with another one is the leader's mistake, or this program's.
+            restorer.push(data).unwrap_or_else(|error| panic!("part {number} of the leader's snapshot: {error}"));
+        }
+    }
+
+    /// The state up to `last` is what has come.
+    pub(super) fn restore(&mut self, last: Position, out: &mut Effects<Self>) {
+        let (restorer, bytes) = self.snapshots.incoming.take().expect("its parts have come");
+        let state = restorer.finish().unwrap_or_else(|error| panic!("the leader's snapshot up to {last:?}: {error}"));
+        self.state.replace(state);
+        self.changes = Changes::starting_after(self.store().version());
+        (self.snapshots.applied, self.snapshots.latest) = (0, bytes);
+        // Their views were of the state that is gone.
+        self.snapshots.installs.clear();
+        self.snapshots.backups.clear();
+        let later = self.proposed.split_off(&last.index.next());
+        for (_, (_, origin)) in std::mem::replace(&mut self.proposed, later) {
+            if let Origin::Local(id) = origin {
+                self.outcome_unknown(id, out);
+            }
+        }
+        out.emit(Event::Changed { through: self.store().version() });
+    }
+}
+
+/// Backups.
+impl RaftKv {
+    pub(super) fn open_backup(&mut self, now: Time, out: &mut Effects<Self>) -> Answer {
+        if self.snapshots.backups.len() >= MAX_BACKUPS {
+            return Answer::Overloaded;
+        }
+        let view = self.state.open_view();
+        self.snapshots.backups.insert(view, now);
+        self.ring_at(now, now + BACKUP_PATIENCE, out);
+        Answer::View { id: view, version: self.store().version(), cluster: self.state.cluster() }
+    }
+
+    pub(super) fn next_chunk(&mut self, now: Time, id: RequestId, view: ViewId, out: &mut Effects<Self>) {
+        let answer = match self.snapshots.backups.get_mut(&view) {
+            Some(used) => {
+                *used = now;
+                let chunk = self.state.next_chunk(view);
+                if chunk.is_none() {
+                    self.forget_backup(view);
+                }
+                Answer::Chunk(chunk)
+            }
+            None => Answer::NoView,
+        };
+        out.emit(Event::Answered { id, answer });
+    }
+
+    pub(super) fn close_backup(&mut self, id: RequestId, view: ViewId, out: &mut Effects<Self>) {
+        self.forget_backup(view);
+        out.emit(Event::Answered { id, answer: Answer::Done });
+    }
+
+    fn forget_backup(&mut self, view: ViewId) {
+        if self.snapshots.backups.remove(&view).is_some() {
+            self.state.close_view(view);
+        }
+    }
+}
+
+/// A node from its records, oldest first. The parts of a snapshot are put together as they come.
+#[derive(Debug)]
+pub struct Recovery {
+    raft: raft::Recovery,
+    state: State,
+    incoming: Option<Restorer>,
+    /// Bytes of the state's snapshot, and of the one in the making.
+    latest: u64,
+    begun: u64,
+}
+
+/// Records that make no node.
+#[derive(Debug, Error)]
+pub enum RecoverError {
+    /// Raft does not take them.
+    #[error("{0}")]
+    Raft(#[from] ConfigError),
+    /// A snapshot among them is not understood.
+    #[error("the snapshot in the log: {0}")]
+    Snapshot(#[from] SnapshotError),
+}
+
+impl Recovery {
+    /// Before the first record, in a cluster that began with the members `initial`.
+    pub fn new(initial: raft::Configuration) -> Self {
+        let raft = raft::Recovery::new(initial);
+        Self { raft, state: State::default(), incoming: None, latest: 0, begun: 0 }
+    }
+
+    /// The next record.
+    ///
+    /// # Errors
+    /// When it is of a snapshot of another format, or none. The recovery is of no use after that.
+    pub fn push(&mut self, record: Record) -> Result<(), SnapshotError> {
+        match self.raft.push(record) {
+            Recovered::Nothing => {}
+            Recovered::Begun => (self.incoming, self.begun) = (Some(Restorer::default()), 0),
+            Recovered::Chunk(data) => {
+                self.begun += data.len() as u64;
+                self.incoming.get_or_insert_default().push(data)?;
+            }
+            Recovered::Whole => {
+                self.state = self.incoming.take().unwrap_or_default().finish()?;
+                self.latest = self.begun;
+            }
+        }
+        Ok(())
+    }
+
+    /// The node, which writes a snapshot every so many applied bytes.
+    ///
+    /// # Errors
+    /// When the records are not those of a whole log, or `config` cannot work.
+    pub fn finish(self, config: Config, snapshot_every: u64) -> Result<RaftKv, RecoverError> {
+        let raft = Raft::recovered(config, self.raft)?;
+        Ok(RaftKv::new(raft, self.state, Snapshots::new(snapshot_every, self.latest)))
+    }
+}
+
+impl RaftKv {
+    /// A node from all its records at once.
+    ///
+    /// # Errors
+    /// Those of [`Recovery`].
+    pub fn recover(
+        config: Config,
+        snapshot_every: u64,
+        records: impl IntoIterator<Item = Record>,
+    ) -> Result<Self, RecoverError> {
+        let mut recovery = Recovery::new(config.initial.clone());
+        records.into_iter().try_for_each(|record| recovery.push(record))?;
+        recovery.finish(config, snapshot_every)
+    }
+}

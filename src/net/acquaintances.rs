@@ -1,0 +1,474 @@
+//! Whom this node has met: so that a node which lost its past cannot pass for the one that had it.
+//!
+//! A vote that was given must be remembered, and so must an entry that was acknowledged. A member whose data directory was
+//! wiped remembers neither, and comes back under its old name: it would vote twice in a term, and elect a leader that lacks
+//! what it had vouched for. So each data directory has a random number, its *incarnation*. Nodes tell it to each other when
+//! they connect, and each keeps in `peers.json` the one that it knows every other by:
+//!
+//! ```text
+//! {"format":1,"cluster":"9f..","peers":{"n2":{"incarnation":"3c.."},"n3":{"incarnation":"70..","removed":true}}}
+//! ```
+//!
+//! Another one under the same name is refused, until that name has been removed from the members. A node that joins says its
+//! incarnation when it asks to be added, and gets a [`Seat`] for that one only, which every member learns from the log. The
+//! cluster has a random number, too, so that nodes of two clusters whose addresses got mixed up do not talk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::data_dir::{DataDirError, FORMAT, io_error, write_durably};
+use crate::defaults::MAX_TURNED_AWAY;
+
+const FILE: &str = "peers.json";
+
+/// A number drawn at random that names a data directory or a cluster; 16 hexadecimal digits as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Token(pub u64);
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for Token {
+    type Err = InvalidToken;
+
+    fn from_str(text: &str) -> Result<Self, InvalidToken> {
+        if text.len() != 16 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(InvalidToken);
+        }
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| InvalidToken)
+    }
+}
+
+impl TryFrom<String> for Token {
+    type Error = InvalidToken;
+
+    fn try_from(text: String) -> Result<Self, InvalidToken> {
+        text.parse()
+    }
+}
+
+impl From<Token> for String {
+    fn from(token: Token) -> Self {
+        token.to_string()
+    }
+}
+
+/// What the members' configuration says of one of them: `HOST:PORT`, or `HOST:PORT#INCARNATION`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seat {
+    /// Where it is; empty when that is not known.
+    pub addr: String,
+    /// The only one that may take it, if that is known.
+    pub incarnation: Option<Token>,
+}
+
+impl Seat {
+    /// Reads it back.
+    pub fn of(text: &str) -> Self {
+        match text.rsplit_once('#').map(|(addr, token)| (addr, token.parse())) {
+            Some((addr, Ok(incarnation))) => Self { addr: addr.to_owned(), incarnation: Some(incarnation) },
+            Some((_, Err(InvalidToken))) | None => Self { addr: text.to_owned(), incarnation: None },
+        }
+    }
+}
+
+impl fmt::Display for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.incarnation {
+            Some(incarnation) => write!(f, "{}#{incarnation}", self.addr),
+            None => f.write_str(&self.addr),
+        }
+    }
+}
+
+/// Not 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("not 16 hexadecimal digits")]
+pub struct InvalidToken;
+
+/// What nodes tell each other of themselves before anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The cluster, once it is known.
+    pub cluster: Option<Token>,
+    /// The data directory.
+    pub incarnation: Token,
+}
+
+/// Why a node is not spoken to. The text is for both sides.
+#[derive(Debug, Error)]
+pub enum Stranger {
+    /// It belongs elsewhere.
+    #[error(
+        "{peer} belongs to cluster {theirs} and {me} to cluster {ours}: check --peer and --join of both; a node changes its \
+         cluster by starting with an empty --data-dir"
+    )]
+    OtherCluster {
+        /// This node.
+        me: String,
+        /// The other.
+        peer: String,
+        /// This node's cluster.
+        ours: Token,
+        /// The other's.
+        theirs: Token,
+    },
+    /// It has not the past of the node of that name.
+    #[error(
+        "{me} knows {peer} by another data directory: it was wiped, or replaced, and must not vote with what it forgot; \
+         remove the member and add it again: raft-ctl members remove {peer}, then raft-node --id {peer} --join HOST:PORT with \
+         an empty --data-dir"
+    )]
+    OtherIncarnation {
+        /// This node.
+        me: String,
+        /// The other.
+        peer: String,
+    },
+    /// It is no member any more.
+    #[error(
+        "{peer} was removed from the cluster of {me}; to let it in again: raft-node --id {peer} --join HOST:PORT with an empty \
+         --data-dir"
+    )]
+    Removed {
+        /// This node.
+        me: String,
+        /// The other.
+        peer: String,
+    },
+    /// Nothing speaks for it.
+    #[error(
+        "{peer} is not a member of the cluster of {me}: check --peer of {me}, or add it: raft-ctl members add {peer}=HOST:PORT"
+    )]
+    NotAMember {
+        /// This node.
+        me: String,
+        /// The other.
+        peer: String,
+    },
+    /// It cannot be remembered.
+    #[error("{me} cannot remember {peer}: {why}")]
+    Forgetful {
+        /// This node.
+        me: String,
+        /// The other.
+        peer: String,
+        /// What failed.
+        why: String,
+    },
+}
+
+/// The nodes that this one has met.
+#[derive(Debug)]
+pub struct Acquaintances {
+    dir: PathBuf,
+    me: String,
+    incarnation: Token,
+    book: Mutex<Book>,
+    /// What the others said when they refused this node, until they take it.
+    refusals: Mutex<BTreeMap<String, String>>,
+    /// What this node last said to those it refused.
+    turned_away: Mutex<BTreeMap<String, String>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Book {
+    format: u32,
+    cluster: Option<Token>,
+    peers: BTreeMap<String, Peer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Peer {
+    incarnation: Token,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    removed: bool,
+}
+
+impl Acquaintances {
+    /// Those of node `me`, whose data directory is `dir` and has this incarnation.
+    ///
+    /// # Errors
+    /// When the file is damaged or of a newer format, or the disk refuses.
+    pub fn open(dir: &Path, me: &str, incarnation: Token) -> Result<Self, DataDirError> {
+        let file = dir.join(FILE);
+        let damaged = |why: serde_json::Error| DataDirError::Damaged { path: file.clone(), why: why.to_string() };
+        let book = match fs::read_to_string(&file) {
+            Ok(text) => serde_json::from_str(&text).map_err(damaged)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Book { format: FORMAT, cluster: None, peers: BTreeMap::new() }
+            }
+            Err(error) => return Err(io_error("read", &file)(error)),
+        };
+        if book.format > FORMAT {
+            return Err(DataDirError::Newer { path: file, format: book.format });
+        }
+        Ok(Self {
+            dir: dir.to_owned(),
+            me: me.to_owned(),
+            incarnation,
+            book: Mutex::new(book),
+            refusals: Mutex::default(),
+            turned_away: Mutex::default(),
+        })
+    }
+
+    /// What this node says of itself.
+    pub fn hello(&self) -> Hello {
+        Hello { cluster: self.cluster(), incarnation: self.incarnation }
+    }
+
+    /// The cluster this node belongs to, once it is known.
+    pub fn cluster(&self) -> Option<Token> {
+        self.book().cluster
+    }
+
+    /// This node belongs to that cluster, for ever.
+    ///
+    /// # Errors
+    /// When the disk refuses, and when it belongs to another.
+    pub fn belong_to(&self, cluster: Token) -> Result<(), Stranger> {
+        let mut book = self.book();
+        match book.cluster {
+            Some(known) if known == cluster => Ok(()),
+            Some(ours) => {
+                Err(Stranger::OtherCluster { me: self.me.clone(), peer: "the log".to_owned(), ours, theirs: cluster })
+            }
+            None => self.keep(&mut book, "its cluster", |book| book.cluster = Some(cluster)),
+        }
+    }
+
+    /// A node says that it is `peer`, which has this seat among the members, or none. What is new about a member is durable
+    /// before this returns, and so before any of its messages is taken; that takes as long as an fsync, once.
+    ///
+    /// # Errors
+    /// Why it is not to be spoken to.
+    pub fn meet(&self, peer: &str, hello: Hello, seat: Option<&Seat>) -> Result<(), Stranger> {
+        let (me, name) = (self.me.clone(), peer.to_owned());
+        let mut book = self.book();
+        if let (Some(ours), Some(theirs)) = (book.cluster, hello.cluster)
+            && ours != theirs
+        {
+            return Err(Stranger::OtherCluster { me, peer: name, ours, theirs });
+        }
+        let known = book.peers.get(peer);
+        let met = Peer { incarnation: hello.incarnation, removed: false };
+        match (seat, known) {
+            (None, Some(known)) if known.removed && known.incarnation == hello.incarnation => {
+                Err(Stranger::Removed { me, peer: name })
+            }
+            // A member of this very cluster may call before this node has heard of it.
+            (None, _) if hello.cluster.is_some() && hello.cluster == book.cluster => Ok(()),
+            (None, _) => Err(Stranger::NotAMember { me, peer: name }),
+            (Some(Seat { incarnation: Some(wanted), .. }), _) if *wanted != hello.incarnation => {
+                Err(Stranger::OtherIncarnation { me, peer: name })
+            }
+            (Some(_), Some(known)) if *known == met => Ok(()),
+            (Some(Seat { incarnation: None, .. }), Some(known)) if !known.removed => {
+                Err(Stranger::OtherIncarnation { me, peer: name })
+            }
+            (Some(_), _) => self.keep(&mut book, peer, |book| _ = book.peers.insert(name, met)),
+        }
+    }
+
+    /// Whether `peer`, a member whose seat is for any incarnation, may have it for this one.
+    pub fn may_be(&self, peer: &str, incarnation: Token) -> bool {
+        self.book().peers.get(peer).is_none_or(|known| known.removed || known.incarnation == incarnation)
+    }
+
+    /// Who `peer` is not, for those who ask on its behalf.
+    pub fn other_incarnation(&self, peer: &str) -> Stranger {
+        Stranger::OtherIncarnation { me: self.me.clone(), peer: peer.to_owned() }
+    }
+
+    /// These are the members now: whoever was one is told so, and a name that is free, or was in between, may be taken by a
+    /// new node.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn members_are(&self, members: &BTreeSet<&str>) -> Result<(), Stranger> {
+        let mut book = self.book();
+        let is_wrong = |name: &String, peer: &Peer| members.contains(name.as_str()) == peer.removed;
+        if !book.peers.iter().any(|(name, peer)| is_wrong(name, peer)) {
+            return Ok(());
+        }
+        self.keep(&mut book, "the members", |book| {
+            book.peers.retain(|name, peer| !(peer.removed && members.contains(name.as_str())));
+            for (name, peer) in &mut book.peers {
+                peer.removed = !members.contains(name.as_str());
+            }
+        })
+    }
+
+    /// `peer` does not take this node, and says why; or it does.
+    pub fn refused_by(&self, peer: &str, why: Option<&str>) {
+        let mut refusals = lock(&self.refusals);
+        match why {
+            Some(why) => _ = refusals.insert(peer.to_owned(), why.to_owned()),
+            None => _ = refusals.remove(peer),
+        }
+    }
+
+    /// Who refuses this node and what he says, if anybody does.
+    pub fn refusal(&self) -> Option<String> {
+        lock(&self.refusals).iter().next().map(|(peer, why)| format!("refused by {peer}: {why}"))
+    }
+
+    /// This node refuses `peer`: says so in the log, once, as those who are refused try again.
+    pub fn turn_away(&self, peer: &str, why: &Stranger) {
+        let why = why.to_string();
+        let mut said = lock(&self.turned_away);
+        if said.len() >= MAX_TURNED_AWAY {
+            said.clear(); // somebody makes up names
+        }
+        if said.get(peer) != Some(&why) {
+            tracing::warn!("refused {peer}: {why}");
+            said.insert(peer.to_owned(), why);
+        }
+    }
+
+    /// Changes the book, on the disk first.
+    fn keep(&self, book: &mut Book, what: &str, change: impl FnOnce(&mut Book)) -> Result<(), Stranger> {
+        let mut changed = book.clone();
+        change(&mut changed);
+        let text = serde_json::to_vec(&changed).expect("a book is JSON");
+        write_durably(&self.dir, FILE, |_| text).map_err(|error| Stranger::Forgetful {
+            me: self.me.clone(),
+            peer: what.to_owned(),
+            why: error.to_string(),
+        })?;
+        *book = changed;
+        Ok(())
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        lock(&self.book)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: Token = Token(1);
+
+    fn hello(cluster: Option<u64>, incarnation: u64) -> Hello {
+        Hello { cluster: cluster.map(Token), incarnation: Token(incarnation) }
+    }
+
+    fn open(dir: &Path) -> Acquaintances {
+        Acquaintances::open(dir, "n1", HERE).unwrap()
+    }
+
+    const ANY: Option<&Seat> = Some(&Seat { addr: String::new(), incarnation: None });
+
+    #[test]
+    fn a_node_is_known_by_the_incarnation_it_had_when_it_was_met_first() {
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path()).meet("n2", hello(None, 7), ANY).unwrap();
+        let again = open(dir.path());
+        again.meet("n2", hello(None, 7), ANY).unwrap();
+        let refused = again.meet("n2", hello(None, 8), ANY).unwrap_err();
+        assert!(matches!(refused, Stranger::OtherIncarnation { .. }));
+        assert!(again.may_be("n2", Token(7)) && !again.may_be("n2", Token(8)) && again.may_be("n3", Token(8)));
+        let said = refused.to_string();
+        for remedy in ["members remove n2", "--join", "empty --data-dir"] {
+            assert!(said.contains(remedy), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_removed_node_is_told_so_and_its_name_is_free_for_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let known = open(dir.path());
+        known.belong_to(Token(99)).unwrap();
+        known.meet("n2", hello(Some(99), 7), ANY).unwrap();
+        known.members_are(&BTreeSet::from(["n1", "n3"])).unwrap();
+        let known = open(dir.path());
+        assert!(matches!(known.meet("n2", hello(Some(99), 7), None), Err(Stranger::Removed { .. })));
+        known.members_are(&BTreeSet::from(["n1", "n2", "n3"])).unwrap();
+        known.meet("n2", hello(None, 8), ANY).expect("added again, with an empty directory");
+        assert!(matches!(known.meet("n2", hello(Some(99), 7), ANY), Err(Stranger::OtherIncarnation { .. })));
+    }
+
+    /// A node that was down while a member was removed and added again hears of the outcome only.
+    #[test]
+    fn a_seat_for_one_incarnation_outranks_what_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let known = open(dir.path());
+        known.meet("n2", hello(None, 7), ANY).unwrap();
+        let seat = Seat::of("127.0.0.1:1#0000000000000008");
+        assert_eq!((seat.addr.as_str(), seat.incarnation), ("127.0.0.1:1", Some(Token(8))));
+        assert!(matches!(known.meet("n2", hello(None, 7), Some(&seat)), Err(Stranger::OtherIncarnation { .. })));
+        known.meet("n2", hello(None, 8), Some(&seat)).unwrap();
+        assert!(matches!(known.meet("n2", hello(None, 7), ANY), Err(Stranger::OtherIncarnation { .. })));
+        for text in ["", "127.0.0.1:1", "a:1#b", "127.0.0.1:1#0000000000000008"] {
+            assert_eq!(Seat::of(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn the_cluster_speaks_for_a_node_of_which_nobody_has_told_yet() {
+        let dir = tempfile::tempdir().unwrap();
+        let known = open(dir.path());
+        assert!(matches!(known.meet("n4", hello(None, 7), None), Err(Stranger::NotAMember { .. })));
+        assert!(matches!(known.meet("n4", hello(Some(99), 7), None), Err(Stranger::NotAMember { .. })));
+        known.belong_to(Token(99)).unwrap();
+        assert!(matches!(known.meet("n4", hello(None, 7), None), Err(Stranger::NotAMember { .. })));
+        assert!(matches!(known.meet("n4", hello(Some(98), 7), ANY), Err(Stranger::OtherCluster { .. })));
+        known.meet("n4", hello(Some(99), 7), None).unwrap();
+        assert!(matches!(known.belong_to(Token(98)), Err(Stranger::OtherCluster { .. })));
+        assert_eq!(open(dir.path()).hello(), Hello { cluster: Some(Token(99)), incarnation: HERE });
+    }
+
+    #[test]
+    fn what_cannot_be_written_down_is_not_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let known = open(dir.path());
+        fs::create_dir(dir.path().join("peers.json.tmp")).unwrap(); // in the way
+        assert!(matches!(known.meet("n2", hello(None, 7), ANY), Err(Stranger::Forgetful { .. })));
+        fs::remove_dir(dir.path().join("peers.json.tmp")).unwrap();
+        known.meet("n2", hello(None, 8), ANY).expect("nobody remembers the first");
+    }
+
+    #[test]
+    fn a_newer_format_and_a_damaged_book_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(FILE);
+        let open = || Acquaintances::open(dir.path(), "n1", HERE);
+        fs::write(&file, r#"{"format":2,"cluster":null,"peers":{}}"#).unwrap();
+        assert!(matches!(open(), Err(DataDirError::Newer { path, format: 2 }) if path == file));
+        for damaged in ["", "{", r#"{"format":1,"cluster":"12","peers":{}}"#] {
+            fs::write(&file, damaged).unwrap();
+            assert!(matches!(open(), Err(DataDirError::Damaged { .. })), "{damaged}");
+        }
+    }
+
+    #[test]
+    fn the_last_refusal_of_each_peer_is_told_until_it_takes_this_node() {
+        let dir = tempfile::tempdir().unwrap();
+        let known = open(dir.path());
+        assert_eq!(known.refusal(), None);
+        known.refused_by("n2", Some("first"));
+        known.refused_by("n2", Some("no"));
+        assert_eq!(known.refusal().as_deref(), Some("refused by n2: no"));
+        known.refused_by("n2", None);
+        assert_eq!(known.refusal(), None);
+    }
+}

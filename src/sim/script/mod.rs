@@ -1,0 +1,835 @@
+//! A cluster of bare Raft nodes that does what a script says, one command at a time, and nothing by chance.
+//!
+//! Messages wait until they are delivered. A disk is done at once, unless it is held. Time stands still until it elapses,
+//! and each node has a clock of its own. The application of each node is the list of commands it has applied. The
+//! invariants are checked after each command ([`Checker`], [`invariants`]).
+//!
+//! What can be seen of a node is what a machine shows that writes its disk synchronously and happens to be slow: with a
+//! held disk, it neither commits nor speaks on the strength of what is not durable.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::checker::Checker;
+use super::observe::{EntryLabel, Look, Observable};
+use super::trace::{Flight, Keep, Loss, Moment, Trace, What};
+use crate::host::{Host, Output};
+use crate::protocol::{Input, Time};
+use crate::raft::{
+    self, Change, Config, Event, Index, NodeId, Payload, Raft, Record, Recovered, Recovery, RoleName, Ticket, Timer,
+    invariants,
+};
+
+mod command;
+
+pub use command::{Alarm, Command, Link, MOST_NODES};
+
+/// The longest time that passes in one line.
+pub const LONGEST_ELAPSE: Duration = Duration::from_secs(3600);
+
+/// Correct nodes fall silent long before: while no timer runs out, each message is answered, and each answer brings a
+/// follower further.
+const MOST_DELIVERIES: usize = 100_000;
+
+/// A cluster on a script's strings.
+pub struct Script {
+    nodes: BTreeMap<usize, Node>,
+    settings: Settings,
+    /// In the order of sending.
+    in_flight: Vec<Sent>,
+    cuts: BTreeSet<Link>,
+    next_ticket: u64,
+    next_flight: u64,
+    checker: Checker,
+    trace: Trace,
+    /// The clock of a node that was never told to run ahead.
+    now: Time,
+    answers: Vec<ReadAnswer>,
+    refused: BTreeMap<Ticket, raft::Refusal>,
+}
+
+/// A violation of Raft's promises, or of a machine's own: the run is over.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Violation(pub String);
+
+/// What a command came to.
+#[derive(Debug)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// So many messages were delivered, dropped, repeated or turned round.
+    Moved(usize),
+    /// It has this place in the leader's log.
+    Proposed {
+        /// Its index.
+        index: u64,
+        /// Its term.
+        term: u64,
+    },
+    /// The read is asked; its answer is among [`Script::take_reads`], now or later.
+    Asked,
+    /// It cannot be done now; the script goes on.
+    Refused(Refusal),
+    /// Nodes, to be shown.
+    States(Vec<State>),
+    /// Messages in flight, oldest first.
+    Pending(Vec<Flight>),
+}
+
+/// Why a command cannot be done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such node, or no cluster at all: the script is wrong.
+    #[error("{0}")]
+    Mistake(String),
+    /// The node does not lead.
+    #[error("not leader")]
+    NotLeader {
+        /// Who leads, as far as it knows.
+        leader: Option<usize>,
+    },
+    /// The node has crashed, or the other way round.
+    #[error("{0}")]
+    NotNow(String),
+}
+
+/// A read that was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadAnswer {
+    /// The node that was asked.
+    pub node: usize,
+    /// What it has applied, and up to which index; None when it gave the read up.
+    pub found: Option<(u64, Vec<String>)>,
+}
+
+/// A node, to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Its number.
+    pub id: usize,
+    /// Whether it runs. Of a node that does not, what its disk holds is shown.
+    pub up: bool,
+    /// `follower`, `candidate`, `leader`.
+    pub role: &'static str,
+    /// Its term.
+    pub term: u64,
+    /// Whom it follows.
+    pub leader: Option<usize>,
+    /// Who got its vote in this term.
+    pub voted_for: Option<usize>,
+    /// The last index it knows to be committed.
+    pub commit: u64,
+    /// The last index its application has applied.
+    pub applied: u64,
+    /// The first index in its log.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+    /// The log.
+    pub log: Vec<EntryLabel>,
+    /// The members, as its log has them.
+    pub members: Vec<usize>,
+    /// Those of them that do not vote.
+    pub learners: Vec<usize>,
+    /// The commands applied, in order.
+    pub data: Vec<String>,
+    /// The end of its log on its disk, when that is held and has not got everything.
+    pub durable: Option<u64>,
+}
+
+#[derive(Clone, Copy)]
+struct Settings {
+    pre_vote: bool,
+    check_quorum: bool,
+    max_append: Option<usize>,
+    voters: usize,
+}
+
+struct Sent {
+    id: u64,
+    link: Link,
+    message: raft::Message,
+}
+
+struct Node {
+    host: Option<Host<Raft>>,
+    disk: Vec<Record>,
+    held: bool,
+    now: Time,
+    life: u64,
+    /// What may be known of it outside: it changes when the disk has everything.
+    shown: Look<NodeId>,
+    applied: Index,
+    data: Vec<String>,
+    /// Parts of a snapshot that come from the leader.
+    incoming: Vec<Bytes>,
+    /// Parts of a snapshot that followers want.
+    wanted: Vec<(NodeId, u64)>,
+    asked: BTreeMap<Ticket, Asked>,
+}
+
+enum Asked {
+    Other,
+    Read,
+}
+
+impl Script {
+    /// A world without nodes: `nodes` makes them.
+    pub fn new(keep: Keep) -> Self {
+        Self {
+            nodes: BTreeMap::new(),
+            settings: Settings { pre_vote: true, check_quorum: true, max_append: None, voters: 0 },
+            in_flight: Vec::new(),
+            cuts: BTreeSet::new(),
+            next_ticket: 0,
+            next_flight: 0,
+            checker: Checker::default(),
+            trace: Trace::new(keep),
+            now: Time::ZERO,
+            answers: Vec::new(),
+            refused: BTreeMap::new(),
+        }
+    }
+
+    /// Does what a line says, and checks the invariants.
+    ///
+    /// # Errors
+    /// When one does not hold.
+    pub fn run(&mut self, line: usize, text: &str, command: &Command) -> Result<Answer, Violation> {
+        self.trace.next_step();
+        self.trace.moment(self.now, || What::Line { number: line, text: text.to_owned() });
+        // A machine asserts what must hold for itself alone, and the harness must outlive that to tell it.
+        let done = catch_unwind(AssertUnwindSafe(|| self.obey(command)));
+        let answer = done.unwrap_or_else(|panic| Err(format!("a node's own assertion failed: {}", said(&*panic))));
+        answer.and_then(|answer| self.check().map(|()| answer)).map_err(Violation)
+    }
+
+    /// The reads that were answered since this was last asked.
+    pub fn take_reads(&mut self) -> Vec<ReadAnswer> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// The moments since this was last asked, when they are kept.
+    pub fn take_moments(&mut self) -> Vec<Moment> {
+        self.trace.take_moments()
+    }
+
+    /// The highest number of a node.
+    pub fn most_nodes(&self) -> usize {
+        self.nodes.keys().max().copied().unwrap_or_default()
+    }
+
+    /// How many messages are in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    fn obey(&mut self, command: &Command) -> Result<Answer, String> {
+        if let Err(mistake) = self.check_numbers(command) {
+            return Ok(Answer::Refused(Refusal::Mistake(mistake)));
+        }
+        match *command {
+            Command::Nodes { count, pre_vote, check_quorum, max_append } => {
+                self.settings = Settings { pre_vote, check_quorum, max_append, voters: count };
+                for node in 1..=count {
+                    self.nodes.insert(node, Node::down(self.now));
+                    self.start(node)?;
+                }
+                Ok(Answer::Done)
+            }
+            Command::Fire(node, alarm) => self.fire(node, alarm),
+            Command::Elapse(time, None) => self.elapse(time, &self.numbers()),
+            Command::Elapse(time, Some(node)) => self.elapse(time, &[node]),
+            Command::Propose(node, ref text) => self.propose(node, text),
+            Command::Read(node) => self.read(node),
+            Command::Deliver(link, count) => self.deliver(Some(link), count),
+            Command::DeliverAll => {
+                let delivered = self.deliver(None, MOST_DELIVERIES)?;
+                if self.in_flight.is_empty() {
+                    return Ok(delivered);
+                }
+                Err(format!("the nodes do not fall silent: {MOST_DELIVERIES} messages were delivered in one line"))
+            }
+            Command::Drop(link, count) => Ok(self.lose(Some(link), count)),
+            Command::DropAll => Ok(self.lose(None, usize::MAX)),
+            Command::Dup(link) => Ok(self.duplicate(link)),
+            Command::Reorder(link) => Ok(self.reorder(link)),
+            Command::Cut(link) => Ok(self.cut([link])),
+            Command::Join(link) => Ok(self.join([link])),
+            Command::Isolate(node) => {
+                let others = self.numbers().into_iter().filter(|other| *other != node);
+                Ok(self.cut(others.flat_map(|other| [Link { from: node, to: other }, Link { from: other, to: node }])))
+            }
+            Command::Heal => Ok(self.join(self.cuts.clone())),
+            Command::HoldDisk(node) => {
+                self.node(node).held = true;
+                Ok(Answer::Done)
+            }
+            Command::Sync(node) => {
+                self.node(node).held = false;
+                self.settle(node)?;
+                Ok(Answer::Done)
+            }
+            Command::Crash(node) => Ok(self.crash(node)),
+            Command::Restart(node) => {
+                if self.node(node).host.is_some() {
+                    return Ok(not_now(format!("node {node} is up")));
+                }
+                self.start(node)?;
+                Ok(Answer::Done)
+            }
+            Command::Snapshot(node) => self.snapshot(node),
+            Command::Transfer(node, to) => self.transfer(node, to),
+            Command::Add(node) => self.add(node),
+            Command::Remove(node) => self.change(Change::Remove { node: NodeId::numbered(node) }),
+            Command::State(None) => Ok(Answer::States(self.nodes.keys().map(|node| self.state(*node)).collect())),
+            Command::State(Some(node)) => Ok(Answer::States(vec![self.state(node)])),
+            Command::Pending => Ok(Answer::Pending(self.in_flight.iter().map(Sent::flight).collect())),
+        }
+    }
+
+    /// Every node that a command names must be there, and `nodes` comes first, once.
+    fn check_numbers(&self, command: &Command) -> Result<(), String> {
+        let named = match *command {
+            Command::Nodes { .. } if self.nodes.is_empty() => return Ok(()),
+            Command::Nodes { .. } => return Err("there are nodes already: nodes comes once, first".to_owned()),
+            Command::Fire(node, _)
+            | Command::Elapse(_, Some(node))
+            | Command::Propose(node, _)
+            | Command::Read(node)
+            | Command::Isolate(node)
+            | Command::HoldDisk(node)
+            | Command::Sync(node)
+            | Command::Crash(node)
+            | Command::Restart(node)
+            | Command::Snapshot(node)
+            | Command::Remove(node)
+            | Command::State(Some(node)) => vec![node],
+            Command::Transfer(node, to) => vec![node, to],
+            Command::Deliver(link, _)
+            | Command::Drop(link, _)
+            | Command::Dup(link)
+            | Command::Reorder(link)
+            | Command::Cut(link)
+            | Command::Join(link) => vec![link.from, link.to],
+            Command::Elapse(_, None)
+            | Command::DeliverAll
+            | Command::DropAll
+            | Command::Heal
+            | Command::Add(_)
+            | Command::State(None)
+            | Command::Pending => Vec::new(),
+        };
+        if self.nodes.is_empty() {
+            return Err("there are no nodes yet: begin with nodes COUNT".to_owned());
+        }
+        match named.iter().find(|node| !self.nodes.contains_key(node)) {
+            Some(node) => Err(format!("there is no node {node}: there are {:?}", self.numbers())),
+            None => Ok(()),
+        }
+    }
+
+    fn numbers(&self) -> Vec<usize> {
+        self.nodes.keys().copied().collect()
+    }
+
+    fn node(&mut self, node: usize) -> &mut Node {
+        self.nodes.get_mut(&node).expect("numbers are checked")
+    }
+
+    fn start(&mut self, node: usize) -> Result<(), String> {
+        let (raft, data) = self.recover(node);
+        let state = self.node(node);
+        state.life += 1;
+        state.applied = raft.last_applied();
+        state.data = data;
+        state.shown = raft.look();
+        state.host = Some(Host::new(raft, node as u64));
+        let records = state.disk.len();
+        self.trace.moment(self.now, || What::Started { node, records });
+        self.step(node, Input::Started)
+    }
+
+    /// The machine and its application as they are on the disk.
+    fn recover(&self, node: usize) -> (Raft, Vec<String>) {
+        let config = self.config(node);
+        let mut recovery = Recovery::new(config.initial.clone());
+        let (mut parts, mut data) = (Vec::new(), Vec::new());
+        for record in self.nodes[&node].disk.iter().cloned() {
+            match recovery.push(record) {
+                Recovered::Nothing => {}
+                Recovered::Begun => parts.clear(),
+                Recovered::Chunk(part) => parts.push(part),
+                Recovered::Whole => data = decode(&parts),
+            }
+        }
+        (Raft::recovered(config, recovery).expect("a disk has what became durable, from the beginning"), data)
+    }
+
+    /// A node that joins later knows of no members.
+    fn config(&self, node: usize) -> Config {
+        let began = self.settings.voters;
+        let voters = (1..=began).filter(|_| node <= began).map(NodeId::numbered);
+        let usual = Config::new(NodeId::numbered(node), (self.nodes[&node].life + 1) << 32, voters);
+        Config {
+            pre_vote: self.settings.pre_vote,
+            check_quorum: self.settings.check_quorum,
+            max_append_bytes: self.settings.max_append.unwrap_or(usual.max_append_bytes),
+            retained_bytes: 0,    // a snapshot shortens the log at once
+            apply_batch: 1 << 32, // a line is followed by all it leads to
+            ..usual
+        }
+    }
+
+    fn step(&mut self, node: usize, input: Input<Raft>) -> Result<(), String> {
+        let state = self.node(node);
+        let now = state.now;
+        if let Some(host) = &mut state.host {
+            host.step(now, input);
+        }
+        self.settle(node)
+    }
+
+    /// Does for a node what its driver does after each step, until there is nothing left.
+    fn settle(&mut self, node: usize) -> Result<(), String> {
+        let global = self.now;
+        loop {
+            let state = self.node(node);
+            let (now, held) = (state.now, state.held);
+            let Some(host) = &mut state.host else { return Ok(()) };
+            if host.machine().last_applied() == state.applied {
+                for (to, number) in state.wanted.drain(..) {
+                    let data = encode(&state.data);
+                    host.step(now, Input::Requested(raft::Command::OfferChunk { to, number, data, done: true }));
+                }
+            }
+            host.fire_due(now);
+            let batch = if held { None } else { host.take_batch() };
+            if let Some(records) = &batch {
+                host.batch_durable();
+                state.disk.extend(records.iter().cloned());
+            }
+            let outputs: Vec<_> = std::iter::from_fn(|| host.next_output()).collect();
+            if let Some(records) = &batch {
+                self.trace.moment(global, || What::Persisted { node, records: records.len() });
+                self.checker.on_durable(NodeId::numbered(node), records)?;
+            } else if outputs.is_empty() {
+                break;
+            }
+            self.show(node)?;
+            for output in outputs {
+                match output {
+                    Output::Send { to, message } => self.send(Link { from: node, to: number(to) }, message),
+                    Output::Emit(event) => self.told(node, event)?,
+                }
+            }
+        }
+        self.show(node)
+    }
+
+    /// What a node with a busy disk believes is nobody's business yet.
+    fn show(&mut self, node: usize) -> Result<(), String> {
+        let state = self.nodes.get_mut(&node).expect("numbers are checked");
+        let Some(host) = state.host.as_ref().filter(|host| host.is_settled()) else { return Ok(()) };
+        let (before, after) = (state.shown, host.machine().look());
+        if before == after {
+            return Ok(());
+        }
+        state.shown = after;
+        let Look { role, term, leader, commit } = after;
+        if (before.role, before.term, before.leader) != (role, term, leader) {
+            self.trace.moment(self.now, || What::Role { node, role, term, leader: leader.map(number) });
+        }
+        if before.commit != commit {
+            self.trace.moment(self.now, || What::Committed { node, index: commit });
+            self.checker.on_commit(NodeId::numbered(node), host.machine())?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, link: Link, message: raft::Message) {
+        self.next_flight += 1;
+        let sent = Sent { id: self.next_flight, link, message };
+        self.trace.moment(self.now, || What::Sent(sent.flight()));
+        if self.cuts.contains(&link) {
+            self.trace.moment(self.now, || What::Lost(sent.flight(), Loss::Cut));
+        } else {
+            self.in_flight.push(sent);
+        }
+    }
+
+    fn told(&mut self, node: usize, event: Event) -> Result<(), String> {
+        let state = self.nodes.get_mut(&node).expect("numbers are checked");
+        match event {
+            Event::Committed(entries) => {
+                for entry in entries {
+                    if let Payload::Command(command) = &entry.payload {
+                        state.data.push(String::from_utf8_lossy(command).into_owned());
+                    }
+                    state.applied = entry.position.index;
+                }
+            }
+            Event::Proposed { ticket, .. } | Event::SteppedDown { ticket } => {
+                state.asked.remove(&ticket);
+            }
+            Event::ReadReady { tickets } => {
+                for ticket in tickets {
+                    if let Some(Asked::Read) = state.asked.remove(&ticket) {
+                        let found = Some((state.applied.0, state.data.clone()));
+                        self.answers.push(ReadAnswer { node, found });
+                    }
+                }
+            }
+            Event::Dropped { tickets } => {
+                for ticket in tickets {
+                    if let Some(Asked::Read) = state.asked.remove(&ticket) {
+                        self.answers.push(ReadAnswer { node, found: None });
+                    }
+                }
+            }
+            Event::RoleChanged { role: RoleName::Leader, term, .. } => {
+                let raft = state.host.as_ref().map(Host::machine);
+                self.checker.on_leader(NodeId::numbered(node), term, raft)?;
+            }
+            Event::RoleChanged { .. } | Event::ConfigurationChanged(_) | Event::ChunksUnwanted { .. } => {}
+            Event::Refused { ticket, why } => {
+                state.asked.remove(&ticket);
+                self.refused.insert(ticket, why);
+            }
+            Event::ChunkWanted { to, number } => state.wanted.push((to, number)),
+            Event::Chunk { number, data } => {
+                if number == 0 {
+                    state.incoming.clear();
+                }
+                state.incoming.push(data);
+            }
+            Event::Restored { last } => {
+                state.applied = last.index;
+                state.data = decode(&std::mem::take(&mut state.incoming));
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self, node: usize) -> Result<Answer, String> {
+        if self.machine(node).is_none() {
+            return Ok(is_down(node));
+        }
+        // What was applied is told when the disk has everything: until then the application is behind the machine.
+        if self.nodes[&node].host.as_ref().is_some_and(|host| !host.is_settled()) {
+            return Ok(not_now(format!("the disk of node {node} is held")));
+        }
+        let data = encode(&self.nodes[&node].data);
+        for command in [raft::Command::BeginSnapshot, raft::Command::SnapshotChunk(data), raft::Command::EndSnapshot] {
+            self.step(node, Input::Requested(command))?;
+        }
+        Ok(Answer::Done)
+    }
+
+    fn transfer(&mut self, node: usize, to: usize) -> Result<Answer, String> {
+        if self.machine(node).is_none() {
+            return Ok(is_down(node));
+        }
+        let ticket = self.ticket(node, Asked::Other);
+        self.step(node, Input::Requested(raft::Command::Transfer { ticket, to: Some(NodeId::numbered(to)) }))?;
+        Ok(self.refused.remove(&ticket).map_or(Answer::Done, |why| not_now(why.to_string())))
+    }
+
+    /// A new node starts without knowing of anybody; the leader finds it.
+    fn add(&mut self, node: usize) -> Result<Answer, String> {
+        let answer = self.change(Change::Add { node: NodeId::numbered(node), addr: String::new() })?;
+        if matches!(answer, Answer::Proposed { .. }) && !self.nodes.contains_key(&node) {
+            self.nodes.insert(node, Node::down(self.now));
+            self.start(node)?;
+        }
+        Ok(answer)
+    }
+
+    /// Asks the leader of the latest term.
+    fn change(&mut self, change: Change) -> Result<Answer, String> {
+        let leaders = self.numbers().into_iter().filter_map(|node| {
+            let raft = self.machine(node).filter(|raft| raft.role() == RoleName::Leader)?;
+            Some((raft.hard_state().current_term, node))
+        });
+        let Some((_, leader)) = leaders.max() else { return Ok(not_now("no node leads".to_owned())) };
+        let ticket = self.ticket(leader, Asked::Other);
+        self.step(leader, Input::Requested(raft::Command::Change { ticket, change }))?;
+        if let Some(why) = self.refused.remove(&ticket) {
+            return Ok(not_now(why.to_string()));
+        }
+        let place = self.machine(leader).expect("it is up").log().configuration_position();
+        Ok(Answer::Proposed { index: place.index.0, term: place.term.0 })
+    }
+
+    fn fire(&mut self, node: usize, alarm: Alarm) -> Result<Answer, String> {
+        let timer = match alarm {
+            Alarm::Election => Timer::Election,
+            Alarm::Heartbeat => Timer::Heartbeat,
+        };
+        let Some(host) = &mut self.node(node).host else { return Ok(is_down(node)) };
+        if !host.stop_timer(timer) {
+            return Ok(not_now(match alarm {
+                Alarm::Election => format!("node {node} leads, or is no voter: it waits for no election"),
+                Alarm::Heartbeat => format!("node {node} does not lead: it has no heartbeat"),
+            }));
+        }
+        self.step(node, Input::Elapsed(timer))?;
+        Ok(Answer::Done)
+    }
+
+    /// Timers run out in order; at the same time, in the order of the nodes.
+    fn elapse(&mut self, time: Duration, nodes: &[usize]) -> Result<Answer, String> {
+        let mut left = time;
+        loop {
+            let due = |node: &usize| {
+                let state = &self.nodes[node];
+                let deadline = state.host.as_ref()?.next_deadline()?;
+                Some((deadline.since(state.now), *node))
+            };
+            let next = nodes.iter().filter_map(due).min().filter(|(after, _)| *after <= left);
+            let pass = next.map_or(left, |(after, _)| after);
+            left -= pass;
+            for &node in nodes {
+                let state = self.node(node);
+                state.now = state.now + pass;
+            }
+            if nodes.len() == self.nodes.len() {
+                self.now = self.now + pass;
+            }
+            let Some((_, node)) = next else { return Ok(Answer::Done) };
+            self.trace.next_step();
+            self.settle(node)?;
+        }
+    }
+
+    fn ticket(&mut self, node: usize, asked: Asked) -> Ticket {
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.node(node).asked.insert(ticket, asked);
+        ticket
+    }
+
+    /// The place in the leader's log is known at once, even when its disk is held.
+    fn propose(&mut self, node: usize, text: &str) -> Result<Answer, String> {
+        let Some(raft) = self.machine(node) else { return Ok(is_down(node)) };
+        if raft.role() != RoleName::Leader {
+            return Ok(Answer::Refused(Refusal::NotLeader { leader: raft.leader().map(number) }));
+        }
+        let ticket = self.ticket(node, Asked::Other);
+        let command = Bytes::copy_from_slice(text.as_bytes());
+        self.step(node, Input::Requested(raft::Command::Propose { ticket, command }))?;
+        let raft = self.machine(node).expect("it is up");
+        let place = raft.log().last();
+        Ok(Answer::Proposed { index: place.index.0, term: place.term.0 })
+    }
+
+    fn read(&mut self, node: usize) -> Result<Answer, String> {
+        if self.machine(node).is_none() {
+            return Ok(is_down(node));
+        }
+        let ticket = self.ticket(node, Asked::Read);
+        self.step(node, Input::Requested(raft::Command::Read { ticket }))?;
+        Ok(Answer::Asked)
+    }
+
+    fn machine(&self, node: usize) -> Option<&Raft> {
+        self.nodes[&node].host.as_ref().map(Host::machine)
+    }
+
+    /// Delivers up to `most` messages, of one link or of all.
+    fn deliver(&mut self, link: Option<Link>, most: usize) -> Result<Answer, String> {
+        let mut delivered = 0;
+        while delivered < most {
+            let Some(place) = self.oldest(link) else { break };
+            let sent = self.in_flight.remove(place);
+            delivered += 1;
+            self.trace.next_step();
+            let Link { from, to } = sent.link;
+            if self.cuts.contains(&sent.link) {
+                self.trace.moment(self.now, || What::Lost(sent.flight(), Loss::Cut));
+            } else if self.machine(to).is_none() {
+                self.trace.moment(self.now, || What::Lost(sent.flight(), Loss::Down));
+            } else {
+                self.trace.moment(self.now, || What::Delivered(sent.flight()));
+                self.step(to, Input::Received { from: NodeId::numbered(from), message: sent.message })?;
+            }
+        }
+        Ok(Answer::Moved(delivered))
+    }
+
+    fn oldest(&self, link: Option<Link>) -> Option<usize> {
+        self.in_flight.iter().position(|sent| link.is_none_or(|link| sent.link == link))
+    }
+
+    fn lose(&mut self, link: Option<Link>, most: usize) -> Answer {
+        let mut lost = 0;
+        while lost < most
+            && let Some(place) = self.oldest(link)
+        {
+            let sent = self.in_flight.remove(place);
+            lost += 1;
+            self.trace.moment(self.now, || What::Lost(sent.flight(), Loss::Dropped));
+        }
+        Answer::Moved(lost)
+    }
+
+    /// The copy is sent now, behind everything else.
+    fn duplicate(&mut self, link: Link) -> Answer {
+        let Some(place) = self.oldest(Some(link)) else { return Answer::Moved(0) };
+        let message = self.in_flight[place].message.clone();
+        self.send(link, message);
+        Answer::Moved(1)
+    }
+
+    /// The messages of the link change places among themselves.
+    fn reorder(&mut self, link: Link) -> Answer {
+        let places: Vec<_> =
+            self.in_flight.iter().enumerate().filter(|(_, sent)| sent.link == link).map(|(place, _)| place).collect();
+        for (&a, &b) in places.iter().zip(places.iter().rev()).take(places.len() / 2) {
+            self.in_flight.swap(a, b);
+        }
+        Answer::Moved(places.len())
+    }
+
+    fn cut(&mut self, links: impl IntoIterator<Item = Link>) -> Answer {
+        for link in links {
+            if self.cuts.insert(link) {
+                self.trace.moment(self.now, || What::Cut { from: link.from, to: link.to });
+            }
+        }
+        Answer::Done
+    }
+
+    fn join(&mut self, links: impl IntoIterator<Item = Link>) -> Answer {
+        for link in links {
+            if self.cuts.remove(&link) {
+                self.trace.moment(self.now, || What::Joined { from: link.from, to: link.to });
+            }
+        }
+        Answer::Done
+    }
+
+    /// With the machine goes all that it had not made durable. The application starts again from nothing.
+    fn crash(&mut self, node: usize) -> Answer {
+        let state = self.node(node);
+        if state.host.is_none() {
+            return is_down(node);
+        }
+        *state =
+            Node { disk: std::mem::take(&mut state.disk), life: state.life, held: state.held, ..Node::down(state.now) };
+        self.checker.on_restart(NodeId::numbered(node));
+        self.trace.moment(self.now, || What::Crashed { node });
+        Answer::Done
+    }
+
+    fn state(&self, node: usize) -> State {
+        let state = &self.nodes[&node];
+        let stored = || self.recover(node);
+        let asleep;
+        let (raft, data) = match &state.host {
+            Some(host) => (host.machine(), state.data.clone()),
+            None => {
+                asleep = stored();
+                (&asleep.0, asleep.1.clone())
+            }
+        };
+        let log = raft.log();
+        let (first, last) = (log.first_index(), log.last().index);
+        let unsynced = state.host.as_ref().is_some_and(|host| !host.is_settled());
+        let Look { role, term, leader, .. } = raft.look();
+        State {
+            id: node,
+            up: state.host.is_some(),
+            role,
+            term,
+            leader: leader.map(number),
+            voted_for: raft.hard_state().voted_for.map(number),
+            commit: if state.host.is_some() { state.shown.commit } else { raft.commit_index().0 },
+            applied: if state.host.is_some() { state.applied.0 } else { raft.last_applied().0 },
+            first: first.0,
+            last: last.0,
+            log: log.between(first.prev(), last).iter().map(EntryLabel::new).collect(),
+            members: ids(&mut raft.configuration().members().keys().copied()),
+            learners: ids(&mut raft.configuration().members().iter().filter(|(_, m)| !m.voter).map(|(id, _)| *id)),
+            data,
+            durable: unsynced.then(|| stored().0.log().last().index.0),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let machines = || self.nodes.keys().filter_map(|node| self.machine(*node));
+        invariants::election_safety(machines())?;
+        let settled = || {
+            let hosts = self.nodes.values().filter_map(|node| node.host.as_ref());
+            hosts.filter(|host| host.is_settled()).map(Host::machine)
+        };
+        for a in settled() {
+            for b in settled() {
+                invariants::log_matching(a, b)?;
+                invariants::committed_agree(a, b)?;
+                invariants::leader_completeness(a, b)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Node {
+    fn down(now: Time) -> Self {
+        Self {
+            host: None,
+            disk: Vec::new(),
+            held: false,
+            now,
+            life: 0,
+            shown: Look { role: RoleName::Follower.as_str(), term: 0, leader: None, commit: 0 },
+            applied: Index(0),
+            data: Vec::new(),
+            incoming: Vec::new(),
+            wanted: Vec::new(),
+            asked: BTreeMap::new(),
+        }
+    }
+}
+
+impl Sent {
+    fn flight(&self) -> Flight {
+        Flight { id: self.id, from: self.link.from, to: self.link.to, label: Raft::label(&self.message) }
+    }
+}
+
+/// A snapshot of the application: its list.
+fn encode(data: &[String]) -> Bytes {
+    serde_json::to_vec(data).expect("texts are JSON").into()
+}
+
+fn decode(parts: &[Bytes]) -> Vec<String> {
+    serde_json::from_slice(&parts.concat()).expect("the parts are those that were made")
+}
+
+fn ids(nodes: &mut dyn Iterator<Item = NodeId>) -> Vec<usize> {
+    nodes.map(number).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The N of `nN`.
+fn number(node: NodeId) -> usize {
+    node.as_str().strip_prefix('n').and_then(|number| number.parse().ok()).expect("simulated nodes are numbered")
+}
+
+fn is_down(node: usize) -> Answer {
+    not_now(format!("node {node} is down"))
+}
+
+const fn not_now(why: String) -> Answer {
+    Answer::Refused(Refusal::NotNow(why))
+}
+
+/// What a panic said.
+pub(super) fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it says nothing".to_owned())
+}

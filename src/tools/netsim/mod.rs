@@ -1,0 +1,55 @@
+//! `netsim`: the protocols in a simulated network, in virtual time.
+//!
+//! - `raft`: one seed or many;
+//! - `script`: scenarios, a command a line;
+//! - `json`: how nodes, messages and moments look to programs.
+
+use clap::Parser;
+
+use crate::cli::{Common, Failure, Output, Tool};
+
+mod json;
+mod raft;
+mod script;
+
+/// Run Raft in a simulated network: thousands of seeds of faults, or scenarios written as scripts
+///
+/// The nodes are those of raft-node, driven in virtual time.
+#[derive(Debug, Parser)]
+#[command(
+    name = "netsim",
+    version,
+    after_help = "Examples:\n  \
+        netsim raft --seeds 0..1000\n  \
+        netsim raft --seed 17 --trace run.jsonl\n  \
+        netsim raft --script figure-8.netsim\n  \
+        printf 'nodes 3\\nfire 1 election\\ndeliver all\\nstate 1\\n' | netsim raft --script -\n\n\
+        Exit codes: 0 all is well, 1 a property was violated, 2 usage or a mistake in a script, 6 trouble on this machine,\n\
+        130/143 interrupted"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    Raft(raft::Options),
+}
+
+impl Tool for Args {
+    const NAME: &'static str = "netsim";
+    const TAKES_ALL_FILES: bool = false;
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    async fn run(self, output: &Output) -> Result<(), Failure> {
+        match self.what {
+            What::Raft(options) => raft::run(options, &self.common, output).await,
+        }
+    }
+}

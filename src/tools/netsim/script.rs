@@ -1,0 +1,107 @@
+//! `netsim raft --script`.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+
+use serde_json::{Value, json};
+
+use super::json;
+use super::raft::write_trace;
+use crate::cli::{Failure, Kind, Output};
+use crate::sim::script::{Answer, Command, Refusal, Script};
+use crate::sim::trace::Keep;
+
+/// A line of a script is a command and a short text.
+const LONGEST_LINE: u64 = 64 << 10;
+
+/// Does what the script at `path` says, line by line: whoever writes lines gets their answers. What happened goes to `trace`.
+pub(super) fn run(path: &str, trace: Option<&str>, output: &Output) -> Result<(), Failure> {
+    let mut script = Script::new(if trace.is_some() { Keep::Moments } else { Keep::Nothing });
+    let result = play(path, &mut script, output);
+    if let Some(trace) = trace {
+        write_trace(trace, script.most_nodes(), true, &script.take_moments())?;
+    }
+    result
+}
+
+fn play(path: &str, script: &mut Script, output: &Output) -> Result<(), Failure> {
+    let mut lines: Box<dyn BufRead> = if path == "-" {
+        Box::new(io::stdin().lock())
+    } else {
+        let file = File::open(path).map_err(|error| {
+            Failure::usage(format!("cannot read the script {path}: {error} (is the path right? - is stdin)"))
+        })?;
+        Box::new(BufReader::new(file))
+    };
+    for number in 1.. {
+        let Some(text) = next_line(&mut lines, path, number)? else { break };
+        let mistake = |what: String| Failure::usage(format!("{path}, line {number}: {what}: {:?}", text.trim()));
+        let Some(command) = Command::parse(&text).map_err(mistake)? else { continue };
+        let answer = script.run(number, text.trim(), &command).map_err(|violation| {
+            let line = json!({ "violation": violation.to_string(), "line": number, "command": text.trim() });
+            match output.line(&line.to_string()) {
+                Ok(()) => Failure::new(Kind::No, format!("{path}, line {number}: {violation}")),
+                Err(failure) => failure,
+            }
+        })?;
+        if let Answer::Refused(Refusal::Mistake(what)) = answer {
+            return Err(mistake(what));
+        }
+        let reads = script.take_reads();
+        let answered_at_once = matches!((&command, &answer), (Command::Read(_), Answer::Asked)) && !reads.is_empty();
+        if !answered_at_once {
+            for value in answers(&command, answer, number, script) {
+                output.line(&value.to_string())?;
+            }
+        }
+        for read in reads {
+            output.line(&json::read(&read, number).to_string())?;
+        }
+    }
+    Ok(())
+}
+
+fn next_line(lines: &mut impl BufRead, path: &str, number: usize) -> Result<Option<String>, Failure> {
+    let mut bytes = Vec::new();
+    let read = lines.take(LONGEST_LINE + 1).read_until(b'\n', &mut bytes);
+    read.map_err(|error| Failure::local(format!("cannot read the script {path}: {error}")))?;
+    if bytes.len() as u64 > LONGEST_LINE {
+        return Err(Failure::usage(format!("{path}, line {number}: it is longer than {LONGEST_LINE} bytes")));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) if text.is_empty() => Ok(None),
+        Ok(text) => Ok(Some(text)),
+        Err(_) => Err(Failure::usage(format!("{path}, line {number}: it is not UTF-8 text"))),
+    }
+}
+
+/// One object, but one a node for `state`, and one a message before the last for `pending`.
+fn answers(command: &Command, answer: Answer, line: usize, script: &Script) -> Vec<Value> {
+    let mut object = json!({ "ok": true, "line": line });
+    let mut before = Vec::new();
+    if let Command::Propose(node, text) = command {
+        object["id"] = json!(node);
+        object["propose"] = json!(text);
+    }
+    match answer {
+        Answer::Done => {}
+        Answer::Asked => object["waiting"] = json!(true),
+        Answer::Moved(count) => object["messages"] = json!(count),
+        Answer::Proposed { index, term } => {
+            object["index"] = json!(index);
+            object["term"] = json!(term);
+        }
+        Answer::Refused(refusal) => {
+            object["ok"] = json!(false);
+            object["error"] = json!(refusal.to_string());
+            if let Refusal::NotLeader { leader } = refusal {
+                object["leader"] = json!(leader);
+            }
+        }
+        Answer::States(states) => return states.iter().map(json::state).collect(),
+        Answer::Pending(flights) => before = flights.iter().map(json::flight).collect(),
+    }
+    object["in_flight"] = json!(script.in_flight());
+    before.push(object);
+    before
+}

@@ -1,0 +1,106 @@
+//! What a node does about its cluster's members beside its machine: dials them, joins them, learns which cluster they are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+
+use crate::defaults::{JOIN_PAUSE, REQUEST_TIMEOUT};
+use crate::http::client::Client;
+use crate::http::members::Members;
+use crate::http::upgrade::{self, Dialler};
+use crate::kv::RaftKv;
+use crate::net::acquaintances::Token;
+use crate::net::driver::Handle;
+use crate::net::link::{self, Outbox};
+use crate::raft::{Configuration, NodeId};
+
+/// The members are others now.
+pub(super) fn changed(members: &Members, configuration: &Configuration) {
+    let names: Vec<_> = configuration
+        .members()
+        .iter()
+        .map(|(id, member)| format!("{id}{}", if member.voter { "" } else { " (learner)" }))
+        .collect();
+    tracing::info!("the members are {}", names.join(", "));
+    if let Err(error) = members.are(configuration.clone()) {
+        tracing::error!("{error}"); // the next start does it
+    }
+}
+
+/// Keeps a link to every member.
+pub(super) async fn follow(dialler: Dialler) {
+    let keep_up = |to: NodeId, addr: String, outbox: Arc<Outbox>| {
+        let dialler = dialler.clone();
+        async move {
+            let name = format!("{to} at {addr}");
+            link::keep_up(&name, &outbox, || upgrade::dial(&addr, &dialler, to)).await;
+        }
+    };
+    dialler.members.follow(keep_up).await;
+}
+
+/// Remembers the cluster's number as soon as it is in the replicated state.
+pub(super) async fn learn_cluster(node: Handle<RaftKv>, members: Arc<Members>) {
+    loop {
+        let Ok(cluster) = node.inspect(|machine| machine.state().cluster()).await else { return };
+        if let Some(cluster) = cluster {
+            if let Err(error) = members.known().belong_to(Token(cluster)) {
+                tracing::error!("{error}");
+            }
+            return;
+        }
+        tokio::time::sleep(JOIN_PAUSE).await;
+    }
+}
+
+/// Asks the node at `at` to add this one to its cluster, until there are members to speak to.
+pub(super) async fn join(at: String, dialler: Dialler) {
+    let Dialler { id, addr, members } = dialler;
+    let body = json!({ "id": id.as_str(), "addr": addr, "incarnation": members.known().hello().incarnation });
+    let body = Bytes::from(body.to_string());
+    let mut said = String::new();
+    let mut asks = true;
+    loop {
+        let pause = if asks { Duration::ZERO } else { JOIN_PAUSE };
+        if tokio::time::timeout(pause, members.some()).await.is_ok() {
+            if asks {
+                tracing::info!("--join is of no use any more: {id} is a member of a cluster");
+            }
+            return members.known().refused_by(&at, None);
+        }
+        asks = false;
+        match ask_to_join(&at, &body).await {
+            Ok(cluster) => {
+                members.known().refused_by(&at, None);
+                match members.known().belong_to(cluster) {
+                    Ok(()) if said.is_empty() => tracing::info!("{at} adds {id} to cluster {cluster}"),
+                    Ok(()) => {}
+                    Err(error) => tracing::error!("{error}"),
+                }
+                said = "added".to_owned();
+            }
+            Err(why) => {
+                members.known().refused_by(&at, Some(&why));
+                if why != said {
+                    tracing::warn!("cannot join the cluster of {at}: {why}; trying again");
+                    said = why;
+                }
+            }
+        }
+    }
+}
+
+async fn ask_to_join(at: &str, body: &Bytes) -> Result<Token, String> {
+    let mut client = Client::connect(at).await.map_err(|error| error.to_string())?;
+    let answer = client.ask(Method::POST, "/members", body.clone(), &[], REQUEST_TIMEOUT).await;
+    let answer = answer.map_err(|error| error.to_string())?;
+    let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    if !answer.status.is_success() {
+        return Err(said["error"].as_str().unwrap_or("it does not say why").to_owned());
+    }
+    let cluster = said["cluster"].as_str().and_then(|cluster| cluster.parse().ok());
+    cluster.ok_or_else(|| "its cluster has no leader yet".to_owned())
+}

@@ -1,0 +1,96 @@
+//! Who a node is: a member that lost its past, or shares it with another, must not vote.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::common::cluster::{Cluster, status};
+use crate::common::{Node, eventually, run, until_something_is_printed};
+
+/// Waits until the health of a node says this.
+#[track_caller]
+fn wait_for_health(cluster: &Cluster, number: usize, texts: &[&str]) {
+    eventually("a health that says why", || {
+        let health = status(cluster.addr(number))?["health"].as_str().unwrap_or_default().to_owned();
+        if texts.iter().all(|text| health.contains(text)) { Ok(()) } else { Err(std::io::Error::other(health)) }
+    });
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("there is cp");
+    assert!(copied.success());
+}
+
+/// Insists that none of these nodes finds a leader, for many election timeouts in which they seek election.
+#[track_caller]
+fn assert_no_leader(cluster: &Cluster, numbers: &[usize]) {
+    for _ in 0..60 {
+        for number in numbers {
+            let status = status(cluster.addr(*number)).expect("it runs");
+            assert!(status["leaderId"].is_null(), "{status}");
+        }
+        until_something_is_printed(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_wiped_member_is_refused_with_the_remedy_and_never_votes() {
+    let mut cluster = Cluster::of_three();
+    let leader = cluster.leader();
+    let (victim, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.node(leader).set("kept", "by two");
+    cluster.kill(victim);
+    let dir = cluster.dir().join(Cluster::id(victim));
+    fs::remove_dir_all(&dir).unwrap();
+    cluster.restart(victim);
+    let name = Cluster::id(victim);
+    let remedy = [format!("members remove {name}"), format!("members add {name}="), "--join".to_owned()];
+    let texts: Vec<_> = remedy.iter().map(String::as_str).chain(["refused by"]).collect();
+    wait_for_health(&cluster, victim, &texts);
+    for number in [leader, other] {
+        cluster.node(number).process.err.line_with(&format!("refused {name}: "));
+        assert!(cluster.node(number).process.err.text().contains(&remedy[0]));
+    }
+
+    cluster.kill(leader);
+    eventually("a member that seeks election", || match status(cluster.addr(other))? {
+        status if status["leaderId"].is_null() => Ok(()),
+        status => Err(std::io::Error::other(status.to_string())),
+    });
+    assert_no_leader(&cluster, &[victim, other]);
+
+    cluster.restart(leader);
+    cluster.leader_among(&[leader, other]);
+    assert_eq!(cluster.node(other).value("kept").as_deref(), Some("by two"));
+    cluster.kill(victim);
+}
+
+#[test]
+fn a_copied_data_directory_is_refused_and_a_moved_one_is_not() {
+    let mut cluster = Cluster::of_three();
+    let leader = cluster.leader();
+    let victim = (leader + 1) % 3;
+    let (original, clone) = (cluster.dir().join(Cluster::id(victim)), cluster.dir().join("clone"));
+    copy(&original, &clone);
+    let command = cluster.command_with(victim, "127.0.0.1:0", &clone);
+    run(command).expect(6).says(&[clone.to_str().unwrap(), "copy of the data directory of", "--moved", "--data-dir"]);
+
+    // Moved for good, it is the same node as ever.
+    cluster.node(leader).set("kept", "by all");
+    cluster.converged();
+    cluster.kill(victim);
+    fs::remove_dir_all(&clone).unwrap();
+    copy(&original, &clone);
+    fs::remove_dir_all(&original).unwrap();
+    copy(&clone, &original);
+    run(cluster.command(victim)).expect(6).says(&["--moved"]);
+    let mut command = cluster.command(victim);
+    command.arg("--moved");
+    let mut moved = Node::start(command);
+    moved.wait_healthy();
+    assert_eq!(moved.value("kept").as_deref(), Some("by all"));
+    moved.stop();
+    cluster.restart(victim);
+    cluster.converged();
+}
