@@ -196,6 +196,9 @@ impl Items {
     }
 
     fn broken(&self, error: &Broken) -> Failure {
-        Failure::new(Kind::No, format!("{} is no good backup: {error}; nothing was restored from it", self.path.display()))
+        Failure::new(
+            Kind::No,
+            format!("{} is no good backup: {error}; nothing was restored from it", self.path.display()),
+        )
     }
 }

@@ -118,7 +118,9 @@ async fn write_all(cluster: &Cluster, file: &Path, progress: &Progress) -> Resul
     while let Some((key, versioned)) = items.next()? {
         let text = |bytes: &Bytes| {
             let text = std::str::from_utf8(bytes).map(str::to_owned);
-            text.map_err(|_| Failure::new(Kind::No, "the backup holds a key or value that is no text, which no raft-node takes"))
+            text.map_err(|_| {
+                Failure::new(Kind::No, "the backup holds a key or value that is no text, which no raft-node takes")
+            })
         };
         let body = json!({ "key": text(&key)?, "value": text(&versioned.value)? });
         crew.give(Write { method: Method::POST, path: "/kv".to_owned(), body: Bytes::from(body.to_string()) }).await?;
@@ -169,13 +171,8 @@ impl Crew {
         let work = Arc::new(Mutex::new(work));
         let mut writers = JoinSet::new();
         for number in 0..RESTORE_WRITERS {
-            let writer = Writer {
-                cluster: cluster.clone(),
-                connection: None,
-                node: number,
-                name: client_name()?,
-                sequence: 0,
-            };
+            let writer =
+                Writer { cluster: cluster.clone(), connection: None, node: number, name: client_name()?, sequence: 0 };
             writers.spawn(writer.run(Arc::clone(&work), done.clone()));
         }
         Ok(Self { queue, writers })
