@@ -21,6 +21,8 @@ pub const SNAPSHOT_EVERY: u64 = 64 << 20;
 pub const MIN_SNAPSHOT_EVERY: u64 = 4 << 10;
 /// A pause between two chunks of a snapshot, in which writes go on: some 128 MiB a second.
 pub const SNAPSHOT_PAUSE: Duration = Duration::from_millis(2);
+/// Backups that a node sends at a time: each keeps what is changed under it, and at most the whole state.
+pub const MAX_BACKUPS: usize = 2;
 /// How long a backup that nobody reads keeps its view.
 pub const BACKUP_PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of entries kept in memory before a snapshot: a follower that is this little behind needs none.
@@ -53,8 +55,8 @@ pub const SESSION_WINDOW: usize = 8;
 pub const MAX_CLIENTS: usize = 10_000;
 /// About how many bytes of a view go into one chunk: read between two writes, some hundred microseconds.
 pub const CHUNK_BYTES: usize = 256 << 10;
-/// Backups that a node sends at a time: each keeps what is changed under it, and at most the whole state.
-pub const MAX_BACKUPS: usize = 2;
+/// Writes that a restore has under way: enough to fill the disk's batches.
+pub const RESTORE_WRITERS: usize = 64;
 /// Changes that a node keeps for those who watch, and their bytes: at 50,000 writes a second of 256 bytes a watcher may be
 /// more than a second behind, and a connection that broke is made anew in less.
 pub const MAX_CHANGES: usize = 100_000;

@@ -7,6 +7,7 @@
 //! | `DELETE /kv/KEY` | `{"key","deleted"}` |
 //! | `GET /kv?prefix=&after=&limit=` | `{"items":[{"key","value","version"}],"more","next"}` |
 //! | `/members`, `/leader` | see [`super::members`] |
+//! | `POST /snapshot` | writes a snapshot into this node's log, and forgets the entries it replaces: `{"snapshotIndex"}` |
 //! | `GET /snapshot` | a backup, see [`super::backup`] |
 //! | `GET /watch?prefix=&after=` | changes as they come, see [`super::watch`] |
 //! | `GET /status`, `GET /debug`, `GET /health`, `GET /metrics` | see [`super::status`] |
@@ -161,15 +162,16 @@ impl Inner {
             (&Method::POST, "/cut") if self.info.may_cut => self.cut(request).await,
             (&Method::GET, "/snapshot") => backup::start(self, &request).await,
             (&Method::GET, "/watch") => watch::start(self, &request).await,
+            (&Method::POST, "/snapshot") => self.snapshot(&request).await,
             (&Method::GET, "/status") => self.status(false).await,
             (&Method::GET, "/debug") => self.status(true).await,
             (&Method::GET, "/health") => self.health().await,
             (&Method::GET, "/metrics") => self.metrics().await,
             (&Method::GET, upgrade::PATH) => Ok(self.accept_peer(request)),
-            (_, "/kv") => Err(Refusal::method("GET, HEAD, POST")),
+            (_, "/kv" | "/snapshot") => Err(Refusal::method("GET, HEAD, POST")),
             (_, "/cut") if self.info.may_cut => Err(Refusal::method("POST")),
             (_, path) if path.starts_with("/kv/") => Err(Refusal::method("DELETE, GET, HEAD")),
-            (_, "/watch" | "/snapshot" | "/status" | "/debug" | "/health" | "/metrics" | upgrade::PATH) => {
+            (_, "/watch" | "/status" | "/debug" | "/health" | "/metrics" | upgrade::PATH) => {
                 Err(Refusal::method("GET, HEAD"))
             }
             _ => Err(Refusal::new(StatusCode::NOT_FOUND, "not found")),
@@ -344,6 +346,17 @@ impl Inner {
             let bytes = full.into_inner().unwrap_or_default();
             Body::from(Bytes::from_owner(Accounted { bytes, _permit: permit }))
         }))
+    }
+
+    async fn snapshot(&self, request: &Request<Incoming>) -> Result<Reply, Refusal> {
+        let parameters = Parameters::parse(request.uri().query(), &["timeout"])?;
+        match self.ask(Ask::Snapshot, parameters.timeout()?).await? {
+            Answer::Done => {
+                let index = self.inspect(|machine| machine.raft().snapshot().index.0).await?;
+                Ok(json(StatusCode::OK, &serde_json::json!({ "snapshotIndex": index })))
+            }
+            other => Err(Refusal::of(&other)),
+        }
     }
 
     async fn status(&self, with_store: bool) -> Result<Reply, Refusal> {

@@ -200,7 +200,7 @@ impl RaftKv {
 
     fn on_request(&mut self, now: Time, command: Command, out: &mut Effects<Self>) {
         let Command { id, ask, timeout } = command;
-        if self.is_overloaded() && !matches!(ask, Ask::CloseView(_)) {
+        if self.is_overloaded() {
             return out.emit(Event::Answered { id, answer: Answer::Overloaded });
         }
         match &ask {
@@ -574,7 +574,10 @@ impl Protocol for RaftKv {
 
     fn step(&mut self, now: Time, input: Input<Self>, out: &mut Effects<Self>) {
         match input {
-            Input::Started => self.step_raft(now, Input::Started, out),
+            Input::Started => {
+                out.emit(Event::Changed { through: self.store().version() }); // what its snapshot holds
+                self.step_raft(now, Input::Started, out);
+            }
             Input::Received { from, message: Message::Raft(message) } => match snapshots::unknown_format(&message) {
                 Some(why) => out.emit(Event::SnapshotRefused { from, why }),
                 None => self.step_raft(now, Input::Received { from, message }, out),

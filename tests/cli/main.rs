@@ -4,10 +4,12 @@
 mod common;
 
 mod api;
+mod backup;
 mod ctl;
 mod disk;
 mod echo;
 mod hostile;
+mod netsim;
 mod node;
 mod pool;
 mod udp;

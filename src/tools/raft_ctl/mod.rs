@@ -15,8 +15,10 @@ use crate::defaults::{LIST_LIMIT, MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_VALUE_BYTES
 use crate::http::api::IDEMPOTENCY_KEY;
 use crate::http::client::{Answer, Client, ClientError};
 
+mod backup;
 mod bench;
 mod members;
+mod restore;
 mod status;
 mod watch;
 
@@ -32,6 +34,8 @@ mod watch;
         raft-ctl cas colour green blue\n  \
         raft-ctl list user/ --json | jq -r .key\n  \
         raft-ctl watch user/\n  \
+        raft-ctl snapshot --out today.backup\n  \
+        raft-ctl restore today.backup\n  \
         raft-ctl status\n  \
         raft-ctl members remove n3\n  \
         raft-ctl bench --clients 64 --reads 0 --duration 10s\n\n\
@@ -123,6 +127,10 @@ enum Command {
     },
     /// Print changes as they happen, until interrupted; exit 1 when some were missed and are not kept any more
     Watch(watch::Options),
+    /// Back the cluster up into a file; without --out, have a node compact its log
+    Snapshot(backup::Options),
+    /// Write the keys of a backup into a cluster, which must have none without --force
+    Restore(restore::Options),
     /// Print a table of all nodes; exit 3 when none answers
     Status,
     /// Print the leader's name; exit 3 when there is none
@@ -161,6 +169,7 @@ impl Tool for Args {
             // It has a summary to print when it is interrupted.
             Command::Bench(options) => bench::run(&cluster, &options, output).await,
             Command::Watch(options) => watch::run(&cluster, &options, output).await,
+            Command::Restore(options) => restore::run(&cluster, &options, output).await,
             command => signals::interruptible(run(&cluster, command, output)).await,
         }
     }
@@ -195,6 +204,7 @@ async fn run(cluster: &Cluster, command: Command, output: &Output) -> Result<(),
             }
         }
         Command::List { prefix, limit, keys, stale } => list(cluster, &prefix, limit, keys, stale, output).await,
+        Command::Snapshot(options) => backup::run(cluster, &options, output).await,
         Command::Status => status::print(cluster, output).await,
         Command::Leader => {
             let leader = status::leader(cluster).await?;
@@ -203,7 +213,7 @@ async fn run(cluster: &Cluster, command: Command, output: &Output) -> Result<(),
         Command::Members { change } => members::members(cluster, change, output).await,
         Command::Transfer { id } => members::transfer(cluster, id, output).await,
         Command::Cut { peers } => members::cut(cluster, &peers, output).await,
-        Command::Bench(_) | Command::Watch(_) => unreachable!("it has been run already"),
+        Command::Bench(_) | Command::Watch(_) | Command::Restore(_) => unreachable!("it has been run already"),
     }
 }
 
