@@ -4,6 +4,7 @@
 mod common;
 
 mod api;
+mod backup;
 mod ctl;
 mod disk;
 mod echo;
@@ -13,3 +14,4 @@ mod node;
 mod pool;
 mod udp;
 mod usage;
+mod watch;
