@@ -171,3 +171,97 @@ impl Places {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::protocol::{Effect, Effects, Input, Protocol, Time};
+    use crate::raft::{Checkpoint, Config, Configuration, HardState, Payload};
+
+    fn n(number: usize) -> NodeId {
+        NodeId::numbered(number)
+    }
+
+    fn at(term: u64, index: u64) -> Position {
+        Position { term: Term(term), index: Index(index) }
+    }
+
+    fn entry(term: u64, index: u64, text: &'static str) -> Entry {
+        Entry { position: at(term, index), payload: Payload::Command(text.into()) }
+    }
+
+    /// A node alone, which leads and has committed its first entry; and the records that this takes.
+    fn alone() -> (Raft, Vec<Record>) {
+        let mut raft = Raft::recover(Config::new(n(1), 0, [n(1)]), []).unwrap();
+        let mut effects = Effects::new();
+        raft.step(Time::after_epoch(Duration::from_secs(1)), Input::Started, &mut effects);
+        let records = effects.drain().filter_map(|effect| match effect {
+            Effect::Persist(record) => Some(record),
+            Effect::Send { .. } | Effect::SetTimer(..) | Effect::CancelTimer(_) | Effect::Emit(_) => None,
+        });
+        (raft, records.collect())
+    }
+
+    #[track_caller]
+    fn violates(result: Result<(), String>, property: &str) {
+        let what = result.expect_err(property);
+        assert!(what.starts_with(property), "{what}");
+    }
+
+    #[test]
+    fn two_leaders_of_a_term_are_found_however_long_ago_the_first_one_led() {
+        let mut checker = Checker::default();
+        for (node, term) in [(1, 1), (2, 2), (1, 1), (1, 3)] {
+            assert_eq!(checker.on_leader(n(node), Term(term), None), Ok(()));
+        }
+        violates(checker.on_leader(n(3), Term(2), None), "election safety");
+    }
+
+    #[test]
+    fn an_entry_that_names_another_payload_or_another_past_is_found() {
+        let append = |entries: &[Entry]| [Record::Append(entries.to_vec())];
+        let mut checker = Checker::default();
+        assert_eq!(checker.on_durable(n(1), &append(&[entry(1, 1, "a"), entry(2, 2, "b")])), Ok(()));
+        assert_eq!(checker.on_durable(n(2), &append(&[entry(1, 1, "a")])), Ok(()));
+        violates(checker.on_durable(n(3), &append(&[entry(1, 1, "c")])), "log matching");
+        violates(checker.on_durable(n(4), &append(&[entry(2, 1, "d"), entry(2, 2, "b")])), "log matching");
+    }
+
+    #[test]
+    fn what_is_committed_before_a_majority_of_disks_has_it_is_found() {
+        let (raft, records) = alone();
+        violates(Checker::default().on_commit(n(1), &raft), "durability");
+        let mut checker = Checker::default();
+        assert_eq!(checker.on_durable(n(1), &records), Ok(()));
+        assert_eq!(checker.on_commit(n(1), &raft), Ok(()));
+    }
+
+    #[test]
+    fn a_commit_index_that_goes_back_is_found_and_a_restart_is_none() {
+        let (raft, records) = alone();
+        let empty = Raft::recover(Config::new(n(1), 0, [n(1)]), []).unwrap();
+        let mut checker = Checker::default();
+        assert_eq!(checker.on_durable(n(1), &records), Ok(()));
+        assert_eq!(checker.on_commit(n(1), &raft), Ok(()));
+        violates(checker.on_commit(n(1), &empty), "commit never goes back");
+        checker.on_restart(n(1));
+        assert_eq!(checker.on_commit(n(1), &empty), Ok(()));
+    }
+
+    #[test]
+    fn a_snapshot_of_something_else_than_was_committed_is_found() {
+        let (raft, records) = alone();
+        let mut checker = Checker::default();
+        assert_eq!(checker.on_durable(n(1), &records), Ok(()));
+        assert_eq!(checker.on_commit(n(1), &raft), Ok(()));
+        let snapshot = |last| {
+            let configuration = Configuration::of_voters([n(1)]);
+            let checkpoint = Checkpoint { hard_state: HardState::default(), last, configuration };
+            [Record::SnapshotBegin(checkpoint), Record::SnapshotEnd]
+        };
+        assert_eq!(checker.on_durable(n(2), &snapshot(at(1, 1))), Ok(()));
+        violates(checker.on_durable(n(3), &snapshot(at(7, 1))), "state-machine safety");
+    }
+}

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::checker::Checker;
 use super::observe::{EntryLabel, Look, Observable};
-use super::trace::{Flight, Keep, Loss, Moment, Trace, What};
+use super::trace::{Keep, Moment, Trace, What};
 use crate::host::{Host, Output};
 use crate::protocol::{Input, Time};
 use crate::raft::{
@@ -23,9 +23,13 @@ use crate::raft::{
     invariants,
 };
 
+mod answer;
 mod command;
+mod network;
 
+pub use answer::{Answer, ReadAnswer, Refusal, State, Violation};
 pub use command::{Alarm, Command, Link, MOST_NODES};
+use network::Sent;
 
 /// The longest time that passes in one line.
 pub const LONGEST_ELAPSE: Duration = Duration::from_secs(3600);
@@ -51,108 +55,12 @@ pub struct Script {
     refused: BTreeMap<Ticket, raft::Refusal>,
 }
 
-/// A violation of Raft's promises, or of a machine's own: the run is over.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Violation(pub String);
-
-/// What a command came to.
-#[derive(Debug)]
-pub enum Answer {
-    /// It is done.
-    Done,
-    /// So many messages were delivered, dropped, repeated or turned round.
-    Moved(usize),
-    /// It has this place in the leader's log.
-    Proposed {
-        /// Its index.
-        index: u64,
-        /// Its term.
-        term: u64,
-    },
-    /// The read is asked; its answer is among [`Script::take_reads`], now or later.
-    Asked,
-    /// It cannot be done now; the script goes on.
-    Refused(Refusal),
-    /// Nodes, to be shown.
-    States(Vec<State>),
-    /// Messages in flight, oldest first.
-    Pending(Vec<Flight>),
-}
-
-/// Why a command cannot be done.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// There is no such node, or no cluster at all: the script is wrong.
-    #[error("{0}")]
-    Mistake(String),
-    /// The node does not lead.
-    #[error("not leader")]
-    NotLeader {
-        /// Who leads, as far as it knows.
-        leader: Option<usize>,
-    },
-    /// The node has crashed, or the other way round.
-    #[error("{0}")]
-    NotNow(String),
-}
-
-/// A read that was answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadAnswer {
-    /// The node that was asked.
-    pub node: usize,
-    /// What it has applied, and up to which index; None when it gave the read up.
-    pub found: Option<(u64, Vec<String>)>,
-}
-
-/// A node, to be shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
-    /// Its number.
-    pub id: usize,
-    /// Whether it runs. Of a node that does not, what its disk holds is shown.
-    pub up: bool,
-    /// `follower`, `candidate`, `leader`.
-    pub role: &'static str,
-    /// Its term.
-    pub term: u64,
-    /// Whom it follows.
-    pub leader: Option<usize>,
-    /// Who got its vote in this term.
-    pub voted_for: Option<usize>,
-    /// The last index it knows to be committed.
-    pub commit: u64,
-    /// The last index its application has applied.
-    pub applied: u64,
-    /// The first index in its log.
-    pub first: u64,
-    /// The last.
-    pub last: u64,
-    /// The log.
-    pub log: Vec<EntryLabel>,
-    /// The members, as its log has them.
-    pub members: Vec<usize>,
-    /// Those of them that do not vote.
-    pub learners: Vec<usize>,
-    /// The commands applied, in order.
-    pub data: Vec<String>,
-    /// The end of its log on its disk, when that is held and has not got everything.
-    pub durable: Option<u64>,
-}
-
 #[derive(Clone, Copy)]
 struct Settings {
     pre_vote: bool,
     check_quorum: bool,
     max_append: Option<usize>,
     voters: usize,
-}
-
-struct Sent {
-    id: u64,
-    link: Link,
-    message: raft::Message,
 }
 
 struct Node {
@@ -451,17 +359,6 @@ impl Script {
         Ok(())
     }
 
-    fn send(&mut self, link: Link, message: raft::Message) {
-        self.next_flight += 1;
-        let sent = Sent { id: self.next_flight, link, message };
-        self.trace.moment(self.now, || What::Sent(sent.flight()));
-        if self.cuts.contains(&link) {
-            self.trace.moment(self.now, || What::Lost(sent.flight(), Loss::Cut));
-        } else {
-            self.in_flight.push(sent);
-        }
-    }
-
     fn told(&mut self, node: usize, event: Event) -> Result<(), String> {
         let state = self.nodes.get_mut(&node).expect("numbers are checked");
         match event {
@@ -640,79 +537,6 @@ impl Script {
         self.nodes[&node].host.as_ref().map(Host::machine)
     }
 
-    /// Delivers up to `most` messages, of one link or of all.
-    fn deliver(&mut self, link: Option<Link>, most: usize) -> Result<Answer, String> {
-        let mut delivered = 0;
-        while delivered < most {
-            let Some(place) = self.oldest(link) else { break };
-            let sent = self.in_flight.remove(place);
-            delivered += 1;
-            self.trace.next_step();
-            let Link { from, to } = sent.link;
-            if self.cuts.contains(&sent.link) {
-                self.trace.moment(self.now, || What::Lost(sent.flight(), Loss::Cut));
-            } else if self.machine(to).is_none() {
-                self.trace.moment(self.now, || What::Lost(sent.flight(), Loss::Down));
-            } else {
-                self.trace.moment(self.now, || What::Delivered(sent.flight()));
-                self.step(to, Input::Received { from: NodeId::numbered(from), message: sent.message })?;
-            }
-        }
-        Ok(Answer::Moved(delivered))
-    }
-
-    fn oldest(&self, link: Option<Link>) -> Option<usize> {
-        self.in_flight.iter().position(|sent| link.is_none_or(|link| sent.link == link))
-    }
-
-    fn lose(&mut self, link: Option<Link>, most: usize) -> Answer {
-        let mut lost = 0;
-        while lost < most
-            && let Some(place) = self.oldest(link)
-        {
-            let sent = self.in_flight.remove(place);
-            lost += 1;
-            self.trace.moment(self.now, || What::Lost(sent.flight(), Loss::Dropped));
-        }
-        Answer::Moved(lost)
-    }
-
-    /// The copy is sent now, behind everything else.
-    fn duplicate(&mut self, link: Link) -> Answer {
-        let Some(place) = self.oldest(Some(link)) else { return Answer::Moved(0) };
-        let message = self.in_flight[place].message.clone();
-        self.send(link, message);
-        Answer::Moved(1)
-    }
-
-    /// The messages of the link change places among themselves.
-    fn reorder(&mut self, link: Link) -> Answer {
-        let places: Vec<_> =
-            self.in_flight.iter().enumerate().filter(|(_, sent)| sent.link == link).map(|(place, _)| place).collect();
-        for (&a, &b) in places.iter().zip(places.iter().rev()).take(places.len() / 2) {
-            self.in_flight.swap(a, b);
-        }
-        Answer::Moved(places.len())
-    }
-
-    fn cut(&mut self, links: impl IntoIterator<Item = Link>) -> Answer {
-        for link in links {
-            if self.cuts.insert(link) {
-                self.trace.moment(self.now, || What::Cut { from: link.from, to: link.to });
-            }
-        }
-        Answer::Done
-    }
-
-    fn join(&mut self, links: impl IntoIterator<Item = Link>) -> Answer {
-        for link in links {
-            if self.cuts.remove(&link) {
-                self.trace.moment(self.now, || What::Joined { from: link.from, to: link.to });
-            }
-        }
-        Answer::Done
-    }
-
     /// With the machine goes all that it had not made durable. The application starts again from nothing.
     fn crash(&mut self, node: usize) -> Answer {
         let state = self.node(node);
@@ -793,12 +617,6 @@ impl Node {
             wanted: Vec::new(),
             asked: BTreeMap::new(),
         }
-    }
-}
-
-impl Sent {
-    fn flight(&self) -> Flight {
-        Flight { id: self.id, from: self.link.from, to: self.link.to, label: Raft::label(&self.message) }
     }
 }
 

@@ -33,24 +33,29 @@ const MOST_NODES: usize = 99;
     netsim raft --seeds 0..100 --nodes 3 --until 10m --faults crash,disk\n  \
     netsim raft --seed 17 --trace run.jsonl && netsim draw run.jsonl > run.svg\n  \
     netsim raft --script figure-8.netsim\n\n\
-Scripts have one command a line; # begins a comment. Each command answers one JSON line with \"ok\"; `state` answers one a\n\
-node, and `pending` one a message before its \"ok\". What cannot be done now is \"ok\":false with \"error\", and the script goes on.\n  \
-    nodes COUNT [prevote=off] [checkquorum=off] [maxappend=BYTES]   first; checkquorum=off also lets nodes vote that hear\n                                \
-                                        a leader; maxappend=1 makes an append carry one entry\n  \
-    fire N election|heartbeat           a timer runs out, now\n  \
-    elapse MS [N]                       time passes for all, or for N alone; timers run out, messages wait\n  \
-    propose N TEXT                      answers \"index\" and \"term\", or \"error\":\"not leader\"\n  \
-    read N                              a linearizable read; answers \"read\":[...], all that N has applied, as soon as it may\n  \
-    deliver A B [COUNT] | deliver all   the oldest message from A to B arrives, or COUNT; all: until none is in flight\n  \
-    drop A B [COUNT] | drop all         the oldest are lost\n  \
-    dup A B                             the oldest is sent again, behind the others\n  \
-    reorder A B                         the newest comes first\n  \
-    cut A B, join A B, isolate N, heal  one direction; all links of N; a cut link loses what comes its turn\n  \
-    hold-disk N, sync N                 nothing becomes durable until sync\n  \
-    crash N, restart N                  what is not durable is lost\n  \
-    snapshot N, transfer N M            N forgets the log before its state; leader N lets M lead\n  \
-    add N, remove N                     asked of the leader; a new node starts as a learner\n  \
-    state [N], pending                  nodes; messages in flight\n")]
+Scripts: one command a line, # begins a comment. Each answers a JSON line with \"ok\"; `state` a line\n\
+    a node; `pending` a line a message, then its \"ok\". What cannot be done now is \"ok\":false with\n\
+    \"error\", and the script goes on. A mistake ends it (exit 2), and so does a violation (exit 1).\n  \
+    nodes COUNT [prevote=off] [checkquorum=off] [maxappend=BYTES]\n                          \
+    comes first. checkquorum=off: nodes also vote while they hear a leader.\n                          \
+    maxappend=1: an append carries one entry\n  \
+    fire N election|heartbeat   a timer runs out, now\n  \
+    elapse MS [N]           time passes for all, or for N alone: timers run out, messages wait\n  \
+    propose N TEXT          answers \"index\" and \"term\", or \"error\":\"not leader\"\n  \
+    read N                  linearizable: answers \"read\":[..], all that N has applied, when it may\n  \
+    deliver A B [COUNT]     the oldest message from A to B arrives, or the COUNT oldest\n  \
+    deliver all             messages arrive, oldest first, until none is in flight\n  \
+    drop A B [COUNT], drop all   they are lost\n  \
+    dup A B                 the oldest is sent again, behind the others\n  \
+    reorder A B             the newest comes first\n  \
+    cut A B, join A B       one direction; what a cut link has in flight is lost when its turn comes\n  \
+    isolate N, heal         all links of N; of everybody\n  \
+    hold-disk N, sync N     nothing becomes durable until sync\n  \
+    crash N, restart N      what is not durable is lost\n  \
+    snapshot N              N forgets the log that its state replaces\n  \
+    transfer N M            leader N hands over to M\n  \
+    add N, remove N         asked of the leader; a new node begins as a learner\n  \
+    state [N], pending      nodes; messages in flight")]
 pub(super) struct Options {
     /// Nodes in the cluster
     #[arg(long, value_name = "N", default_value = "5", value_parser = nodes, conflicts_with = "script")]
@@ -64,7 +69,7 @@ pub(super) struct Options {
     /// How long faults last, in virtual time
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration, conflicts_with = "script")]
     until: Duration,
-    /// Kinds of faults: all, none, or some of loss,dup,delay,partition,crash,pause,disk
+    /// Kinds of faults: all, none, or some of loss,dup,delay,partition,crash,pause,disk,members
     #[arg(long, value_name = "KINDS", default_value = "all", value_parser = faults, conflicts_with = "script")]
     faults: Faults,
     /// Run one seed in ten twice: both runs must be the same
