@@ -3,8 +3,6 @@
 //! An instrument that finds nothing proves nothing, so `scripts/mutants.sh` shows each of them these bugs, one at a time. In
 //! the code a bug is `cfg!(mutant = "..")`; without the variable there is none.
 
-#![expect(clippy::print_stdout, reason = "how a build script speaks to cargo")]
-
 use std::env;
 
 /// Every bug by name.

@@ -90,6 +90,8 @@ pub struct Config {
     pub retained_bytes: usize,
     /// Entries applied in one step.
     pub apply_batch: u64,
+    /// How long proposals are gathered while earlier ones are on their way to a majority; zero sends each batch at once.
+    pub gather: Duration,
 }
 
 /// A configuration that cannot work.
@@ -143,6 +145,7 @@ impl Config {
             window: Window { appends: crate::defaults::APPEND_WINDOW, bytes: crate::defaults::APPEND_WINDOW_BYTES },
             retained_bytes: crate::defaults::RETAINED_BYTES,
             apply_batch: crate::defaults::APPLY_BATCH,
+            gather: Duration::ZERO,
         }
     }
 
@@ -209,6 +212,8 @@ struct Leader {
     first_of_term: Index,
     /// Proposals gathered for the next batch; they have no place in the log yet.
     proposals: Vec<(Ticket, bytes::Bytes)>,
+    /// Since when they wait for earlier ones to be committed.
+    gathering: Option<Time>,
     reads: LeaderReads,
     /// Another node is to lead.
     handover: Option<Handover>,
@@ -430,7 +435,7 @@ impl Raft {
     /// What was gathered goes out as one batch.
     fn flush(&mut self, now: Time, out: &mut Effects<Self>) {
         match &self.role {
-            Role::Leader(_) => self.replicate_batch(out),
+            Role::Leader(_) => self.replicate_batch(now, out),
             Role::Follower(_) => self.ask_read_index(now, out),
             Role::PreCandidate { .. } | Role::Candidate { .. } => {}
         }

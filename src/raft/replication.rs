@@ -18,6 +18,7 @@ impl Raft {
             progress: self.peers().into_iter().map(|peer| (peer, Progress::new(last, now))).collect(),
             first_of_term: noop.position.index,
             proposals: Vec::new(),
+            gathering: None,
             reads: LeaderReads::default(),
             handover: None,
         });
@@ -42,10 +43,12 @@ impl Raft {
 
     /// All proposals and all reads gathered so far share one append to each follower. While another node is about to
     /// take over, proposals wait.
-    pub(super) fn replicate_batch(&mut self, out: &mut Effects<Self>) {
+    pub(super) fn replicate_batch(&mut self, now: Time, out: &mut Effects<Self>) {
         let new_round = self.open_read_round();
+        let gathers = self.gathers(now, out);
         let Role::Leader(leader) = &mut self.role else { return };
-        let proposals = if leader.handover.is_none() { std::mem::take(&mut leader.proposals) } else { Vec::new() };
+        let waits = gathers || leader.handover.is_some();
+        let proposals = if waits { Vec::new() } else { std::mem::take(&mut leader.proposals) };
 
         let term = self.hard_state.current_term;
         let mut index = self.log.last().index;
@@ -72,6 +75,25 @@ impl Raft {
         }
         self.advance_commit(out); // alone in the cluster, at once; a proposal has been told its place by then
         self.confirm_reads(out); // alone in the cluster, nobody else will
+    }
+
+    /// Whether proposals wait for those before them to be committed, so that those which come meanwhile share an append, a
+    /// write and an answer of each follower (as Nagle's algorithm does with segments, RFC 896). A long way to the
+    /// followers holds them up for no more than [`Config::gather`](super::Config::gather).
+    fn gathers(&mut self, now: Time, out: &mut Effects<Self>) -> bool {
+        let Role::Leader(leader) = &mut self.role else { return false };
+        if leader.proposals.is_empty() || self.commit_index == self.log.last().index {
+            leader.gathering = None;
+            return false;
+        }
+        let until = *leader.gathering.get_or_insert(now) + self.config.gather;
+        if now >= until {
+            leader.gathering = None;
+            return false;
+        }
+        let left = until.since(now);
+        out.set_timer(Timer::Flush, left..=left);
+        true
     }
 
     /// Appends to the leader's log. The followers get the entries before its own disk does: whatever it says
@@ -221,8 +243,9 @@ impl Raft {
         }
         let first_of_term_committed = self.commit_index < leader.first_of_term;
         self.commit_through(index, out);
-        if first_of_term_committed {
-            flush_soon(out); // reads may have waited for this
+        let gathered = matches!(&self.role, Role::Leader(leader) if leader.gathering.is_some());
+        if first_of_term_committed || gathered {
+            flush_soon(out); // reads, or proposals, may have waited for this
         }
         self.leave_if_removed(out);
     }
