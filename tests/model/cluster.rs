@@ -67,6 +67,8 @@ pub(crate) struct Budget {
     pub(crate) changes: u8,
     /// Leaders asked to let another one lead.
     pub(crate) transfers: u8,
+    /// Election timeouts; counted only with pre-votes, since others raise the term.
+    pub(crate) pre_votes: u8,
 }
 
 /// A state of the whole cluster.
@@ -215,9 +217,9 @@ impl Model for Scope {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        let Budget { proposals, crashes, repeats, heartbeats, snapshots, changes, transfers } = state.left;
+        let Budget { proposals, crashes, repeats, heartbeats, snapshots, changes, transfers, pre_votes } = state.left;
         for (number, node) in state.nodes.iter().enumerate() {
-            if node.timers.contains(&Timer::Election) {
+            if node.timers.contains(&Timer::Election) && (pre_votes > 0 || !self.pre_vote) {
                 actions.push(Action::Timeout(number));
             }
             if node.timers.contains(&Timer::Heartbeat) {
@@ -252,7 +254,10 @@ impl Model for Scope {
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
         let mut next = state.clone();
         match action {
-            Action::Timeout(number) => next.happen(number, &Happening::Elapsed(SOON, Timer::Election)),
+            Action::Timeout(number) => {
+                next.left.pre_votes -= u8::from(self.pre_vote);
+                next.happen(number, &Happening::Elapsed(SOON, Timer::Election));
+            }
             Action::Heartbeat(number) => {
                 next.left.heartbeats -= 1;
                 next.happen(number, &Happening::Elapsed(SOON, Timer::Heartbeat));

@@ -102,7 +102,7 @@ fn small_scopes() -> Vec<Scope> {
             pre_vote: true,
             terms: 2,
             in_flight: 3,
-            budget: Budget { crashes: 1, ..Budget::default() },
+            budget: Budget { crashes: 1, pre_votes: 3, ..Budget::default() },
             ..three()
         },
         Scope {
@@ -173,6 +173,7 @@ fn read(bounds: &str) -> Scope {
             "snapshots" => budget.snapshots = value as u8,
             "changes" => budget.changes = value as u8,
             "transfers" => budget.transfers = value as u8,
+            "pre_votes" => budget.pre_votes = value as u8,
             other => panic!("there is no bound '{other}'"),
         }
     }

@@ -29,6 +29,8 @@ pub(crate) struct Node {
     /// What waits for the disk, in order; it begins with a record, or is empty.
     waiting: Vec<Waiting>,
     disk: Disk,
+    /// Stands for its configuration, of which its own hash has the name alone.
+    config: u64,
     pub(crate) fingerprint: u64,
 }
 
@@ -91,6 +93,7 @@ impl Node {
     /// A node that has just started from a disk with these records.
     pub(crate) fn new(config: Config, records: Vec<Record>) -> Arc<Self> {
         let recovery = Recovery::new(config.initial.clone());
+        let settings = fingerprint(&format!("{config:?}"));
         let raft = Raft::recover(config, []).expect("the model's configuration works");
         let disk = Disk { recovery, open: Vec::new(), chunks: Vec::new(), raft: raft.clone(), applied: Vec::new() };
         let waiting = records.into_iter().map(Waiting::Record).collect();
@@ -102,6 +105,7 @@ impl Node {
             timers: BTreeSet::new(),
             waiting,
             disk,
+            config: settings,
             fingerprint: 0,
         };
         while !node.waiting.is_empty() {
@@ -182,6 +186,7 @@ impl Node {
                     timers: BTreeSet::new(),
                     waiting: Vec::new(),
                     disk: self.disk.clone(),
+                    config: self.config,
                     fingerprint: 0,
                 };
                 (Time::ZERO, Input::Started)
@@ -195,7 +200,7 @@ impl Node {
     fn sealed(mut self, outputs: Vec<Output>) -> Step {
         let disk = (self.disk.raft.hard_state(), self.disk.raft.log(), &self.disk.applied, &self.disk.open);
         let application = (&self.applied, &self.views, &self.received);
-        self.fingerprint = fingerprint(&(&self.raft, application, disk, &self.waiting, &self.timers));
+        self.fingerprint = fingerprint(&(self.config, &self.raft, application, disk, &self.waiting, &self.timers));
         (Arc::new(self), outputs.into())
     }
 

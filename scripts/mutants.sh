@@ -1,0 +1,67 @@
+#!/bin/sh
+# Puts known bugs back, one at a time, and shows which instrument sees each: unit tests, simulation, model checker.
+# Usage: scripts/mutants.sh [NAME...]     (all of build.rs without a name)
+# SEEDS=200 simulated seeds a bug, LIMIT=60 seconds an instrument. Exit 1 when a bug survives them all.
+set -eu
+cd "$(dirname "$0")/.."
+
+SEEDS=${SEEDS:-200}
+LIMIT=${LIMIT:-60}
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+
+[ $# -gt 0 ] || set -- $(sed -n 's/^    "\([a-z_]*\)",$/\1/p' build.rs)
+
+# binary NAME: the test binary of that name in what cargo has built.
+binary() { sed -n "s/.*Executable $1 (\(.*\))\$/\1/p" "$out/build"; }
+
+# instrument NAME COMMAND...: runs it, and says in one cell how it went.
+instrument() {
+    log=$out/$1
+    shift
+    began=$(date +%s)
+    status=0
+    timeout -k 5 "$LIMIT" "$@" >"$log" 2>&1 || status=$?
+    took=$(($(date +%s) - began))
+    case $status in
+        0) cell="-" ;;
+        124 | 137) cell="no end in $LIMIT s" ;;
+        *)
+            caught=yes
+            cell="$(finding "$log"), $took s"
+            ;;
+    esac
+}
+
+# finding LOG: what broke, as short as it can be said.
+finding() {
+    {
+        sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p; s/.*\(seed [0-9]*\): \([^:]*\).*/\1, \2/p' "$1"
+        sed -n 's/^\(.* states, .*\), depth.*/\1/p; s/.*Unexpected "\([^"]*\)".*/\1/p' "$1" | tail -n 2
+        echo "it failed"
+    } | grep -v 'every_seed_of_faults\|everything_that_can_happen' | head -n 1
+}
+
+survivors=
+echo "| bug | unit tests | simulation | model checker |"
+echo "|---|---|---|---|"
+for mutant in "$@"; do
+    if ! NETBELT_MUTANT=$mutant cargo test --no-run --lib --test simulation --test model >"$out/build" 2>&1; then
+        cat "$out/build" >&2
+        exit 2
+    fi
+    caught=no
+    instrument unit "$(binary 'unittests src\/lib.rs')" raft:: host:: kv::
+    unit=$cell
+    instrument simulation env NETBELT_SEEDS="$SEEDS" "$(binary 'tests\/simulation\/main.rs')" every_seed
+    simulation=$cell
+    instrument model env RUST_BACKTRACE=0 "$(binary 'tests\/model\/main.rs')" --nocapture
+    model=$cell
+    echo "| \`$mutant\` | $unit | $simulation | $model |"
+    [ "$caught" = yes ] || survivors="$survivors $mutant"
+done
+
+[ -z "$survivors" ] || {
+    echo "mutants.sh: nothing saw:$survivors" >&2
+    exit 1
+}
