@@ -19,8 +19,8 @@ pub const APPEND_WINDOW_BYTES: usize = 8 << 20;
 pub const SNAPSHOT_EVERY: u64 = 64 << 20;
 /// A pause between two chunks of a snapshot, in which writes go on: some 128 MiB a second.
 pub const SNAPSHOT_PAUSE: Duration = Duration::from_millis(2);
-/// Backups that a node serves at a time: each keeps what is changed meanwhile.
-pub const MAX_BACKUPS: usize = 4;
+/// Backups that a node sends at a time: each keeps what is changed under it, and at most the whole state.
+pub const MAX_BACKUPS: usize = 2;
 /// How long a backup that nobody reads keeps its view.
 pub const BACKUP_PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of entries kept in memory before a snapshot: a follower that is this little behind needs none.
@@ -53,11 +53,26 @@ pub const SESSION_WINDOW: usize = 8;
 pub const MAX_CLIENTS: usize = 10_000;
 /// About how many bytes of a view go into one chunk: read between two writes, some hundred microseconds.
 pub const CHUNK_BYTES: usize = 256 << 10;
+/// Writes that a restore has under way: enough to fill the disk's batches.
+pub const RESTORE_WRITERS: usize = 64;
 /// Changes that a node keeps for those who watch, and their bytes: at 50,000 writes a second of 256 bytes a watcher may be
 /// more than a second behind, and a connection that broke is made anew in less.
 pub const MAX_CHANGES: usize = 100_000;
 /// Bytes of keys and values that these changes may take together, beyond which the oldest go first.
 pub const MAX_CHANGES_BYTES: usize = 32 << 20;
+/// Changes that a watcher looks at in one go, between two inputs of the machine: some tens of microseconds.
+pub const WATCH_PAGE: usize = 1000;
+/// Bytes of keys and values after which such a page ends.
+pub const WATCH_PAGE_BYTES: usize = 64 << 10;
+/// Watchers of a node at a time; each takes a connection, and looks for itself at what has changed.
+pub const MAX_WATCHERS: usize = 1000;
+/// A watcher that has nothing to tell says so this often: well within what proxies take for a dead connection.
+pub const WATCH_KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// A watching client that has heard nothing for so long looks elsewhere: two signs of life are missing.
+pub const WATCH_SILENCE: Duration = Duration::from_secs(40);
+/// Longest line of a stream of events that a client takes: a change of the largest key and value, all of whose characters
+/// JSON writes as `\u0000`.
+pub const MAX_EVENT_LINE: usize = 8 * (MAX_VALUE_BYTES + MAX_KEY_BYTES);
 
 /// How long a request may wait for a leader and for its outcome, unless it says otherwise.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -80,6 +95,9 @@ pub const MAX_FRAME_BYTES: usize = MAX_APPEND_BYTES + 2 * MAX_VALUE_BYTES + (256
 pub const RECONNECT: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_millis(200);
 /// A pause between two times that a node asks to join, or looks whether its cluster has a number yet.
 pub const JOIN_PAUSE: Duration = Duration::from_millis(100);
+/// How long a node that was removed is still heard and spoken to: as long as it may take to commit that. A leader that is
+/// removed hands over in this time.
+pub const LEAVE_PAUSE: Duration = Duration::from_secs(2);
 /// A peer answers a dial on a local network well within this.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -7,6 +7,9 @@
 //! | `DELETE /kv/KEY` | `{"key","deleted"}` |
 //! | `GET /kv?prefix=&after=&limit=` | `{"items":[{"key","value","version"}],"more","next"}` |
 //! | `/members`, `/leader` | see [`super::members`] |
+//! | `POST /snapshot` | writes a snapshot into this node's log, and forgets the entries it replaces: `{"snapshotIndex"}` |
+//! | `GET /snapshot` | a backup, see [`super::backup`] |
+//! | `GET /watch?prefix=&after=` | changes as they come, see [`super::watch`] |
 //! | `GET /status`, `GET /debug`, `GET /health`, `GET /metrics` | see [`super::status`] |
 //!
 //! `Idempotency-Key: CLIENT:SEQ` names a write, so that it may be sent again, through any node, and is carried out once.
@@ -21,28 +24,31 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::server::{AsyncHandler, Reply};
+use super::members;
+use super::reply::{Body, Parameters, Refusal, Reply, error, json};
+use super::server::AsyncHandler;
 use super::status::{self, NodeInfo};
-use super::upgrade;
+use super::watch::Watchers;
+use super::{backup, upgrade, watch};
 use crate::defaults::{
-    BODY_TIMEOUT, LARGE_ANSWER, LIST_LIMIT, MAX_ANSWER_MEMORY, MAX_BODY_BYTES, MAX_BODY_MEMORY, MAX_CLIENT_BYTES,
-    MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_REQUEST_TIMEOUT, MAX_VALUE_BYTES, REQUEST_TIMEOUT,
+    BODY_TIMEOUT, LARGE_ANSWER, LIST_LIMIT, MAX_ANSWER_MEMORY, MAX_BACKUPS, MAX_BODY_BYTES, MAX_BODY_MEMORY,
+    MAX_CLIENT_BYTES, MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_VALUE_BYTES, REQUEST_TIMEOUT,
 };
 use crate::kv::command::{self, Command, Condition, Outcome, SessionId, Versioned};
 use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
 use crate::kv::store::Page;
 use crate::net::driver::{Handle, Stopped};
 use crate::net::link;
-use crate::raft::{self, NodeId};
+use crate::raft::NodeId;
 
 /// The header that names a write, so that it may be sent again.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -55,9 +61,11 @@ pub(super) struct Inner {
     pub(super) node: Handle<RaftKv>,
     pub(super) info: NodeInfo,
     waiters: Waiters,
+    pub(super) watchers: Watchers,
+    pub(super) backups: Arc<Semaphore>,
     next_request: AtomicU64,
     body_memory: Semaphore,
-    answer_memory: Arc<Semaphore>,
+    pub(super) answer_memory: Arc<Semaphore>,
     /// The stream on which each peer is heard; a newer one takes its place.
     peer_streams: Mutex<BTreeMap<NodeId, CancellationToken>>,
     halted: Halted,
@@ -68,7 +76,13 @@ pub type Halted = Arc<OnceLock<String>>;
 
 /// Who waits for the answer to which request. The driver's events go here.
 #[derive(Clone, Default)]
-pub struct Waiters(Arc<Mutex<HashMap<RequestId, oneshot::Sender<Answer>>>>);
+pub struct Waiters {
+    answers: Arc<Mutex<HashMap<RequestId, oneshot::Sender<Answer>>>>,
+    /// The version up to which changes may be told.
+    announced: Arc<tokio::sync::watch::Sender<u64>>,
+    /// Nothing will be announced any more.
+    over: CancellationToken,
+}
 
 impl Waiters {
     /// Passes an event on to whom it concerns.
@@ -79,10 +93,11 @@ impl Waiters {
                     drop(waiter.send(answer)); // who asked may be gone
                 }
             }
-            Event::Changed { .. } | Event::MembersChanged(_) => {}
+            Event::MembersChanged(_) => {}
             Event::SnapshotRefused { from, why } => {
                 tracing::error!("cannot take the snapshot of {from}: {why}; this node cannot catch up until it can");
             }
+            Event::Changed { through } => drop(self.announced.send_replace(through)),
             Event::RoleChanged { role, term, leader } => match leader {
                 Some(leader) => tracing::info!("{} in term {}, leader {leader}", role.as_str(), term.0),
                 None => tracing::info!("{} in term {}, no leader known", role.as_str(), term.0),
@@ -93,10 +108,16 @@ impl Waiters {
     /// Nobody will be answered any more.
     pub fn give_up(&self) {
         self.lock().clear();
+        self.dismiss_watchers();
+    }
+
+    /// Those who watch are to go on elsewhere.
+    pub fn dismiss_watchers(&self) {
+        self.over.cancel();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RequestId, oneshot::Sender<Answer>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -106,7 +127,9 @@ impl Api {
         Self(Arc::new(Inner {
             node,
             info,
+            watchers: Watchers::new(waiters.announced.subscribe(), waiters.over.clone()),
             waiters,
+            backups: Arc::new(Semaphore::new(MAX_BACKUPS)),
             next_request: AtomicU64::new(first_request),
             body_memory: Semaphore::new(MAX_BODY_MEMORY),
             answer_memory: Arc::new(Semaphore::new(MAX_ANSWER_MEMORY)),
@@ -135,22 +158,22 @@ impl Inner {
             (&Method::GET, "/kv") => self.list(&request).await,
             (&Method::GET, path) if let Some(key) = path.strip_prefix("/kv/") => self.get(&request, key).await,
             (&Method::DELETE, path) if let Some(key) = path.strip_prefix("/kv/") => self.delete(&request, key).await,
-            (&Method::GET, "/members") => self.members().await,
-            (&Method::POST, "/members") => self.add_member(request).await,
-            (&Method::DELETE, path) if let Some(id) = path.strip_prefix("/members/") => {
-                self.remove_member(&request, id).await
-            }
-            (&Method::POST, "/leader") => self.change_leader(request).await,
+            (_, path) if members::is_theirs(path) => self.route_members(&method, request).await,
+            (&Method::POST, "/cut") if self.info.may_cut => self.cut(request).await,
+            (&Method::GET, "/snapshot") => backup::start(self, &request).await,
+            (&Method::GET, "/watch") => watch::start(self, &request).await,
+            (&Method::POST, "/snapshot") => self.snapshot(&request).await,
             (&Method::GET, "/status") => self.status(false).await,
             (&Method::GET, "/debug") => self.status(true).await,
             (&Method::GET, "/health") => self.health().await,
             (&Method::GET, "/metrics") => self.metrics().await,
             (&Method::GET, upgrade::PATH) => Ok(self.accept_peer(request)),
-            (_, "/kv" | "/members") => Err(Refusal::method("GET, HEAD, POST")),
-            (_, "/leader") => Err(Refusal::method("POST")),
-            (_, path) if path.starts_with("/members/") => Err(Refusal::method("DELETE")),
+            (_, "/kv" | "/snapshot") => Err(Refusal::method("GET, HEAD, POST")),
+            (_, "/cut") if self.info.may_cut => Err(Refusal::method("POST")),
             (_, path) if path.starts_with("/kv/") => Err(Refusal::method("DELETE, GET, HEAD")),
-            (_, "/status" | "/debug" | "/health" | "/metrics" | upgrade::PATH) => Err(Refusal::method("GET, HEAD")),
+            (_, "/watch" | "/status" | "/debug" | "/health" | "/metrics" | upgrade::PATH) => {
+                Err(Refusal::method("GET, HEAD"))
+            }
             _ => Err(Refusal::new(StatusCode::NOT_FOUND, "not found")),
         }
     }
@@ -235,26 +258,22 @@ impl Inner {
         parameters: &Parameters<'_>,
     ) -> Result<Outcome, Refusal> {
         let request = command::Request { session, command };
-        match self.ask(Ask::Write(request.encode()), parameters).await? {
+        match self.ask(Ask::Write(request.encode()), parameters.timeout()?).await? {
             Answer::Written(outcome) => Ok(outcome),
             other => Err(Refusal::of(&other)),
         }
     }
 
-    async fn read(&self, query: Query, parameters: &Parameters<'_>) -> Result<Answer, Refusal> {
+    pub(super) async fn read(&self, query: Query, parameters: &Parameters<'_>) -> Result<Answer, Refusal> {
         let ask = match parameters.get("consistency") {
             None | Some("linearizable") => Ask::Read(query),
             Some("stale") => Ask::ReadStale(query),
             Some(_) => return Err(Refusal::new(StatusCode::BAD_REQUEST, "consistency is linearizable or stale")),
         };
-        self.ask(ask, parameters).await
+        self.ask(ask, parameters.timeout()?).await
     }
 
-    async fn ask(&self, ask: Ask, parameters: &Parameters<'_>) -> Result<Answer, Refusal> {
-        self.ask_within(ask, parameters.timeout()?).await
-    }
-
-    pub(super) async fn ask_within(&self, ask: Ask, timeout: Duration) -> Result<Answer, Refusal> {
+    pub(super) async fn ask(&self, ask: Ask, timeout: Duration) -> Result<Answer, Refusal> {
         if let Some(why) = self.halted.get() {
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).retry_after(5));
         }
@@ -323,9 +342,21 @@ impl Inner {
         let permit = Arc::clone(&self.answer_memory).try_acquire_many_owned(size as u32);
         let permit = permit.map_err(|_| Refusal::of(&Answer::Overloaded))?;
         Ok(reply.map(|body| {
-            let bytes = body.into_inner().unwrap_or_default();
-            Full::new(Bytes::from_owner(Accounted { bytes, _permit: permit }))
+            let Body::Whole(full) = body else { return body };
+            let bytes = full.into_inner().unwrap_or_default();
+            Body::from(Bytes::from_owner(Accounted { bytes, _permit: permit }))
         }))
+    }
+
+    async fn snapshot(&self, request: &Request<Incoming>) -> Result<Reply, Refusal> {
+        let parameters = Parameters::parse(request.uri().query(), &["timeout"])?;
+        match self.ask(Ask::Snapshot, parameters.timeout()?).await? {
+            Answer::Done => {
+                let index = self.inspect(|machine| machine.raft().snapshot().index.0).await?;
+                Ok(json(StatusCode::OK, &serde_json::json!({ "snapshotIndex": index })))
+            }
+            other => Err(Refusal::of(&other)),
+        }
     }
 
     async fn status(&self, with_store: bool) -> Result<Reply, Refusal> {
@@ -346,7 +377,7 @@ impl Inner {
     async fn metrics(&self) -> Result<Reply, Refusal> {
         let info = self.info.clone();
         let text = self.inspect(move |machine| info.metrics(machine)).await?;
-        let mut reply = Response::new(Full::new(Bytes::from(text)));
+        let mut reply = Response::new(Body::from(Bytes::from(text)));
         let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
         reply.headers_mut().insert(CONTENT_TYPE, kind);
         Ok(reply)
@@ -375,6 +406,7 @@ impl Inner {
                     Err(error) => tracing::info!("hung up on {from}: {error}"),
                 },
                 () = replaced.cancelled() => tracing::debug!("{from} has connected anew"),
+                () = api.info.members.cut_off(from) => tracing::info!("hung up on {from}, as POST /cut asks"),
                 () = api.info.members.left(from) => tracing::info!("hung up on {from}, which is no member any more"),
             }
         })
@@ -386,9 +418,9 @@ impl Inner {
 }
 
 /// Bytes of an answer, with the right to take that much memory.
-struct Accounted {
-    bytes: Bytes,
-    _permit: OwnedSemaphorePermit,
+pub(super) struct Accounted {
+    pub(super) bytes: Bytes,
+    pub(super) _permit: OwnedSemaphorePermit,
 }
 
 impl AsRef<[u8]> for Accounted {
@@ -574,116 +606,4 @@ fn session_of(headers: &HeaderMap) -> Result<Option<SessionId>, Refusal> {
             Err(Refusal::new(StatusCode::BAD_REQUEST, &message))
         }
     }
-}
-
-/// The parameters behind the `?`, decoded.
-pub(super) struct Parameters<'a>(Vec<(&'a str, Cow<'a, str>)>);
-
-impl<'a> Parameters<'a> {
-    pub(super) fn parse(query: Option<&'a str>, known: &[&'a str]) -> Result<Self, Refusal> {
-        let mut parameters = Vec::new();
-        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let Some(name) = known.iter().find(|known| **known == name) else {
-                let message = format!("unknown parameter {name:?}: this request takes {}", known.join(", "));
-                return Err(Refusal::new(StatusCode::BAD_REQUEST, &message));
-            };
-            let value = value.replace('+', " ");
-            let value = percent_decode_str(&value).decode_utf8().map(|value| Cow::Owned(value.into_owned()));
-            let value = value.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, &format!("{name} is not UTF-8")))?;
-            parameters.push((*name, value));
-        }
-        Ok(Self(parameters))
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_ref())
-    }
-
-    pub(super) fn timeout(&self) -> Result<Duration, Refusal> {
-        let Some(text) = self.get("timeout") else { return Ok(REQUEST_TIMEOUT) };
-        match humantime::parse_duration(text) {
-            Ok(timeout) if timeout <= MAX_REQUEST_TIMEOUT && !timeout.is_zero() => Ok(timeout),
-            Ok(_) | Err(_) => {
-                let message = format!("timeout must be a duration such as 500ms, at most {MAX_REQUEST_TIMEOUT:?}");
-                Err(Refusal::new(StatusCode::BAD_REQUEST, &message))
-            }
-        }
-    }
-}
-
-/// An answer that is an error.
-pub(super) struct Refusal(Box<Reply>);
-
-impl Refusal {
-    pub(super) fn new(code: StatusCode, message: &str) -> Self {
-        Self(Box::new(error(code, message)))
-    }
-
-    fn method(allowed: &'static str) -> Self {
-        let mut refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
-        refusal.0.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-        refusal
-    }
-
-    pub(super) fn of(answer: &Answer) -> Self {
-        match answer {
-            Answer::NoLeader => Self::new(StatusCode::SERVICE_UNAVAILABLE, "no leader").retry_after(1),
-            Answer::Overloaded => Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded").retry_after(1),
-            Answer::OutcomeUnknown => Self::new(StatusCode::GATEWAY_TIMEOUT, "outcome unknown"),
-            Answer::Refused(why) => Self::of_change(*why),
-            Answer::NoView => Self::new(StatusCode::GONE, "the view was not read in time and has been closed"),
-            Answer::Written(_)
-            | Answer::Value(_)
-            | Answer::Page(_)
-            | Answer::Done
-            | Answer::View(_)
-            | Answer::Chunk(_) => unreachable!("each kind of request has its kind of answer"),
-        }
-    }
-
-    fn of_change(why: raft::Refusal) -> Self {
-        use raft::Refusal as Why;
-        let refused = |status| Self::new(status, &why.to_string());
-        match why {
-            Why::NotLeader => refused(StatusCode::SERVICE_UNAVAILABLE).retry_after(1),
-            Why::NotReady | Why::ChangePending => refused(StatusCode::CONFLICT).retry_after(1),
-            Why::AlreadyAMember | Why::LastVoter | Why::CannotLead => refused(StatusCode::CONFLICT),
-            Why::NotAMember => refused(StatusCode::NOT_FOUND),
-            Why::NotTakenOver => refused(StatusCode::GATEWAY_TIMEOUT),
-        }
-    }
-
-    fn retry_after(mut self, seconds: u16) -> Self {
-        self.0.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-        self
-    }
-
-    fn into_reply(self) -> Reply {
-        *self.0
-    }
-}
-
-impl From<Stopped> for Refusal {
-    fn from(_: Stopped) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the node is stopping").retry_after(1)
-    }
-}
-
-/// `{"error": message}` with this status.
-pub(super) fn error(code: StatusCode, message: &str) -> Reply {
-    json(code, &serde_json::json!({ "error": message }))
-}
-
-/// Room for the answers that are usual, so that memory is taken once.
-const USUAL_ANSWER: usize = 512;
-
-pub(super) fn json(code: StatusCode, body: &impl Serialize) -> Reply {
-    let mut bytes = Vec::with_capacity(USUAL_ANSWER);
-    serde_json::to_writer(&mut bytes, body).expect("answers have string keys");
-    bytes.push(b'\n');
-    let mut reply = Response::new(Full::new(Bytes::from(bytes)));
-    *reply.status_mut() = code;
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    reply
 }

@@ -4,10 +4,10 @@ use std::io;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::TcpStream;
@@ -30,6 +30,15 @@ pub struct Answer {
     pub status: StatusCode,
     /// Its body.
     pub body: Bytes,
+}
+
+/// An answer that comes in parts.
+#[derive(Debug)]
+pub struct Stream {
+    /// Its status.
+    pub status: StatusCode,
+    addr: String,
+    body: Incoming,
 }
 
 /// Why there is no answer.
@@ -105,14 +114,44 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, value);
         }
-        let request = request.body(Full::new(body)).map_err(|error| self.protocol(&error))?;
-        match tokio::time::timeout(timeout, self.exchange(request)).await {
+        let request = request.body(Full::new(body)).map_err(|error| protocol(&self.addr, &error))?;
+        let exchange = async {
+            let response = self.send(request).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+            Ok(Answer { status, body: body.map_err(|error| protocol(&self.addr, &error))?.to_bytes() })
+        };
+        match tokio::time::timeout(timeout, exchange).await {
             Ok(answer) => answer,
             Err(_) => Err(ClientError::TimedOut { addr: self.addr.clone(), after: timeout }),
         }
     }
 
-    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
+    /// Asks for an answer that comes in parts, which must begin within `timeout`. The connection is of no other use.
+    ///
+    /// # Errors
+    /// When no answer begins in time.
+    pub async fn open(
+        mut self,
+        path: &str,
+        headers: &[(&str, String)],
+        timeout: Duration,
+    ) -> Result<Stream, ClientError> {
+        let mut request = Request::get(path).header(HOST, self.host.clone());
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let request = request.body(Full::default()).map_err(|error| protocol(&self.addr, &error))?;
+        match tokio::time::timeout(timeout, self.send(request)).await {
+            Ok(response) => {
+                let response = response?;
+                Ok(Stream { status: response.status(), addr: self.addr, body: response.into_body() })
+            }
+            Err(_) => Err(ClientError::TimedOut { addr: self.addr, after: timeout }),
+        }
+    }
+
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
         let failed = |addr: &str, source: hyper::Error| {
             let addr = addr.to_owned();
             if source.is_parse() {
@@ -123,13 +162,44 @@ impl Client {
         };
         let ready = self.sender.ready().await;
         ready.map_err(|source| failed(&self.addr, source))?;
-        let response = self.sender.send_request(request).await.map_err(|source| failed(&self.addr, source))?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-        Ok(Answer { status, body: body.map_err(|error| self.protocol(&error))?.to_bytes() })
+        self.sender.send_request(request).await.map_err(|source| failed(&self.addr, source))
+    }
+}
+
+impl Stream {
+    /// The next part; None at the end.
+    ///
+    /// # Errors
+    /// When the connection is lost, or nothing comes for the time `silence`.
+    pub async fn next(&mut self, silence: Duration) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            let frame = tokio::time::timeout(silence, self.body.frame()).await;
+            let frame = frame.map_err(|_| ClientError::TimedOut { addr: self.addr.clone(), after: silence })?;
+            let Some(frame) = frame else { return Ok(None) };
+            let frame = frame
+                .map_err(|source| ClientError::Lost { addr: self.addr.clone(), source: io::Error::other(source) })?;
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data)); // no trailers
+            }
+        }
     }
 
-    fn protocol(&self, why: &dyn std::fmt::Display) -> ClientError {
-        ClientError::Protocol { addr: self.addr.clone(), why: why.to_string() }
+    /// The rest, as a whole answer.
+    ///
+    /// # Errors
+    /// When it is too large, or does not come within `timeout`.
+    pub async fn whole(self, timeout: Duration) -> Result<Answer, ClientError> {
+        let body = Limited::new(self.body, MAX_ANSWER_BYTES).collect();
+        match tokio::time::timeout(timeout, body).await {
+            Ok(body) => {
+                let body = body.map_err(|error| protocol(&self.addr, &error))?;
+                Ok(Answer { status: self.status, body: body.to_bytes() })
+            }
+            Err(_) => Err(ClientError::TimedOut { addr: self.addr, after: timeout }),
+        }
     }
+}
+
+fn protocol(addr: &str, why: &dyn std::fmt::Display) -> ClientError {
+    ClientError::Protocol { addr: addr.to_owned(), why: why.to_string() }
 }

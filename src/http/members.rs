@@ -14,13 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Bytes, Incoming};
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::api::{Api, Inner, Parameters, Refusal, json};
-use super::server::Reply;
+use super::api::{Api, Inner};
+use super::reply::{Parameters, Refusal, Reply, json};
+use crate::defaults::LEAVE_PAUSE;
 use crate::kv::RaftKv;
 use crate::kv::raft_kv::{Administration, Answer, Ask, Query};
 use crate::net::acquaintances::{Acquaintances, Seat, Stranger, Token};
@@ -45,8 +46,13 @@ pub struct Members {
 #[derive(Clone, Debug, Default)]
 struct View {
     configuration: Configuration,
-    /// Where nodes that called say that they are: the only way to answer one of which nobody has told yet.
+    /// Where nodes that called say that they are: newer than what the configuration says, and the only way to answer one of
+    /// which nobody has told yet.
     callers: BTreeMap<NodeId, String>,
+    /// Those that were members a moment ago, and where: they may have to hear of their removal, and to say who shall lead.
+    leaving: BTreeMap<NodeId, String>,
+    /// Whom this node is to ignore, for a while, to show what a partition does.
+    cut: BTreeSet<NodeId>,
 }
 
 impl Members {
@@ -71,12 +77,20 @@ impl Members {
     /// # Errors
     /// When the disk refuses to remember who is none any more.
     pub fn are(&self, configuration: Configuration) -> Result<(), Stranger> {
-        if !configuration.members().is_empty() {
-            let names: BTreeSet<_> = configuration.members().keys().map(NodeId::as_str).collect();
-            self.known.members_are(&names)?;
+        let members = configuration.members();
+        if !members.is_empty() {
+            let voters: BTreeMap<_, _> = members.iter().map(|(id, member)| (id.as_str(), member.voter)).collect();
+            self.known.members_are(&voters)?;
         }
         self.view.send_modify(|view| {
-            view.callers.retain(|id, _| !view.configuration.contains(*id) || configuration.contains(*id));
+            let gone = |id: &NodeId| view.configuration.contains(*id) && !configuration.contains(*id);
+            let seat = |of: &Configuration, id: &NodeId| of.members().get(id).map(|member| member.addr.clone());
+            let before = self.addresses(view);
+            view.leaving.extend(before.into_iter().filter(|(id, _)| gone(id)));
+            view.leaving.retain(|id, _| !configuration.contains(*id));
+            view.callers.retain(|id, _| {
+                seat(&view.configuration, id).is_none() || seat(&view.configuration, id) == seat(&configuration, id)
+            });
             view.configuration = configuration;
         });
         Ok(())
@@ -97,6 +111,21 @@ impl Members {
         &self.links
     }
 
+    /// From now on this node neither speaks to these nor hears them, and all others again.
+    pub fn cut(&self, peers: BTreeSet<NodeId>) {
+        self.view.send_modify(|view| view.cut = peers);
+    }
+
+    /// Whether this node is to ignore `id`.
+    pub fn is_cut(&self, id: NodeId) -> bool {
+        self.view.borrow().cut.contains(&id)
+    }
+
+    /// Waits until this node is to ignore `id`.
+    pub async fn cut_off(&self, id: NodeId) {
+        let _ = self.view.subscribe().wait_for(|view| view.cut.contains(&id)).await; // the sender is part of this
+    }
+
     /// A node that was let in says where it is.
     pub fn called(&self, from: NodeId, addr: String) {
         if !is_addr(&addr) {
@@ -114,18 +143,22 @@ impl Members {
         loop {
             let wanted = self.addresses(&views.borrow_and_update());
             self.links.set(&wanted, &keep_up);
-            if views.changed().await.is_err() {
-                return;
+            let leaving = views.borrow().leaving.clone();
+            let changed = views.changed();
+            if leaving.is_empty() {
+                let _ = changed.await; // the sender is part of this
+            } else if tokio::time::timeout(LEAVE_PAUSE, changed).await.is_err() {
+                self.view.send_modify(|view| view.leaving.retain(|id, _| !leaving.contains_key(id)));
             }
         }
     }
 
-    /// Waits until `id`, which is a member or is about to be one, is none.
+    /// Waits until `id`, which is a member or is about to be one, is none any more, and has had the time to hear of it.
     pub async fn left(&self, id: NodeId) {
         let mut views = self.view.subscribe();
-        for is_member in [true, false] {
-            // The sender is part of this.
-            let _ = views.wait_for(|view| view.configuration.contains(id) == is_member).await;
+        for stays in [true, false] {
+            let here = |view: &View| view.configuration.contains(id) || view.leaving.contains_key(&id);
+            let _ = views.wait_for(|view| here(view) == stays).await; // the sender is part of this
         }
     }
 
@@ -136,15 +169,16 @@ impl Members {
     }
 
     fn addresses(&self, view: &View) -> BTreeMap<NodeId, String> {
-        let mut addresses = view.callers.clone();
-        let members = view.configuration.members();
-        addresses.extend(members.iter().map(|(id, member)| (*id, Seat::of(&member.addr).addr)));
+        let members = view.configuration.members().iter();
+        let mut addresses: BTreeMap<_, _> = members.map(|(id, member)| (*id, Seat::of(&member.addr).addr)).collect();
+        addresses.extend(view.leaving.clone());
+        addresses.extend(view.callers.clone());
         for (id, addr) in &self.given {
             if addresses.contains_key(id) {
                 addresses.insert(*id, addr.clone());
             }
         }
-        addresses.retain(|id, addr| *id != self.id && !addr.is_empty());
+        addresses.retain(|id, addr| *id != self.id && !addr.is_empty() && !view.cut.contains(id));
         addresses
     }
 }
@@ -224,14 +258,32 @@ impl Api {
     }
 }
 
+/// Whether a path is that of one of these requests.
+pub(super) fn is_theirs(path: &str) -> bool {
+    path == "/members" || path == "/leader" || path.starts_with("/members/")
+}
+
 impl Inner {
-    pub(super) async fn members(&self) -> Result<Reply, Refusal> {
+    pub(super) async fn route_members(&self, method: &Method, request: Request<Incoming>) -> Result<Reply, Refusal> {
+        let path = request.uri().path().to_owned();
+        match (method, path.as_str(), path.strip_prefix("/members/")) {
+            (&Method::GET, "/members", _) => self.members().await,
+            (&Method::POST, "/members", _) => self.add_member(request).await,
+            (&Method::POST, "/leader", _) => self.change_leader(request).await,
+            (&Method::DELETE, _, Some(id)) => self.remove_member(&request, id).await,
+            (_, "/members", _) => Err(Refusal::method("GET, HEAD, POST")),
+            (_, "/leader", _) => Err(Refusal::method("POST")),
+            (_, _, _) => Err(Refusal::method("DELETE")),
+        }
+    }
+
+    async fn members(&self) -> Result<Reply, Refusal> {
         let info = self.info.clone();
         let rows = self.inspect(move |machine| rows(machine, &info.members, &info.addr)).await?;
         Ok(json(StatusCode::OK, &serde_json::json!({ "members": rows })))
     }
 
-    pub(super) async fn add_member(&self, request: Request<Incoming>) -> Result<Reply, Refusal> {
+    async fn add_member(&self, request: Request<Incoming>) -> Result<Reply, Refusal> {
         let (head, body) = request.into_parts();
         let timeout = Parameters::parse(head.uri.query(), &["timeout"])?.timeout()?;
         let (body, _memory) = self.body(body).await?;
@@ -272,7 +324,7 @@ impl Inner {
         Ok(json(if seat.is_none() { StatusCode::CREATED } else { StatusCode::OK }, &added))
     }
 
-    pub(super) async fn remove_member(&self, request: &Request<Incoming>, id: &str) -> Result<Reply, Refusal> {
+    async fn remove_member(&self, request: &Request<Incoming>, id: &str) -> Result<Reply, Refusal> {
         let timeout = Parameters::parse(request.uri().query(), &["timeout"])?.timeout()?;
         let id = percent_decode_str(id).decode_utf8();
         let id = node_id(&id.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the name is not UTF-8"))?)?;
@@ -280,7 +332,7 @@ impl Inner {
         Ok(json(StatusCode::OK, &serde_json::json!({ "id": id.as_str(), "removed": true })))
     }
 
-    pub(super) async fn change_leader(&self, request: Request<Incoming>) -> Result<Reply, Refusal> {
+    async fn change_leader(&self, request: Request<Incoming>) -> Result<Reply, Refusal> {
         let (head, body) = request.into_parts();
         let timeout = Parameters::parse(head.uri.query(), &["timeout"])?.timeout()?;
         let (body, _memory) = self.body(body).await?;
@@ -292,7 +344,7 @@ impl Inner {
     }
 
     async fn administer(&self, what: Administration, timeout: Duration) -> Result<(), Refusal> {
-        match self.ask_within(Ask::Administer(what), timeout).await? {
+        match self.ask(Ask::Administer(what), timeout).await? {
             Answer::Done => Ok(()),
             other => Err(Refusal::of(&other)),
         }
@@ -300,18 +352,31 @@ impl Inner {
 
     /// Waits until this node has applied all that was committed before.
     async fn barrier(&self, timeout: Duration) -> Result<(), Refusal> {
-        match self.ask_within(Ask::Read(Query::Get { key: Bytes::new() }), timeout).await? {
+        match self.ask(Ask::Read(Query::Get { key: Bytes::new() }), timeout).await? {
             Answer::Value(_) => Ok(()),
             other => Err(Refusal::of(&other)),
         }
     }
 }
 
-fn from_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+/// Why members or leader stay what they are.
+pub(super) fn refused(why: raft::Refusal) -> Refusal {
+    use raft::Refusal as Why;
+    let refused = |status| Refusal::new(status, &why.to_string());
+    match why {
+        Why::NotLeader => refused(StatusCode::SERVICE_UNAVAILABLE).retry_after(1),
+        Why::NotReady | Why::ChangePending => refused(StatusCode::CONFLICT).retry_after(1),
+        Why::AlreadyAMember | Why::LastVoter | Why::CannotLead => refused(StatusCode::CONFLICT),
+        Why::NotAMember => refused(StatusCode::NOT_FOUND),
+        Why::NotTakenOver => refused(StatusCode::GATEWAY_TIMEOUT),
+    }
+}
+
+pub(super) fn from_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &format!("bad JSON: {error}")))
 }
 
-fn node_id(text: &str) -> Result<NodeId, Refusal> {
+pub(super) fn node_id(text: &str) -> Result<NodeId, Refusal> {
     text.parse().map_err(|error: raft::InvalidNodeId| Refusal::new(StatusCode::BAD_REQUEST, &error.to_string()))
 }
 

@@ -4,11 +4,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt;
@@ -17,12 +16,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::reply::Reply;
 use crate::defaults::{ACCEPT_PAUSE, CLIENT_STALL, HEADER_TIMEOUT, MAX_CONNECTIONS, MAX_HEADER_BYTES};
 use crate::net::link::KEEP_ALIVE;
 use crate::net::tcp::{Acceptor, most_connections};
-
-/// What a handler answers.
-pub type Reply = Response<Full<Bytes>>;
 
 /// Serves connections with `handle` until `stop`; then takes no more and returns once those in hand have got their
 /// answer.

@@ -27,9 +27,9 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::TcpStream;
 
-use super::api::error;
 use super::members::Members;
-use super::server::{Reply, prepare};
+use super::reply::{Reply, error};
+use super::server::prepare;
 use crate::defaults::{CONNECT_TIMEOUT, PEER_STALL};
 use crate::net::acquaintances::{Hello, Stranger, Token};
 use crate::raft::NodeId;
@@ -207,6 +207,9 @@ where
     if from == id {
         return error(StatusCode::FORBIDDEN, &format!("{from} is not a peer of itself: check --peer of all nodes"));
     }
+    if members.is_cut(from) {
+        return error(StatusCode::FORBIDDEN, &format!("{id} was told to ignore {from} (POST /cut)"));
+    }
     let known = members.known();
     if let Err(stranger) = known.meet(from.as_str(), hello, members.seat(from).as_ref()) {
         known.turn_away(from.as_str(), &stranger);
@@ -230,7 +233,7 @@ where
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(CONNECTION, "upgrade")
         .header(UPGRADE, PROTOCOL)
-        .body(Default::default());
+        .body(Bytes::new().into());
     let mut answer = answer.expect("the parts are valid");
     introduce(known.hello(), answer.headers_mut());
     answer

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::defaults::{MAX_CHANGES, MAX_CHANGES_BYTES};
+use crate::defaults::{MAX_CHANGES, MAX_CHANGES_BYTES, WATCH_PAGE_BYTES};
 
 /// A change of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +66,8 @@ impl Changes {
     }
 
     /// Changes after version `after` of keys that begin with `prefix`, oldest first: those among the next `limit` of all
-    /// keys, no further than version `through`. The version up to which they were looked at comes with them.
+    /// keys, no further than version `through`, and ending after about [`WATCH_PAGE_BYTES`]. The version up to which they
+    /// were looked at comes with them.
     ///
     /// # Errors
     /// When some of them are not kept any more.
@@ -74,9 +75,18 @@ impl Changes {
         let Some(skip) = after.checked_sub(self.before) else { return Err(Gone { oldest: self.before + 1 }) };
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
         let mut looked = after;
-        let next = self.ring.iter().skip(skip).take(limit).take_while(|change| change.version <= through);
-        let wanted = next.inspect(|change| looked = change.version).filter(|change| change.key.starts_with(prefix));
-        Ok((wanted.cloned().collect(), looked))
+        let (mut page, mut bytes) = (Vec::new(), 0);
+        for change in self.ring.iter().skip(skip).take(limit).take_while(|change| change.version <= through) {
+            if bytes >= WATCH_PAGE_BYTES {
+                break;
+            }
+            looked = change.version;
+            if change.key.starts_with(prefix) {
+                bytes += change.size();
+                page.push(change.clone());
+            }
+        }
+        Ok((page, looked))
     }
 }
 

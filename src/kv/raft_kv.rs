@@ -558,6 +558,7 @@ impl RaftKv {
     fn query(&self, query: &Query) -> Answer {
         match query {
             Query::Get { key } => Answer::Value(self.store().get(key).cloned()),
+            Query::Version => Answer::Version(self.store().version()),
             Query::List { prefix, after, limit } => Answer::Page(self.store().list(prefix, after.as_deref(), *limit)),
         }
     }
@@ -573,7 +574,10 @@ impl Protocol for RaftKv {
 
     fn step(&mut self, now: Time, input: Input<Self>, out: &mut Effects<Self>) {
         match input {
-            Input::Started => self.step_raft(now, Input::Started, out),
+            Input::Started => {
+                out.emit(Event::Changed { through: self.store().version() }); // what its snapshot holds
+                self.step_raft(now, Input::Started, out);
+            }
             Input::Received { from, message: Message::Raft(message) } => match snapshots::unknown_format(&message) {
                 Some(why) => out.emit(Event::SnapshotRefused { from, why }),
                 None => self.step_raft(now, Input::Received { from, message }, out),

@@ -76,12 +76,13 @@ impl From<bytes::TryGetError> for SnapshotError {
     }
 }
 
-/// Puts a state together from its chunks. It takes as much memory as they do, and no more on the word of a header.
+/// Reads chunks, an item at a time. It keeps the clients, and of the items only the last key.
 #[derive(Debug, Default)]
-pub struct Restorer {
+pub struct Reader {
     header: Option<Header>,
     clients: Vec<(Bytes, Client)>,
-    items: Vec<(Bytes, Versioned)>,
+    keys: u64,
+    last_key: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -93,12 +94,12 @@ struct Header {
     keys: u64,
 }
 
-impl Restorer {
-    /// Takes the next chunk.
+impl Reader {
+    /// Reads the next chunk, and hands each key in it to `take`.
     ///
     /// # Errors
-    /// When it cannot follow what came before. The restorer is of no use after that.
-    pub fn push(&mut self, mut chunk: Bytes) -> Result<(), SnapshotError> {
+    /// When the chunk cannot follow what came before. The reader is of no use after that.
+    pub fn read(&mut self, mut chunk: Bytes, mut take: impl FnMut(Bytes, Versioned)) -> Result<(), SnapshotError> {
         let header = match self.header {
             Some(header) => header,
             None => *self.header.insert(take_header(&mut chunk)?),
@@ -110,12 +111,15 @@ impl Restorer {
                     return Err(SnapshotError::Bad("order of clients"));
                 }
                 self.clients.push(client);
-            } else if (self.items.len() as u64) < header.keys {
-                let item = take_item(&mut chunk, header.version)?;
-                if self.items.last().is_some_and(|(before, _)| *before >= item.0) {
+            } else if self.keys < header.keys {
+                let (key, versioned) = take_item(&mut chunk, header.version)?;
+                if *key <= *self.last_key {
                     return Err(SnapshotError::Bad("order of keys"));
                 }
-                self.items.push(item);
+                self.keys += 1;
+                self.last_key.clear();
+                self.last_key.extend_from_slice(&key);
+                take(key, versioned);
             } else {
                 return Err(SnapshotError::TooLong(chunk.len()));
             }
@@ -123,17 +127,46 @@ impl Restorer {
         Ok(())
     }
 
+    /// How many keys there are, once all chunks have been read.
+    ///
+    /// # Errors
+    /// When some have not.
+    pub fn finish(&self) -> Result<u64, SnapshotError> {
+        self.whole().map(|header| header.keys)
+    }
+
+    fn whole(&self) -> Result<Header, SnapshotError> {
+        let header = self.header.ok_or(SnapshotError::Truncated)?;
+        if self.clients.len() < header.clients || self.keys < header.keys {
+            return Err(SnapshotError::Incomplete { keys: self.keys, all: header.keys });
+        }
+        Ok(header)
+    }
+}
+
+/// Puts a state together from its chunks. It takes as much memory as they do, and no more on the word of a header.
+#[derive(Debug, Default)]
+pub struct Restorer {
+    reader: Reader,
+    items: Vec<(Bytes, Versioned)>,
+}
+
+impl Restorer {
+    /// Takes the next chunk.
+    ///
+    /// # Errors
+    /// When it cannot follow what came before. The restorer is of no use after that.
+    pub fn push(&mut self, chunk: Bytes) -> Result<(), SnapshotError> {
+        self.reader.read(chunk, |key, versioned| self.items.push((key, versioned)))
+    }
+
     /// The state, once all chunks have come.
     ///
     /// # Errors
     /// When some have not, or when two clients have one name.
     pub fn finish(self) -> Result<State, SnapshotError> {
-        let Some(header) = self.header else { return Err(SnapshotError::Truncated) };
-        let keys = self.items.len() as u64;
-        if self.clients.len() < header.clients || keys < header.keys {
-            return Err(SnapshotError::Incomplete { keys, all: header.keys });
-        }
-        let sessions = Sessions::restore(header.clock, self.clients);
+        let header = self.reader.whole()?;
+        let sessions = Sessions::restore(header.clock, self.reader.clients);
         if sessions.len() < header.clients {
             return Err(SnapshotError::Bad("client, which comes twice"));
         }

@@ -361,7 +361,8 @@ impl Raft {
         if term.0.saturating_sub(self.term().0) > MAX_TERM_JUMP {
             return self.bad_message();
         }
-        let is_prevote = matches!(body, Body::RequestVote { ballot: Ballot::PreVote, .. });
+        let is_prevote =
+            matches!(body, Body::RequestVote { ballot: Ballot::PreVote, .. }) && !cfg!(mutant = "pre_vote_raises_term");
         let is_prevote_grant = matches!(body, Body::Vote { ballot: Ballot::PreVote, granted: true });
 
         if matches!(body, Body::RequestVote { transfer: false, .. }) && self.hears_a_leader(now) {
@@ -372,7 +373,7 @@ impl Raft {
             // A newer term turns every role into a follower (Raft, Figure 2, all servers).
             self.become_follower(term, None, out);
         }
-        if term < self.term() {
+        if term < self.term() && !(cfg!(mutant = "old_leader_followed") && matches!(body, Body::Append(_))) {
             return self.answer_old_term(from, &body, out);
         }
         match body {

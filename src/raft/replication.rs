@@ -121,6 +121,9 @@ impl Raft {
         let Some(progress) = leader.progress.get_mut(&peer) else { return };
         while progress.next_index <= self.log.last().index && !matches!(progress.flow, Flow::Snapshot(_)) {
             // Even with a full window: what was lost of it cannot be asked for any more, so it would stay full.
+            if cfg!(mutant = "full_window_stays_full") && !progress.may_send(self.config.window) {
+                return;
+            }
             let Some(prev) = self.log.position(progress.next_index.prev()) else {
                 return self.begin_install(peer, out);
             };
@@ -155,7 +158,7 @@ impl Raft {
             progress.reachable &= now.since(progress.heard) < patience;
             heard.extend((now.since(progress.heard) < patience).then_some(*peer));
         }
-        if self.config.check_quorum && !self.configuration().is_majority(&heard) {
+        if self.config.check_quorum && !cfg!(mutant = "no_check_quorum") && !self.configuration().is_majority(&heard) {
             return self.become_follower(self.term(), None, out);
         }
         out.set_timer(Timer::Heartbeat, self.config.heartbeat..=self.config.heartbeat);
@@ -235,7 +238,7 @@ impl Raft {
         };
         let reached = self.configuration().reached_by_majority(match_index);
         let index = reached.expect("a leader's cluster has voters");
-        if index < leader.first_of_term || index <= self.commit_index {
+        if (index < leader.first_of_term && !cfg!(mutant = "commit_old_term")) || index <= self.commit_index {
             return;
         }
         let first_of_term_committed = self.commit_index < leader.first_of_term;
@@ -265,7 +268,10 @@ impl Raft {
         let outcome = if self.log.contains(prev) {
             // Only a real conflict removes anything: an append that was overtaken by a longer one must not
             // shorten the log (Raft, Figure 2, AppendEntries RPC 3 and 4).
-            if let Some(new) = entries.iter().position(|entry| !self.log.contains(entry.position)) {
+            if let Some(new) = entries
+                .iter()
+                .position(|entry| cfg!(mutant = "overtaken_append_truncates") || !self.log.contains(entry.position))
+            {
                 let new = entries.split_off(new);
                 let first = new[0].position.index;
                 if first <= self.commit_index {
@@ -276,10 +282,14 @@ impl Raft {
                 for entry in &new {
                     self.log.push(entry.clone());
                 }
+                if cfg!(mutant = "reply_before_persist") {
+                    self.send(from, Body::Appended { round, outcome: AppendOutcome::Matched(matched) }, out);
+                }
                 out.persist(Record::Append(new));
             }
             // What lies beyond this append may still differ from the leader's (Figure 2, AppendEntries RPC 5).
-            self.commit_through(commit.min(matched), out);
+            let vouched = if cfg!(mutant = "commit_beyond_append") { self.log.last().index } else { matched };
+            self.commit_through(commit.min(vouched), out);
             AppendOutcome::Matched(matched)
         } else {
             self.conflict_at(prev)

@@ -1,7 +1,9 @@
 //! Bytes and messages: pure, and prepared for anything.
 //!
 //! - [`frame`]: where in a stream a message ends: raw, lines, length-delimited;
+//! - [`backup`]: a snapshot as a file;
 //! - [`envelope`]: a frame that names its version, between peers;
+//! - [`sse`]: server-sent events;
 //! - [`raft`]: the messages and records of a Raft key-value node.
 //!
 //! Decoders borrow nothing from the outside world and trust nothing: every length is checked against what is there
@@ -12,9 +14,11 @@
 use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 
+pub mod backup;
 pub mod envelope;
 pub mod frame;
 pub mod raft;
+pub mod sse;
 
 /// A type with a form in bytes.
 pub trait Wire: Sized {

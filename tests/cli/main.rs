@@ -4,11 +4,14 @@
 mod common;
 
 mod api;
+mod backup;
 mod ctl;
 mod disk;
 mod echo;
 mod hostile;
+mod netsim;
 mod node;
 mod pool;
 mod udp;
 mod usage;
+mod watch;

@@ -115,7 +115,8 @@ impl Http {
         Ok(answer)
     }
 
-    fn line(&mut self) -> io::Result<String> {
+    /// The next line, without its end.
+    pub(crate) fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
         if self.stream.read_line(&mut line)? == 0 {
             return Err(ErrorKind::UnexpectedEof.into());

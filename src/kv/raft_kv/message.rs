@@ -72,6 +72,8 @@ pub enum Query {
         /// At most so many.
         limit: usize,
     },
+    /// The version of the latest change.
+    Version,
 }
 
 /// What became of a request.
@@ -83,16 +85,25 @@ pub enum Answer {
     Value(Option<Versioned>),
     /// A page of keys.
     Page(Page),
+    /// The version of the latest change.
+    Version(u64),
     /// It is done.
     Done,
     /// The leader refuses; nothing was done.
     Refused(Refusal),
     /// The view is open. It is closed when nobody asks for its chunks for [`BACKUP_PATIENCE`](crate::defaults::BACKUP_PATIENCE).
-    View(ViewId),
+    View {
+        /// Its name.
+        id: ViewId,
+        /// The version of the latest change in it.
+        version: u64,
+        /// The cluster's id.
+        cluster: Option<u64>,
+    },
     /// The next chunk; None at the end of the view, which is closed then.
     Chunk(Option<Bytes>),
-    /// There is no such view any more.
-    NoView,
+    /// The view is not open, or not any more.
+    ViewClosed,
     /// There was no leader in time; nothing was done.
     NoLeader,
     /// The write was handed over and its outcome did not come back: it may or may not take effect.

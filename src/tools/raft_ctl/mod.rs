@@ -15,8 +15,12 @@ use crate::defaults::{LIST_LIMIT, MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_VALUE_BYTES
 use crate::http::api::IDEMPOTENCY_KEY;
 use crate::http::client::{Answer, Client, ClientError};
 
+mod backup;
 mod bench;
+mod members;
+mod restore;
 mod status;
+mod watch;
 
 /// Read, write and look after a Raft key-value cluster
 #[derive(Debug, Parser)]
@@ -29,7 +33,11 @@ mod status;
         raft-ctl --nodes 127.0.0.1:7001,127.0.0.1:7002 get colour\n  \
         raft-ctl cas colour green blue\n  \
         raft-ctl list user/ --json | jq -r .key\n  \
+        raft-ctl watch user/\n  \
+        raft-ctl snapshot --out today.backup\n  \
+        raft-ctl restore today.backup\n  \
         raft-ctl status\n  \
+        raft-ctl members remove n3\n  \
         raft-ctl bench --clients 64 --reads 0 --duration 10s\n\n\
         Exit codes: 0 done, 1 the answer is no (no such key, condition failed), 2 usage,\n\
         3 no node or no leader answers, 5 refused, 124 no answer in time or outcome unknown"
@@ -117,10 +125,33 @@ enum Command {
         #[arg(long)]
         stale: bool,
     },
+    /// Print changes as they happen, until interrupted; exit 1 when some were missed and are not kept any more
+    Watch(watch::Options),
+    /// Back the cluster up into a file; without --out, have a node compact its log
+    Snapshot(backup::Options),
+    /// Write the keys of a backup into a cluster, which must have none without --force
+    Restore(restore::Options),
     /// Print a table of all nodes; exit 3 when none answers
     Status,
     /// Print the leader's name; exit 3 when there is none
     Leader,
+    /// Print the members, or add or remove one; exit 1 when there is no such member
+    Members {
+        #[command(subcommand)]
+        change: Option<members::Change>,
+    },
+    /// Let another node lead
+    Transfer {
+        /// Its name
+        id: crate::raft::NodeId,
+    },
+    /// Make the node that --nodes names ignore these peers, and no others; without any, it hears them all again. The node
+    /// must have been started with --cut
+    Cut {
+        /// Their names
+        #[arg(value_delimiter = ',')]
+        peers: Vec<crate::raft::NodeId>,
+    },
     /// Measure writes and reads a second, and their latency. Leaves keys bench/0, bench/1, ... behind
     Bench(bench::Options),
 }
@@ -137,6 +168,8 @@ impl Tool for Args {
         match self.command {
             // It has a summary to print when it is interrupted.
             Command::Bench(options) => bench::run(&cluster, &options, output).await,
+            Command::Watch(options) => watch::run(&cluster, &options, output).await,
+            Command::Restore(options) => restore::run(&cluster, &options, output).await,
             command => signals::interruptible(run(&cluster, command, output)).await,
         }
     }
@@ -171,12 +204,16 @@ async fn run(cluster: &Cluster, command: Command, output: &Output) -> Result<(),
             }
         }
         Command::List { prefix, limit, keys, stale } => list(cluster, &prefix, limit, keys, stale, output).await,
+        Command::Snapshot(options) => backup::run(cluster, &options, output).await,
         Command::Status => status::print(cluster, output).await,
         Command::Leader => {
             let leader = status::leader(cluster).await?;
             output.result(&json!({ "leader": leader.id, "addr": leader.addr }), || leader.id.clone())
         }
-        Command::Bench(_) => unreachable!("it has been run already"),
+        Command::Members { change } => members::members(cluster, change, output).await,
+        Command::Transfer { id } => members::transfer(cluster, id, output).await,
+        Command::Cut { peers } => members::cut(cluster, &peers, output).await,
+        Command::Bench(_) | Command::Watch(_) | Command::Restore(_) => unreachable!("it has been run already"),
     }
 }
 
@@ -329,7 +366,7 @@ impl Cluster {
         let mut client = Client::connect(node).await?;
         // The node gives up a little earlier than this client, and can then say why.
         let separator = if ask.path.contains('?') { '&' } else { '?' };
-        let path = if ask.path.starts_with("/kv") {
+        let path = if ["/kv", "/members", "/leader"].iter().any(|path| ask.path.starts_with(path)) {
             format!("{}{separator}timeout={}ms", ask.path, timeout.as_millis().max(1))
         } else {
             ask.path.clone()

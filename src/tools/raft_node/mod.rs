@@ -34,8 +34,8 @@ mod recovery;
 
 /// Run one node of a durable, linearizable key-value cluster (Raft)
 ///
-/// Clients speak HTTP to any node: POST /kv, GET /kv/KEY, DELETE /kv/KEY, GET /kv?prefix=, GET /status, /health,
-/// /metrics. Peers use the same port. Without --peer the node is a cluster of its own.
+/// Clients speak HTTP to any node: POST /kv, GET /kv/KEY, DELETE /kv/KEY, GET /kv?prefix=, GET /watch, GET /members, GET /status,
+/// /health, /metrics. Peers use the same port. Without --peer and --join the node is a cluster of its own.
 #[derive(Debug, Parser)]
 #[command(
     name = "raft-node",
@@ -69,7 +69,7 @@ pub struct Args {
     )]
     peers: Vec<Peer>,
     /// Join the cluster of the node at that address, unless this node belongs to one already
-    #[arg(long, value_name = "HOST:PORT", value_parser = args::address, conflicts_with = "peers")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = args::address)]
     join: Option<String>,
     /// Where the others reach this node [default: the address it listens on]
     #[arg(long, value_name = "HOST:PORT", value_parser = args::address)]
@@ -95,6 +95,10 @@ pub struct Args {
     /// Serve addresses other than loopback although nothing is encrypted and nobody has to prove who they are
     #[arg(long)]
     insecure: bool,
+    /// Let POST /cut {"peers":["n4"]} (raft-ctl cut n4) make this node ignore peers, to show what a partition does; on
+    /// loopback only
+    #[arg(long)]
+    cut: bool,
     /// Write the ready line to this file, too, as JSON, in one piece
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -197,7 +201,13 @@ impl Tool for Args {
         };
         let (mut driver, handle) = Driver::new(machine, entropy()?, self.busy_poll, writer, links, on_event);
 
-        let info = NodeInfo { id: self.id, addr: addr.to_string(), members: members.clone(), disk: disk_metrics };
+        let info = NodeInfo {
+            id: self.id,
+            addr: addr.to_string(),
+            members: members.clone(),
+            may_cut: self.cut,
+            disk: disk_metrics,
+        };
         let dialler = Dialler { id: self.id, addr: advertised, members };
         tokio::spawn(membership::learn_cluster(handle.clone(), dialler.members.clone()));
         tokio::spawn(membership::follow(dialler.clone()));
@@ -211,10 +221,11 @@ impl Tool for Args {
 
         // The driver outlives the server, whose last requests it answers.
         let drained = CancellationToken::new();
-        let drain = drained.clone();
+        let (drain, watching) = (drained.clone(), waiters.clone());
         let handover = *self.election_timeout.end();
         tokio::spawn(async move {
             stop.cancelled().await;
+            watching.dismiss_watchers();
             api.hand_over(handover).await;
             if tokio::time::timeout(DRAIN, server).await.is_err() {
                 tracing::warn!("some requests were not finished within {DRAIN:?}");
@@ -332,7 +343,14 @@ impl Args {
             (None, Some(Port(None)) | None) => "127.0.0.1:7001".to_owned(),
         };
         let addrs = tcp::resolve_listen(&listen).await.map_err(|error| bind_failure(&error))?;
-        if let Some(addr) = addrs.iter().find(|addr| !addr.ip().is_loopback())
+        let exposed = addrs.iter().find(|addr| !addr.ip().is_loopback());
+        if let (Some(addr), true) = (exposed, self.cut) {
+            return Err(Failure::usage(format!(
+                "{addr} can be reached from other machines, and with --cut whoever reaches this node can take it from its \
+                 cluster: listen on 127.0.0.1, or leave --cut out"
+            )));
+        }
+        if let Some(addr) = exposed
             && !self.insecure
         {
             return Err(Failure::usage(format!(

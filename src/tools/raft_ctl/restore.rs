@@ -1,0 +1,258 @@
+//! `raft-ctl restore`: writes the keys of a backup into a cluster.
+//!
+//! They are ordinary writes, many at a time: the cluster serves meanwhile, and gives the keys new versions. Each is safe to
+//! send again, so a connection that is lost, or a leader, only costs time; and so is the whole command.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hyper::Method;
+use hyper::body::Bytes;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::backup::Items;
+use super::{Ask, Cluster, client_name, encoded, expect_ok, failure};
+use crate::cli::signals::Signals;
+use crate::cli::{Failure, Kind, Output};
+use crate::defaults::{MAX_LIST_LIMIT, RECONNECT, RESTORE_WRITERS};
+use crate::http::client::{Answer, Client, ClientError};
+
+/// What to restore.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Options {
+    /// A file that `snapshot --out` wrote
+    file: PathBuf,
+    /// Restore into a cluster that has keys: those of the file are overwritten, all others deleted
+    #[arg(long)]
+    force: bool,
+}
+
+/// Verifies the whole file, then writes it, then deletes what is not in it.
+pub(super) async fn run(cluster: &Cluster, options: &Options, output: &Output) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let total = Items::open(&options.file)?.verify()?;
+    let progress = Progress::new(total, output);
+    let work = async {
+        if !options.force {
+            refuse_keys(cluster).await?;
+        }
+        write_all(cluster, &options.file, &progress).await?;
+        if options.force { delete_others(cluster, &options.file, &progress).await } else { Ok(()) }
+    };
+    let ended = tokio::select! {
+        ended = work => ended,
+        signal = signals.stop() => Err(Failure::new(Kind::Interrupted { signal }, "interrupted")),
+    };
+    progress.bar.finish_and_clear();
+    let (keys, deleted) = (progress.bar.position(), progress.deleted.position());
+    let interrupted = matches!(&ended, Err(failure) if matches!(failure.kind, Kind::Interrupted { .. }));
+    if ended.is_ok() || interrupted {
+        let summary = json!({
+            "event": "summary", "keys": keys, "of": total, "deleted": deleted, "interrupted": interrupted
+        });
+        if output.is_json() || !interrupted {
+            output.result(&summary, || match deleted {
+                0 => format!("{keys} keys restored"),
+                _ => format!("{keys} keys restored, {deleted} others deleted"),
+            })?;
+        }
+    }
+    ended.map_err(|failure| match keys {
+        0 => failure,
+        _ => Failure::new(
+            failure.kind,
+            format!(
+                "{}; {keys} of {total} keys have been restored: run it again with --force, which is safe",
+                failure.message
+            ),
+        ),
+    })
+}
+
+/// How far it is; a bar on a terminal.
+#[derive(Clone)]
+struct Progress {
+    bar: ProgressBar,
+    deleted: ProgressBar,
+}
+
+impl Progress {
+    fn new(total: u64, output: &Output) -> Self {
+        let shown = std::io::stderr().is_terminal() && !output.is_json();
+        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let style = ProgressStyle::with_template("[{bar:30}] {pos}/{len} keys, {per_sec}, {eta} left");
+        let bar = ProgressBar::with_draw_target(Some(total), target);
+        bar.set_style(style.expect("the template is valid").progress_chars("=> "));
+        Self { bar, deleted: ProgressBar::hidden() }
+    }
+}
+
+async fn refuse_keys(cluster: &Cluster) -> Result<(), Failure> {
+    let page = page(cluster, None, 1).await?;
+    match page["items"].as_array().and_then(|items| items.first()) {
+        None => Ok(()),
+        Some(item) => Err(Failure::new(
+            Kind::No,
+            format!(
+                "the cluster has keys ({} is one): with --force, those of the backup are overwritten and all others deleted",
+                item["key"]
+            ),
+        )),
+    }
+}
+
+async fn page(cluster: &Cluster, after: Option<&str>, limit: usize) -> Result<Value, Failure> {
+    let after = after.map(|after| format!("&after={}", encoded(after))).unwrap_or_default();
+    let answer = cluster.ask(Ask::get(&format!("/kv?limit={limit}{after}"), false)).await?;
+    expect_ok(&answer, "the listing")
+}
+
+async fn write_all(cluster: &Cluster, file: &Path, progress: &Progress) -> Result<(), Failure> {
+    let mut items = Items::open(file)?;
+    let mut crew = Crew::start(cluster, &progress.bar)?;
+    while let Some((key, versioned)) = items.next()? {
+        let text = |bytes: &Bytes| {
+            let text = std::str::from_utf8(bytes).map(str::to_owned);
+            text.map_err(|_| {
+                Failure::new(Kind::No, "the backup holds a key or value that is no text, which no raft-node takes")
+            })
+        };
+        let body = json!({ "key": text(&key)?, "value": text(&versioned.value)? });
+        crew.give(Write { method: Method::POST, path: "/kv".to_owned(), body: Bytes::from(body.to_string()) }).await?;
+    }
+    crew.finish().await
+}
+
+/// Walks through the cluster's keys and the file's side by side.
+async fn delete_others(cluster: &Cluster, file: &Path, progress: &Progress) -> Result<(), Failure> {
+    let mut items = Items::open(file)?;
+    let mut kept = items.next()?;
+    let mut crew = Crew::start(cluster, &progress.deleted)?;
+    let mut after = None::<String>;
+    loop {
+        let page = page(cluster, after.as_deref(), MAX_LIST_LIMIT).await?;
+        for item in page["items"].as_array().into_iter().flatten() {
+            let key = item["key"].as_str().unwrap_or_default();
+            while kept.as_ref().is_some_and(|(kept, _)| kept.as_ref() < key.as_bytes()) {
+                kept = items.next()?;
+            }
+            if kept.as_ref().is_none_or(|(kept, _)| *kept != key.as_bytes()) {
+                let path = format!("/kv/{}", encoded(key));
+                crew.give(Write { method: Method::DELETE, path, body: Bytes::new() }).await?;
+            }
+        }
+        match page["next"].as_str() {
+            Some(next) => after = Some(next.to_owned()),
+            None => return crew.finish().await,
+        }
+    }
+}
+
+struct Write {
+    method: Method,
+    path: String,
+    body: Bytes,
+}
+
+/// Writers that work side by side, each with a connection of its own.
+struct Crew {
+    queue: mpsc::Sender<Write>,
+    writers: JoinSet<Result<(), Failure>>,
+}
+
+impl Crew {
+    fn start(cluster: &Cluster, done: &ProgressBar) -> Result<Self, Failure> {
+        let (queue, work) = mpsc::channel(RESTORE_WRITERS);
+        let work = Arc::new(Mutex::new(work));
+        let mut writers = JoinSet::new();
+        for number in 0..RESTORE_WRITERS {
+            let writer =
+                Writer { cluster: cluster.clone(), connection: None, node: number, name: client_name()?, sequence: 0 };
+            writers.spawn(writer.run(Arc::clone(&work), done.clone()));
+        }
+        Ok(Self { queue, writers })
+    }
+
+    /// Hands a write to whoever is free. The first writer that failed ends it all.
+    async fn give(&mut self, write: Write) -> Result<(), Failure> {
+        tokio::select! {
+            biased;
+            Some(ended) = self.writers.join_next() => {
+                ended.expect("a writer does not panic").and_then(|()| Err(Failure::local("a writer ended early")))
+            }
+            given = self.queue.send(write) => given.map_err(|_| Failure::local("no writer is left")),
+        }
+    }
+
+    async fn finish(mut self) -> Result<(), Failure> {
+        drop(self.queue);
+        while let Some(ended) = self.writers.join_next().await {
+            ended.expect("a writer does not panic")?;
+        }
+        Ok(())
+    }
+}
+
+struct Writer {
+    cluster: Cluster,
+    connection: Option<Client>,
+    /// Which node it is connected to.
+    node: usize,
+    name: String,
+    sequence: u64,
+}
+
+impl Writer {
+    async fn run(mut self, work: Arc<Mutex<mpsc::Receiver<Write>>>, done: ProgressBar) -> Result<(), Failure> {
+        loop {
+            let next = work.lock().await.recv().await;
+            let Some(write) = next else { return Ok(()) };
+            self.sequence += 1;
+            self.write(&write).await?;
+            done.inc(1);
+        }
+    }
+
+    /// Asks one node after another, under one name, until one has an answer.
+    async fn write(&mut self, write: &Write) -> Result<(), Failure> {
+        let end = Instant::now() + self.cluster.timeout;
+        let mut pause = *RECONNECT.start();
+        loop {
+            let failed = match self.ask(write).await {
+                Ok(answer) if answer.status.is_success() => return Ok(()),
+                Ok(answer) => {
+                    let failed = expect_ok(&answer, &write.path).expect_err("its status is not good");
+                    if !matches!(failed.kind, Kind::NoLeader | Kind::Deadline) {
+                        return Err(failed);
+                    }
+                    failed
+                }
+                Err(error) => {
+                    self.connection = None;
+                    self.node += 1;
+                    failure(&error, true)
+                }
+            };
+            if Instant::now() >= end {
+                return Err(failed);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(*RECONNECT.end());
+        }
+    }
+
+    async fn ask(&mut self, write: &Write) -> Result<Answer, ClientError> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(Client::connect(&self.cluster.nodes[self.node % self.cluster.nodes.len()]).await?),
+        };
+        let headers = [(crate::http::api::IDEMPOTENCY_KEY, format!("{}:{}", self.name, self.sequence))];
+        let (method, body) = (write.method.clone(), write.body.clone());
+        connection.ask(method, &write.path, body, &headers, self.cluster.timeout).await
+    }
+}

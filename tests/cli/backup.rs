@@ -1,0 +1,201 @@
+//! `GET /snapshot`, `raft-ctl snapshot` and `raft-ctl restore`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::common::http::{Http, listing, set_body};
+use crate::common::{Ended, Node, Process, node_in, raft_ctl, run};
+
+fn alone() -> (Node, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    (Node::alone(dir.path()), dir)
+}
+
+fn command(node: &Node, arguments: &[&str]) -> Command {
+    let mut command = raft_ctl();
+    command.env("RAFT_NODES", node.addr.to_string()).args(arguments);
+    command
+}
+
+fn ctl(node: &Node, arguments: &[&str]) -> Ended {
+    run(command(node, arguments))
+}
+
+fn values(node: &Node) -> BTreeMap<String, String> {
+    listing(node.addr, "").unwrap().into_iter().map(|(key, (value, _))| (key, value)).collect()
+}
+
+/// A node with `count` keys, and a backup of it.
+fn backed_up(count: usize) -> (Node, tempfile::TempDir, String) {
+    let (node, dir) = alone();
+    let mut connection = Http::connect(node.addr).unwrap();
+    for number in 0..count {
+        let body = set_body(&format!("key/{number}"), &format!("wert ä\n{number}"));
+        connection.ask("POST", "/kv", &[], body.as_bytes()).unwrap().expect(200);
+    }
+    let file = dir.path().join("a.backup").to_str().unwrap().to_owned();
+    let said = ctl(&node, &["snapshot", "--out", &file]).expect(0);
+    assert!(said.stdout.contains(&format!("{count} keys at version {count}, ")), "{}", said.stdout);
+    (node, dir, file)
+}
+
+#[test]
+fn what_was_backed_up_comes_back_in_an_empty_cluster() {
+    let (node, _dir, file) = backed_up(1500);
+    let (other, _other_dir) = alone();
+    let said = ctl(&other, &["restore", &file]).expect(0);
+    assert_eq!(said.stdout, "1500 keys restored\n");
+    assert_eq!(values(&other), values(&node));
+    let again = ctl(&other, &["restore", &file]).expect(1);
+    assert!(again.stderr.contains("has keys") && again.stderr.contains("--force"), "{}", again.stderr);
+}
+
+#[test]
+fn force_makes_the_cluster_what_the_backup_was() {
+    let (node, _dir, file) = backed_up(30);
+    let before = values(&node);
+    node.set("key/7", "changed");
+    node.ask("DELETE", "/kv/key%2F8", "").expect(200);
+    for key in ["a", "key/15/new", "z"] {
+        node.set(key, "new");
+    }
+    let said = ctl(&node, &["restore", &file, "--force", "--json"]).expect(0);
+    let summary = json!({ "event": "summary", "keys": 30, "of": 30, "deleted": 3, "interrupted": false });
+    assert_eq!(said.json(), summary);
+    assert_eq!(values(&node), before);
+}
+
+#[test]
+fn a_backup_that_is_cut_or_damaged_or_newer_is_refused_before_anything_is_written() {
+    let (_, dir, file) = backed_up(20);
+    let (other, _other_dir) = alone();
+    let whole = std::fs::read(&file).unwrap();
+    let bad = dir.path().join("bad");
+    let refused = |bytes: &[u8], why: &str| {
+        std::fs::write(&bad, bytes).unwrap();
+        let said = ctl(&other, &["restore", bad.to_str().unwrap()]).expect(1);
+        assert!(said.stderr.contains(why), "{}", said.stderr);
+    };
+    refused(&whole[..whole.len() - 1], "cut short");
+    refused(&whole[..40], "cut short");
+    refused(b"", "cut short");
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    refused(&damaged, "damaged");
+    let mut newer = whole.clone();
+    newer[8] += 1;
+    refused(&newer, "format 2");
+    refused(b"key,value\n", "no backup");
+    assert_eq!(values(&other), [].into());
+    ctl(&other, &["restore", "/nonexistent"]).expect(6);
+    ctl(&other, &["restore", "/dev/null"]).expect(2);
+}
+
+#[test]
+fn a_backup_is_whole_under_its_name_or_not_there() {
+    let (mut node, dir, file) = backed_up(3);
+    let piped = command(&node, &["snapshot", "--out", "-"]).output().unwrap();
+    assert!(piped.status.success() && piped.stdout == std::fs::read(&file).unwrap());
+    let mut to_null = command(&node, &["snapshot", "--out", "/dev/null"]);
+    to_null.arg("--json");
+    assert_eq!(run(to_null).expect(0).json()["keys"], 3);
+    let nowhere = dir.path().join("no/such/dir/f");
+    ctl(&node, &["snapshot", "--out", nowhere.to_str().unwrap()]).expect(6);
+    let old = std::fs::read(&file).unwrap();
+    node.stop();
+    ctl(&node, &["snapshot", "--out", &file]).expect(3);
+    assert_eq!(std::fs::read(&file).unwrap(), old);
+    let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(names.iter().all(|name| !name.to_string_lossy().starts_with(".tmp")), "{names:?}");
+}
+
+#[test]
+fn a_backup_is_of_one_moment_while_writes_go_on() {
+    let (node, dir) = alone();
+    // Each write changes both keys' common number, one after the other: at any moment they differ by at most one.
+    let addr = node.addr;
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let set = |connection: &mut Http, key: &str, value: &str| {
+        connection.ask("POST", "/kv", &[], set_body(key, value).as_bytes()).unwrap().expect(200)
+    };
+    let filler = "x".repeat(20_000);
+    let mut connection = Http::connect(addr).unwrap();
+    for number in 0..100 {
+        set(&mut connection, &format!("m/{number}"), &filler); // some chunks between the two keys
+    }
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut connection = Http::connect(addr).unwrap();
+            let mut number = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                number += 1;
+                set(&mut connection, "a", &number.to_string());
+                set(&mut connection, "z", &number.to_string());
+            }
+            number
+        });
+        for round in 0..10 {
+            let file = dir.path().join(format!("{round}.backup"));
+            ctl(&node, &["snapshot", "--out", file.to_str().unwrap()]).expect(0);
+            let numbers = numbers_in(&file);
+            assert!(numbers.0 == numbers.1 || numbers.0 == numbers.1 + 1, "{numbers:?}");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(writer.join().unwrap() > 0);
+    });
+}
+
+/// The values of `a` and `z` in a backup.
+fn numbers_in(file: &Path) -> (u64, u64) {
+    let (other, _dir) = alone();
+    ctl(&other, &["restore", file.to_str().unwrap()]).expect(0);
+    let number = |key| other.value(key).map_or(0, |text| text.parse().unwrap());
+    (number("a"), number("z"))
+}
+
+#[test]
+fn an_interrupted_restore_says_how_far_it_came_and_can_be_run_again() {
+    let (node, dir) = alone();
+    let value = "v".repeat(100_000);
+    for number in 0..300 {
+        node.set(&format!("k{number}"), &value);
+    }
+    let file = dir.path().join("large.backup").to_str().unwrap().to_owned();
+    ctl(&node, &["snapshot", "--out", &file]).expect(0);
+    let (other, _other_dir) = alone();
+    let mut restore = Process::start(command(&other, &["restore", &file]));
+    crate::common::eventually("the first keys", || match listing(other.addr, "").unwrap().len() {
+        0 => Err("none"),
+        _ => Ok(()),
+    });
+    restore.signal("INT");
+    let code = restore.ended().code();
+    if code == Some(130) {
+        let said = restore.err.text();
+        assert!(said.contains("of 300 keys have been restored") && said.contains("--force"), "{said}");
+    } else {
+        assert_eq!(code, Some(0), "it was quicker than the signal: {}", restore.err.text());
+    }
+    ctl(&other, &["restore", &file, "--force"]).expect(0);
+    assert_eq!(values(&other), values(&node));
+}
+
+#[test]
+fn a_node_that_is_told_to_writes_a_snapshot_and_starts_from_it() {
+    let (mut node, dir) = alone();
+    for number in 0..50 {
+        node.set("k", &number.to_string());
+    }
+    let said = ctl(&node, &["snapshot", "--json"]).expect(0).json();
+    let index = said["snapshotIndex"].as_u64().unwrap();
+    let status = node.get("/status").json();
+    assert!(index >= 50 && status["snapshotIndex"] == json!(index), "{status}");
+    node.stop();
+    let node = Node::start(node_in(dir.path(), "n1"));
+    node.wait_healthy();
+    assert_eq!(node.value("k").as_deref(), Some("49"));
+    assert!(node.get("/status").json()["firstIndex"].as_u64() > Some(1));
+}

@@ -1,0 +1,166 @@
+//! `GET /watch` and `raft-ctl watch`.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::common::http::Http;
+use crate::common::{Node, Process, raft_ctl, run};
+
+fn alone() -> (Node, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    (Node::alone(dir.path()), dir)
+}
+
+/// A stream of events, read as it comes.
+struct Stream(Http);
+
+impl Stream {
+    /// HTTP/1.0, so that the events come as they are.
+    fn open(node: &Node, path: &str, headers: &str) -> Self {
+        let mut connection = Http::connect(node.addr).unwrap();
+        connection.send(format!("GET {path} HTTP/1.0\r\n{headers}\r\n")).unwrap();
+        let mut head = Vec::new();
+        while head.last().is_none_or(|line: &String| !line.is_empty()) {
+            head.push(connection.line().unwrap());
+        }
+        assert!(head[0].contains("200 OK") && head.contains(&"content-type: text/event-stream".to_owned()), "{head:?}");
+        Self(connection)
+    }
+
+    /// The lines of the next message.
+    fn next(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            match self.0.line().unwrap() {
+                line if line.is_empty() => return lines,
+                line => lines.push(line),
+            }
+        }
+    }
+}
+
+#[test]
+fn every_change_is_told_once_it_is_made_with_its_version_as_id() {
+    let (node, _dir) = alone();
+    node.set("before", "0");
+    let mut stream = Stream::open(&node, "/watch", "");
+    assert_eq!(stream.next(), ["id: 1"], "the place to go on from, at once");
+    node.set("a", "1\n2");
+    node.ask("DELETE", "/kv/a", "").expect(200);
+    node.ask("DELETE", "/kv/a", "").expect(200);
+    node.set("a", "3");
+    let data = r#"data: {"key":"a","value":"1\n2","version":2}"#;
+    assert_eq!(stream.next(), ["id: 2", "event: set", data]);
+    assert_eq!(stream.next(), ["id: 3", "event: delete", r#"data: {"key":"a","version":3}"#]);
+    assert_eq!(stream.next()[0], "id: 4", "to delete what is not there is no change");
+}
+
+#[test]
+fn a_stream_goes_on_after_the_last_id_and_keeps_to_its_prefix() {
+    let (node, _dir) = alone();
+    for key in ["a/1", "b/1", "a/2", "b/2", "a/3"] {
+        node.set(key, "v");
+    }
+    let keys = |stream: &mut Stream, count: usize| -> Vec<String> {
+        let data = (0..count).map(|_| stream.next().last().unwrap().strip_prefix("data: ").unwrap().to_owned());
+        let key = |data: String| serde_json::from_str::<Value>(&data).unwrap()["key"].as_str().unwrap().to_owned();
+        data.map(key).collect()
+    };
+    let mut all = Stream::open(&node, "/watch?prefix=a/&after=0", "");
+    assert_eq!(all.next(), ["id: 0"]);
+    assert_eq!(keys(&mut all, 3), ["a/1", "a/2", "a/3"]);
+    let mut rest = Stream::open(&node, "/watch?prefix=a%2F&after=0", "Last-Event-ID: 2\r\n");
+    assert_eq!(rest.next(), ["id: 2"], "what a browser sends when it connects anew counts");
+    assert_eq!(keys(&mut rest, 2), ["a/2", "a/3"]);
+}
+
+#[test]
+fn what_is_no_version_is_400_and_a_wrong_method_405() {
+    let (node, _dir) = alone();
+    assert!(node.get("/watch?after=x").expect(400).error().contains("a version"));
+    node.get("/watch?limit=1").expect(400);
+    let mut connection = Http::connect(node.addr).unwrap();
+    connection.ask("GET", "/watch?after=1", &["last-event-id: -1"], b"").unwrap().expect(400);
+    assert_eq!(node.ask("POST", "/watch", "x").expect(405).header("allow"), Some("GET, HEAD"));
+}
+
+#[test]
+fn a_watcher_that_asks_for_changes_of_long_ago_is_told_that_they_are_gone() {
+    let (node, _dir) = alone();
+    let value = "v".repeat(1 << 20);
+    for number in 0..34 {
+        node.set(&format!("k{number}"), &value); // more than the bytes that are kept
+    }
+    let mut stream = Stream::open(&node, "/watch?after=0", "");
+    assert_eq!(stream.next(), ["id: 0"]);
+    let gone = stream.next();
+    assert_eq!(gone[0], "event: gone");
+    let data: Value = serde_json::from_str(gone[1].strip_prefix("data: ").unwrap()).unwrap();
+    let oldest = data["oldest"].as_u64().unwrap();
+    assert!((2..=34).contains(&oldest) && data["error"].as_str().unwrap().contains("not kept"), "{data}");
+    assert_eq!(stream.0.until_closed().unwrap(), b"");
+    run(ctl(&node, &["watch", "--after", "0"])).expect(1).says(&["not kept any more", "list"]);
+    let after = (oldest - 1).to_string();
+    let kept = run(ctl(&node, &["watch", "--after", &after, "-n", "1", "--json"])).expect(0);
+    assert!(kept.stdout.contains(&format!(r#""version":{oldest}"#)), "what is kept is told");
+}
+
+#[test]
+fn watchers_have_a_limit_and_a_place_is_free_again_when_one_leaves() {
+    let (node, _dir) = alone();
+    let mut streams: Vec<_> = (0..1000).map(|_| Stream::open(&node, "/watch", "")).collect();
+    let refused = node.get("/watch").expect(503);
+    assert_eq!(refused.error(), "too many watchers");
+    assert!(refused.header("retry-after").is_some());
+    streams.pop();
+    crate::common::eventually("a free place", || {
+        node.set("a", "1"); // that somebody has left is noticed when there is something to tell
+        match node.ask("HEAD", "/watch", "").status {
+            200 => Ok(()),
+            status => Err(status),
+        }
+    });
+}
+
+fn ctl(node: &Node, arguments: &[&str]) -> Command {
+    let mut command = raft_ctl();
+    command.env("RAFT_NODES", node.addr.to_string()).args(arguments);
+    command
+}
+
+#[test]
+fn raft_ctl_prints_changes_as_they_come_and_a_summary_when_it_is_interrupted() {
+    let (node, _dir) = alone();
+    node.set("user/1", "ada");
+    node.set("colour", "green");
+    node.ask("DELETE", "/kv/user%2F1", "").expect(200);
+    let text = run(ctl(&node, &["watch", "user/", "--after", "0", "-n", "2"])).expect(0);
+    assert_eq!(text.stdout, "1\tset\tuser/1\tada\n3\tdelete\tuser/1\n");
+
+    let mut watch = Process::start(ctl(&node, &["watch", "--after", "2", "--json"]));
+    watch.out.event("delete");
+    node.set("user/2", "bob");
+    let set = watch.out.event("set");
+    assert_eq!(set, json!({ "event": "set", "key": "user/2", "value": "bob", "version": 4 }));
+    watch.signal("INT");
+    assert_eq!(watch.ended().code(), Some(130));
+    let summary = watch.out.event("summary");
+    assert_eq!(summary, json!({ "event": "summary", "changes": 2, "version": 4, "interrupted": true }));
+}
+
+#[test]
+fn a_watch_of_nobody_is_exit_3_and_a_node_that_stops_does_not_wait_for_watchers() {
+    let mut command = raft_ctl();
+    run({
+        command.args(["--nodes", "127.0.0.1:1", "--timeout", "300ms", "watch"]);
+        command
+    })
+    .expect(3);
+    let (mut node, _dir) = alone();
+    let mut stream = Stream::open(&node, "/watch", "");
+    stream.next();
+    assert_eq!(node.stop().code(), Some(0));
+    assert!(!node.process.err.text().contains("not finished"), "{}", node.process.err.text());
+    assert_eq!(stream.0.until_closed().unwrap(), b"");
+}
