@@ -79,12 +79,11 @@ while [ "$round" -lt "$rounds" ]; do
     for load in $loads; do
         syncs=$(metric "$(leader)" fsync_seconds_count)
         "$bin/raft-ctl" --nodes "$nodes" bench --json --clients "${load%:*}" --reads "${load#*:}" --value "$value" \
-            --warm-up 500ms --duration "${seconds}s" >"$dir/last"
+            --warm-up 0s --duration "${seconds}s" >"$dir/last"
         syncs=$(($(metric "$(leader)" fsync_seconds_count) - syncs))
-        # The warm-up counts for the syncs and not for the writes: its share is taken off.
-        jq -r --argjson syncs "$syncs" --argjson seconds "$seconds" 'select(.event == "summary" and .errors == 0) |
+        jq -r --argjson syncs "$syncs" 'select(.event == "summary" and .errors == 0) |
             [.ops_per_s, .write_p50_us // .read_p50_us, .write_p99_us // .read_p99_us, .write_max_us // .read_max_us,
-             (if .writes > 0 and $syncs > 0 then .writes / ($syncs * $seconds / ($seconds + 0.5)) else 0 end)] | @tsv' \
+             (if .writes > 0 and $syncs > 0 then (.writes / $syncs) else 0 end)] | @tsv' \
             "$dir/last" >>"$dir/raft.$load"
     done
     round=$((round + 1))
