@@ -6,6 +6,8 @@ set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 bin=${NETBELT_BIN:-$root/target/release}
 rounds=${ROUNDS:-3}
+fill=${FILL:-30s}
+keys=${KEYS:-1000000}
 seconds=${SECONDS_EACH:-3}
 value=${VALUE:-256}
 first_port=${RAFT_PORT:-$((20000 + $$ % 10000))}
@@ -47,24 +49,26 @@ median() { sort -g | awk '{ all[NR] = $1 } END { print all[int((NR + 1) / 2)] }'
 addr() { echo "127.0.0.1:$((first_port + $1))"; }
 nodes=$(addr 1),$(addr 2),$(addr 3)
 
-for number in 1 2 3; do
+start() { # NUMBER
     peers=''
     for other in 1 2 3; do
-        [ "$other" = "$number" ] || peers="$peers --peer n$other=$(addr "$other")"
+        [ "$other" = "$1" ] || peers="$peers --peer n$other=$(addr "$other")"
     done
     # shellcheck disable=SC2086  # one word a peer
-    "$bin/raft-node" --id "n$number" --listen "$(addr "$number")" $peers --data-dir "$dir/n$number" >"$dir/n$number.log" 2>&1 &
+    "$bin/raft-node" --id "n$1" --listen "$(addr "$1")" $peers --data-dir "$dir/n$1" >>"$dir/n$1.log" 2>&1 &
+    echo $! >"$dir/n$1.pid"
     pids="$pids $!"
-done
+}
+for number in 1 2 3; do start "$number"; done
 within 100 "$bin/raft-ctl" --nodes "$nodes" leader || {
     echo "raft.sh: no leader within 10 s:" >&2
     tail -n 3 "$dir"/n*.log >&2
     exit 6
 }
 
-metric() { # NAME: of the leader
-    leader=$("$bin/raft-ctl" --nodes "$nodes" leader)
-    curl -sf "http://$(addr "${leader#n}")/metrics" | awk -v name="netbelt_raft_$1" '$1 == name { print $2 }'
+leader() { "$bin/raft-ctl" --nodes "$nodes" leader | tr -d n; }
+metric() { # NUMBER NAME
+    curl -sf "http://$(addr "$1")/metrics" | awk -v name="netbelt_raft_$2" '$1 == name { print $2 }'
 }
 
 # The loads, as CLIENTS READS; each round runs all of them, so that what else the machine does meets all alike.
@@ -73,14 +77,13 @@ echo "$rounds rounds of $seconds s, values of $value bytes, $(nproc) processors,
 round=0
 while [ "$round" -lt "$rounds" ]; do
     for load in $loads; do
-        syncs=$(metric fsync_seconds_count)
+        syncs=$(metric "$(leader)" fsync_seconds_count)
         "$bin/raft-ctl" --nodes "$nodes" bench --json --clients "${load%:*}" --reads "${load#*:}" --value "$value" \
-            --warm-up 500ms --duration "${seconds}s" >"$dir/last"
-        syncs=$(($(metric fsync_seconds_count) - syncs))
-        # The warm-up counts for the syncs and not for the writes: its share is taken off.
-        jq -r --argjson syncs "$syncs" --argjson seconds "$seconds" 'select(.event == "summary" and .errors == 0) |
+            --warm-up 0s --duration "${seconds}s" >"$dir/last"
+        syncs=$(($(metric "$(leader)" fsync_seconds_count) - syncs))
+        jq -r --argjson syncs "$syncs" 'select(.event == "summary" and .errors == 0) |
             [.ops_per_s, .write_p50_us // .read_p50_us, .write_p99_us // .read_p99_us, .write_max_us // .read_max_us,
-             (if .writes > 0 and $syncs > 0 then .writes / ($syncs * $seconds / ($seconds + 0.5)) else 0 end)] | @tsv' \
+             (if .writes > 0 and $syncs > 0 then (.writes / $syncs) else 0 end)] | @tsv' \
             "$dir/last" >>"$dir/raft.$load"
     done
     round=$((round + 1))
@@ -101,3 +104,27 @@ for load in $loads; do
     printf '%-22s %10.0f %10.0f %10.0f %10.0f %14.1f\n' "${load%:*}, $kind" "$(column "$load" 1)" "$(column "$load" 2)" \
         "$(column "$load" 3)" "$(column "$load" 4)" "$(column "$load" 5)"
 done
+
+# Many keys, with a snapshot each time 64 MiB have been written; then a follower starts anew on what it has.
+"$bin/raft-ctl" --nodes "$nodes" bench --json --clients 256 --reads 0 --value "$value" --keys "$keys" --warm-up 0s \
+    --duration "$fill" >"$dir/last"
+first=$(leader)
+held=$(metric "$first" keys)
+jq -r --arg keys "$held" --arg snapshot "$(metric "$first" snapshot_index)" \
+    '"filled with \($keys) keys, \(.writes_per_s) writes/s, latest snapshot at \($snapshot); longest write \(.write_max_us / 1000 | round) ms, p99 \(.write_p99_us / 1000 | round) ms"' "$dir/last"
+follower=$((first % 3 + 1))
+commit=$(metric "$first" commit_index)
+pid=$(cat "$dir/n$follower.pid")
+kill "$pid"
+wait "$pid" 2>/dev/null || true
+caught_up() { [ "$(metric "$follower" applied_index)" -ge "$commit" ]; }
+began=$(date +%s%N)
+start "$follower"
+within 600 caught_up || {
+    echo "raft.sh: n$follower has not caught up within a minute; its log ends:" >&2
+    tail -n 3 "$dir/n$follower.log" >&2
+    exit 1
+}
+resident=$(awk '/VmRSS/ { print $2 * 1024 }' "/proc/$(cat "$dir/n$follower.pid")/status")
+awk -v ms="$((($(date +%s%N) - began) / 1000000))" -v resident="$resident" -v keys="$held" -v value="$value" \
+    'BEGIN { data = keys * (value + 12); printf "started anew in %.1f s, %.0f MB resident, %.2f times the data\n", ms / 1000, resident / 1e6, resident / data }'

@@ -11,6 +11,7 @@
 
 pub mod changes;
 pub mod command;
+mod key;
 pub mod raft_kv;
 pub mod sessions;
 pub mod snapshot;

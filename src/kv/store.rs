@@ -7,12 +7,13 @@ use bytes::Bytes;
 
 use super::changes::Change;
 use super::command::{Condition, Outcome, Versioned};
+use super::key::{Key, Keyed, Probe};
 use crate::defaults::MAX_LIST_BYTES;
 
 /// Keys in order, each with its value and version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Store {
-    map: BTreeMap<Bytes, Versioned>,
+    map: BTreeMap<Key, Versioned>,
     /// How often the store has changed; the version of the latest change.
     version: u64,
 }
@@ -29,7 +30,7 @@ pub struct Page {
 impl Store {
     /// A store with these items, in the order of their keys, whose latest change had `version`.
     pub(super) fn restore(version: u64, items: Vec<(Bytes, Versioned)>) -> Self {
-        Self { map: items.into_iter().collect(), version }
+        Self { map: items.into_iter().map(|(key, versioned)| (Key::new(key), versioned)).collect(), version }
     }
 
     /// Sets a key, if the condition holds. Also tells the change, if there is one.
@@ -41,9 +42,9 @@ impl Store {
         // What a request holds shares the memory of a whole batch, which must not stay for the sake of one key.
         let (version, value) = (self.version, Bytes::copy_from_slice(value));
         let versioned = Versioned { value: value.clone(), version };
-        match self.map.get_mut(key) {
+        match self.map.get_mut::<dyn Keyed>(&Probe::new(key)) {
             Some(current) => *current = versioned,
-            None => drop(self.map.insert(Bytes::copy_from_slice(key), versioned)),
+            None => drop(self.map.insert(Key::new(Bytes::copy_from_slice(key)), versioned)),
         }
         (Outcome::Set { version }, Some(Change { version, key: Bytes::copy_from_slice(key), value: Some(value) }))
     }
@@ -53,15 +54,17 @@ impl Store {
         if let Some(failed) = self.check(key, condition) {
             return (failed, None);
         }
-        let Some((key, _)) = self.map.remove_entry(key) else { return (Outcome::Deleted { existed: false }, None) };
+        let Some((key, _)) = self.map.remove_entry::<dyn Keyed>(&Probe::new(key)) else {
+            return (Outcome::Deleted { existed: false }, None);
+        };
         self.version += 1;
-        (Outcome::Deleted { existed: true }, Some(Change { version: self.version, key, value: None }))
+        (Outcome::Deleted { existed: true }, Some(Change { version: self.version, key: key.into_bytes(), value: None }))
     }
 
     /// The outcome of a command whose condition does not hold.
     pub fn check(&self, key: &[u8], condition: Option<&Condition>) -> Option<Outcome> {
         let condition = condition?;
-        let current = self.map.get(key);
+        let current = self.get(key);
         let holds = match (condition, current) {
             (Condition::Absent, None) => true,
             (Condition::Value(value), Some(current)) => current.value == *value,
@@ -73,7 +76,7 @@ impl Store {
 
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> Option<&Versioned> {
-        self.map.get(key)
+        self.map.get::<dyn Keyed>(&Probe::new(key))
     }
 
     /// Keys that begin with `prefix` and come after `after`, at most `limit` of them and about
@@ -83,8 +86,7 @@ impl Store {
             Some(after) if after >= prefix => Bound::Excluded(after),
             Some(_) | None => Bound::Included(prefix),
         };
-        let mut rest =
-            self.map.range::<[u8], _>((from, Bound::Unbounded)).take_while(|(key, _)| key.starts_with(prefix));
+        let mut rest = self.from(from).take_while(|(key, _)| key.starts_with(prefix));
         let mut items = Vec::new();
         let mut bytes = 0;
         while items.len() < limit && bytes < MAX_LIST_BYTES {
@@ -97,8 +99,13 @@ impl Store {
 
     /// The items whose keys come after `key`, in order; all of them without one.
     pub(super) fn after(&self, key: Option<&[u8]>) -> impl Iterator<Item = (&Bytes, &Versioned)> {
-        let from = key.map_or(Bound::Unbounded, Bound::Excluded);
-        self.map.range::<[u8], _>((from, Bound::Unbounded))
+        self.from(key.map_or(Bound::Unbounded, Bound::Excluded))
+    }
+
+    fn from(&self, bound: Bound<&[u8]>) -> impl Iterator<Item = (&Bytes, &Versioned)> {
+        let probe = bound.map(Probe::new);
+        let from = probe.as_ref().map(|probe| probe as &dyn Keyed);
+        self.map.range::<dyn Keyed, _>((from, Bound::Unbounded)).map(|(key, versioned)| (key.get(), versioned))
     }
 
     /// How many keys there are.
