@@ -19,12 +19,13 @@ pub const APPEND_WINDOW_BYTES: usize = 8 << 20;
 pub const SNAPSHOT_EVERY: u64 = 64 << 20;
 /// A pause between two chunks of a snapshot, in which writes go on: some 128 MiB a second.
 pub const SNAPSHOT_PAUSE: Duration = Duration::from_millis(2);
-/// Backups that a node serves at a time: each keeps what is changed meanwhile.
-pub const MAX_BACKUPS: usize = 4;
 /// How long a backup that nobody reads keeps its view.
 pub const BACKUP_PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of entries kept in memory before a snapshot: a follower that is this little behind needs none.
 pub const RETAINED_BYTES: usize = 4 << 20;
+/// How long a leader's proposals wait for those before them, to share a write and an answer a follower: longer than a
+/// write takes where disks and followers are near, and next to nothing beside the way to followers that are far.
+pub const GATHER: Duration = Duration::from_millis(1);
 /// Entries applied in one step: some milliseconds, well within a heartbeat.
 pub const APPLY_BATCH: u64 = 4096;
 /// A pause between such steps, in which peers and clients are heard.
@@ -50,6 +51,8 @@ pub const SESSION_WINDOW: usize = 8;
 pub const MAX_CLIENTS: usize = 10_000;
 /// About how many bytes of a view go into one chunk: read between two writes, some hundred microseconds.
 pub const CHUNK_BYTES: usize = 256 << 10;
+/// Backups that a node sends at a time: each keeps what is changed under it, and at most the whole state.
+pub const MAX_BACKUPS: usize = 2;
 /// Writes that a restore has under way: enough to fill the disk's batches.
 pub const RESTORE_WRITERS: usize = 64;
 /// Changes that a node keeps for those who watch, and their bytes: at 50,000 writes a second of 256 bytes a watcher may be

@@ -119,13 +119,13 @@ impl<P: Protocol> Host<P> {
 
     /// The batch taken last is durable.
     pub fn batch_durable(&mut self) {
-        self.durable = self.taken;
+        self.durable = if cfg!(mutant = "later_batch_durable_too_soon") { self.persisted } else { self.taken };
     }
 
     /// The next output that may leave, in the order the machine wanted.
     pub fn next_output(&mut self) -> Option<Output<P>> {
         let (needs, _) = self.outputs.front()?;
-        if *needs > self.durable {
+        if *needs > self.durable && !cfg!(mutant = "messages_before_barrier") {
             return None;
         }
         self.outputs.pop_front().map(|(_, output)| output)

@@ -58,7 +58,7 @@ pub enum ClientError {
         /// To whom.
         addr: String,
         /// What went wrong.
-        source: hyper::Error,
+        source: io::Error,
     },
     /// No answer in time: the request may have been carried out.
     #[error("{addr} did not answer within {after:?}")]
@@ -157,7 +157,7 @@ impl Client {
             if source.is_parse() {
                 ClientError::Protocol { addr, why: source.to_string() }
             } else {
-                ClientError::Lost { addr, source }
+                ClientError::Lost { addr, source: io::Error::other(source) }
             }
         };
         let ready = self.sender.ready().await;
@@ -176,7 +176,8 @@ impl Stream {
             let frame = tokio::time::timeout(silence, self.body.frame()).await;
             let frame = frame.map_err(|_| ClientError::TimedOut { addr: self.addr.clone(), after: silence })?;
             let Some(frame) = frame else { return Ok(None) };
-            let frame = frame.map_err(|source| ClientError::Lost { addr: self.addr.clone(), source })?;
+            let frame = frame
+                .map_err(|source| ClientError::Lost { addr: self.addr.clone(), source: io::Error::other(source) })?;
             if let Ok(data) = frame.into_data() {
                 return Ok(Some(data)); // no trailers
             }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Bytes, Incoming};
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -47,6 +47,8 @@ struct View {
     configuration: Configuration,
     /// Where nodes that called say that they are: the only way to answer one of which nobody has told yet.
     callers: BTreeMap<NodeId, String>,
+    /// Whom this node is to ignore, for a while, to show what a partition does.
+    cut: BTreeSet<NodeId>,
 }
 
 impl Members {
@@ -97,6 +99,21 @@ impl Members {
         &self.links
     }
 
+    /// From now on this node neither speaks to these nor hears them, and all others again.
+    pub fn cut(&self, peers: BTreeSet<NodeId>) {
+        self.view.send_modify(|view| view.cut = peers);
+    }
+
+    /// Whether this node is to ignore `id`.
+    pub fn is_cut(&self, id: NodeId) -> bool {
+        self.view.borrow().cut.contains(&id)
+    }
+
+    /// Waits until this node is to ignore `id`.
+    pub async fn cut_off(&self, id: NodeId) {
+        let _ = self.view.subscribe().wait_for(|view| view.cut.contains(&id)).await; // the sender is part of this
+    }
+
     /// A node that was let in says where it is.
     pub fn called(&self, from: NodeId, addr: String) {
         if !is_addr(&addr) {
@@ -144,7 +161,7 @@ impl Members {
                 addresses.insert(*id, addr.clone());
             }
         }
-        addresses.retain(|id, addr| *id != self.id && !addr.is_empty());
+        addresses.retain(|id, addr| *id != self.id && !addr.is_empty() && !view.cut.contains(id));
         addresses
     }
 }
@@ -224,14 +241,32 @@ impl Api {
     }
 }
 
+/// Whether a path is that of one of these requests.
+pub(super) fn is_theirs(path: &str) -> bool {
+    path == "/members" || path == "/leader" || path.starts_with("/members/")
+}
+
 impl Inner {
-    pub(super) async fn members(&self) -> Result<Reply, Refusal> {
+    pub(super) async fn route_members(&self, method: &Method, request: Request<Incoming>) -> Result<Reply, Refusal> {
+        let path = request.uri().path().to_owned();
+        match (method, path.as_str(), path.strip_prefix("/members/")) {
+            (&Method::GET, "/members", _) => self.members().await,
+            (&Method::POST, "/members", _) => self.add_member(request).await,
+            (&Method::POST, "/leader", _) => self.change_leader(request).await,
+            (&Method::DELETE, _, Some(id)) => self.remove_member(&request, id).await,
+            (_, "/members", _) => Err(Refusal::method("GET, HEAD, POST")),
+            (_, "/leader", _) => Err(Refusal::method("POST")),
+            (_, _, _) => Err(Refusal::method("DELETE")),
+        }
+    }
+
+    async fn members(&self) -> Result<Reply, Refusal> {
         let info = self.info.clone();
         let rows = self.inspect(move |machine| rows(machine, &info.members, &info.addr)).await?;
         Ok(json(StatusCode::OK, &serde_json::json!({ "members": rows })))
     }
 
-    pub(super) async fn add_member(&self, request: Request<Incoming>) -> Result<Reply, Refusal> {
+    async fn add_member(&self, request: Request<Incoming>) -> Result<Reply, Refusal> {
         let (head, body) = request.into_parts();
         let timeout = Parameters::parse(head.uri.query(), &["timeout"])?.timeout()?;
         let (body, _memory) = self.body(body).await?;
@@ -272,7 +307,7 @@ impl Inner {
         Ok(json(if seat.is_none() { StatusCode::CREATED } else { StatusCode::OK }, &added))
     }
 
-    pub(super) async fn remove_member(&self, request: &Request<Incoming>, id: &str) -> Result<Reply, Refusal> {
+    async fn remove_member(&self, request: &Request<Incoming>, id: &str) -> Result<Reply, Refusal> {
         let timeout = Parameters::parse(request.uri().query(), &["timeout"])?.timeout()?;
         let id = percent_decode_str(id).decode_utf8();
         let id = node_id(&id.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the name is not UTF-8"))?)?;
@@ -280,7 +315,7 @@ impl Inner {
         Ok(json(StatusCode::OK, &serde_json::json!({ "id": id.as_str(), "removed": true })))
     }
 
-    pub(super) async fn change_leader(&self, request: Request<Incoming>) -> Result<Reply, Refusal> {
+    async fn change_leader(&self, request: Request<Incoming>) -> Result<Reply, Refusal> {
         let (head, body) = request.into_parts();
         let timeout = Parameters::parse(head.uri.query(), &["timeout"])?.timeout()?;
         let (body, _memory) = self.body(body).await?;
@@ -307,11 +342,24 @@ impl Inner {
     }
 }
 
-fn from_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+/// Why members or leader stay what they are.
+pub(super) fn refused(why: raft::Refusal) -> Refusal {
+    use raft::Refusal as Why;
+    let refused = |status| Refusal::new(status, &why.to_string());
+    match why {
+        Why::NotLeader => refused(StatusCode::SERVICE_UNAVAILABLE).retry_after(1),
+        Why::NotReady | Why::ChangePending => refused(StatusCode::CONFLICT).retry_after(1),
+        Why::AlreadyAMember | Why::LastVoter | Why::CannotLead => refused(StatusCode::CONFLICT),
+        Why::NotAMember => refused(StatusCode::NOT_FOUND),
+        Why::NotTakenOver => refused(StatusCode::GATEWAY_TIMEOUT),
+    }
+}
+
+pub(super) fn from_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &format!("bad JSON: {error}")))
 }
 
-fn node_id(text: &str) -> Result<NodeId, Refusal> {
+pub(super) fn node_id(text: &str) -> Result<NodeId, Refusal> {
     text.parse().map_err(|error: raft::InvalidNodeId| Refusal::new(StatusCode::BAD_REQUEST, &error.to_string()))
 }
 

@@ -2,17 +2,20 @@
 //!
 //! - [`server`]: connections: how many, how long, how large;
 //! - [`api`]: the requests of a Raft key-value node;
+//! - [`members`]: who is in the cluster, and the requests that change it;
 //! - [`backup`]: the whole state as a file;
 //! - [`watch`]: changes as they come, as server-sent events;
 //! - [`reply`]: what is answered, whole or as a stream;
-//! - [`members`]: who is in the cluster, and the requests that change it;
 //! - [`status`]: what a node reports of itself, as JSON and for Prometheus;
 //! - [`upgrade`]: the way from an HTTP connection to a peer's link, on the same port;
-//! - [`client`]: the other side: one connection, one request at a time.
+//! - [`client`]: the other side: one connection, one request at a time;
+//! - [`loader`]: the same for a load generator, which must cost little.
 
 pub mod api;
 pub mod backup;
 pub mod client;
+mod cut;
+pub mod loader;
 pub mod members;
 pub mod reply;
 pub mod server;

@@ -14,10 +14,10 @@ use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use super::members;
 use crate::defaults::{MAX_REQUEST_TIMEOUT, REQUEST_TIMEOUT};
 use crate::kv::raft_kv::Answer;
 use crate::net::driver::Stopped;
-use crate::raft;
 
 /// What a handler answers.
 pub type Reply = Response<Body>;
@@ -124,30 +124,18 @@ impl Refusal {
         match answer {
             Answer::NoLeader => Self::new(StatusCode::SERVICE_UNAVAILABLE, "no leader").retry_after(1),
             Answer::Overloaded => Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded").retry_after(1),
-            Answer::Refused(why) => Self::of_change(*why),
-            Answer::NoView => Self::new(StatusCode::GONE, "the view was not read in time and has been closed"),
+            Answer::ViewClosed => Self::new(StatusCode::SERVICE_UNAVAILABLE, "the view is closed").retry_after(1),
             Answer::OutcomeUnknown => Self::new(StatusCode::GATEWAY_TIMEOUT, "outcome unknown"),
-            Answer::Written(_)
+            Answer::Refused(why) => members::refused(*why),
+            Answer::Done
+            | Answer::Written(_)
             | Answer::Value(_)
             | Answer::Page(_)
             | Answer::Version(_)
-            | Answer::Done
             | Answer::View { .. }
             | Answer::Chunk(_) => {
                 unreachable!("each kind of request has its kind of answer")
             }
-        }
-    }
-
-    fn of_change(why: raft::Refusal) -> Self {
-        use raft::Refusal as Why;
-        let refused = |status| Self::new(status, &why.to_string());
-        match why {
-            Why::NotLeader => refused(StatusCode::SERVICE_UNAVAILABLE).retry_after(1),
-            Why::NotReady | Why::ChangePending => refused(StatusCode::CONFLICT).retry_after(1),
-            Why::AlreadyAMember | Why::LastVoter | Why::CannotLead => refused(StatusCode::CONFLICT),
-            Why::NotAMember => refused(StatusCode::NOT_FOUND),
-            Why::NotTakenOver => refused(StatusCode::GATEWAY_TIMEOUT),
         }
     }
 
@@ -172,8 +160,12 @@ pub(super) fn error(code: StatusCode, message: &str) -> Reply {
     json(code, &serde_json::json!({ "error": message }))
 }
 
+/// Room for the answers that are usual, so that memory is taken once.
+const USUAL_ANSWER: usize = 512;
+
 pub(super) fn json(code: StatusCode, body: &impl Serialize) -> Reply {
-    let mut bytes = serde_json::to_vec(body).expect("answers have string keys");
+    let mut bytes = Vec::with_capacity(USUAL_ANSWER);
+    serde_json::to_writer(&mut bytes, body).expect("answers have string keys");
     bytes.push(b'\n');
     let mut reply = Response::new(Body::from(Bytes::from(bytes)));
     *reply.status_mut() = code;

@@ -29,6 +29,8 @@ pub struct NodeInfo {
     pub addr: String,
     /// The members, the links to them, and whom it has met.
     pub members: Arc<Members>,
+    /// Whether it can be told to ignore peers.
+    pub may_cut: bool,
     /// How its disk does.
     pub disk: DiskMetrics,
 }
@@ -96,6 +98,12 @@ impl NodeInfo {
         let mut registry = Registry::with_prefix("netbelt_raft");
         let disk = self.disk.clone();
         registry.register("fsync_seconds", "Time to make a batch durable", disk.fsync_seconds);
+        registry.register("log_segments", "Segment files that the log has", disk.segments);
+        registry.register(
+            "snapshots",
+            "Snapshots that this node has made durable, its own and its leader's",
+            disk.snapshots,
+        );
         registry.register("fsync_entries", "Log entries made durable by one fdatasync", disk.batch_entries);
         registry.register_collector(Box::new(Numbers::of(self, machine)));
         let mut text = String::new();
@@ -142,6 +150,7 @@ fn store_of(machine: &RaftKv) -> (BTreeMap<String, String>, bool) {
 struct Numbers {
     gauges: Vec<(&'static str, &'static str, i64)>,
     counters: Vec<(&'static str, &'static str, u64)>,
+    role: &'static str,
     match_index: Vec<(NodeId, i64)>,
 }
 
@@ -161,6 +170,14 @@ impl Numbers {
                 ("last_index", "Last entry of the log", gauge(raft.log().last().index.0)),
                 ("commit_index", "Last entry known to be committed", gauge(raft.commit_index().0)),
                 ("applied_index", "Last entry applied to the store", gauge(raft.last_applied().0)),
+                (
+                    "apply_lag",
+                    "Entries committed and not applied yet",
+                    gauge(raft.commit_index().0 - raft.last_applied().0),
+                ),
+                ("snapshot_index", "Last entry that the latest snapshot replaces", gauge(raft.snapshot().index.0)),
+                ("sessions", "Clients whose writes are remembered", gauge(machine.state().sessions().len() as u64)),
+                ("members", "Members of the cluster", gauge(raft.configuration().members().len() as u64)),
                 ("keys", "Keys in the store", gauge(machine.store().len() as u64)),
                 ("requests_in_hand", "Requests being worked on", gauge(machine.requests_in_hand() as u64)),
                 ("links_up", "Peers this node is connected to", gauge(links_up as u64)),
@@ -177,9 +194,15 @@ impl Numbers {
                     links.values().map(|link| link.dropped).sum(),
                 ),
             ],
+            role: raft.role().as_str(),
             match_index: followers.map(|(id, progress)| (*id, gauge(progress.match_index.0))).collect(),
         }
     }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RoleLabel {
+    role: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -197,9 +220,14 @@ impl Collector for Numbers {
             let counter = ConstCounter::new(*value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
+        let kind = prometheus_client::metrics::MetricType::Gauge;
+        let mut family = encoder.encode_descriptor("role", "1 for the role it plays, else 0", None, kind)?;
+        for role in ["follower", "candidate", "leader"] {
+            let plays = ConstGauge::new(i64::from(role == self.role));
+            plays.encode(family.encode_family(&RoleLabel { role })?)?;
+        }
         if !self.match_index.is_empty() {
             let help = "How far a follower's log is known to match, on the leader";
-            let kind = prometheus_client::metrics::MetricType::Gauge;
             let mut family = encoder.encode_descriptor("match_index", help, None, kind)?;
             for (peer, index) in &self.match_index {
                 let label = PeerLabel { peer: peer.as_str().to_owned() };

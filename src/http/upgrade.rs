@@ -99,7 +99,7 @@ pub struct Dialler {
 ///
 /// # Errors
 /// When nobody answers there, or somebody who is not `to`, or not the one that the dialler has met under that name.
-pub async fn dial(addr: &str, from: &Dialler, to: NodeId) -> Result<TokioIo<Upgraded>, DialError> {
+pub async fn dial(addr: &str, from: &Dialler, to: NodeId) -> Result<TcpStream, DialError> {
     let known = from.members.known();
     let dialled = tokio::time::timeout(CONNECT_TIMEOUT, dial_patiently(addr, from, to)).await;
     let dialled = dialled.unwrap_or_else(|_| Err(DialError::TimedOut { addr: addr.to_owned() }));
@@ -113,7 +113,7 @@ pub async fn dial(addr: &str, from: &Dialler, to: NodeId) -> Result<TokioIo<Upgr
     dialled
 }
 
-async fn dial_patiently(addr: &str, from: &Dialler, to: NodeId) -> Result<TokioIo<Upgraded>, DialError> {
+async fn dial_patiently(addr: &str, from: &Dialler, to: NodeId) -> Result<TcpStream, DialError> {
     let known = from.members.known();
     let http = |source| DialError::Http { addr: addr.to_owned(), source };
     let stream =
@@ -154,7 +154,10 @@ async fn dial_patiently(addr: &str, from: &Dialler, to: NodeId) -> Result<TokioI
         return Err(DialError::Refused { addr: addr.to_owned(), status: response.status(), reason });
     };
     known.meet(to.as_str(), hello, from.members.seat(to).as_ref())?;
-    hyper::upgrade::on(response).await.map(TokioIo::new).map_err(http)
+    let upgraded = hyper::upgrade::on(response).await.map_err(http)?;
+    // What the peer might have said behind its answer is dropped: nothing comes back on a link but its end.
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().expect("it was made of one above");
+    Ok(parts.io.into_inner())
 }
 
 fn introduce(hello: Hello, headers: &mut HeaderMap) {
@@ -203,6 +206,9 @@ where
     };
     if from == id {
         return error(StatusCode::FORBIDDEN, &format!("{from} is not a peer of itself: check --peer of all nodes"));
+    }
+    if members.is_cut(from) {
+        return error(StatusCode::FORBIDDEN, &format!("{id} was told to ignore {from} (POST /cut)"));
     }
     let known = members.known();
     if let Err(stranger) = known.meet(from.as_str(), hello, members.seat(from).as_ref()) {

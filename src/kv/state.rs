@@ -27,11 +27,6 @@ impl State {
         Self { store, sessions, cluster, views: BTreeMap::new(), next_view: 0 }
     }
 
-    /// Takes the place of what was known. The views of that are closed, and their names are not used again.
-    pub(super) fn replace(&mut self, newer: Self) {
-        *self = Self { next_view: self.next_view, ..newer };
-    }
-
     /// Carries out a request, unless that has been done before. Also tells the change of the store, if there is one.
     pub fn apply(&mut self, request: Request) -> (Outcome, Option<Change>) {
         let Request { session, command } = request;
@@ -100,6 +95,16 @@ impl State {
     /// not open.
     pub fn next_chunk(&mut self, id: ViewId) -> Option<Bytes> {
         self.views.get_mut(&id)?.next_chunk(&self.store)
+    }
+
+    /// Whether a view is open.
+    pub fn has_view(&self, id: ViewId) -> bool {
+        self.views.contains_key(&id)
+    }
+
+    /// Becomes `restored`. Views of what it was are closed, and their names not used again.
+    pub fn replace(&mut self, restored: Self) {
+        *self = Self { next_view: self.next_view, views: BTreeMap::new(), ..restored };
     }
 
     /// Closes a view; one that is not open stays so.

@@ -117,7 +117,7 @@ where
         let now = self.now();
         self.host.step(now, Input::Started);
         loop {
-            self.carry_out().await;
+            self.carry_out();
             alarm.set(self.host.next_deadline().map(|at| self.epoch + at.since_epoch()));
             self.linger().await;
             tokio::select! {
@@ -145,7 +145,7 @@ where
         while self.writer.is_writing() {
             let done = self.writer.done().await;
             self.on_disk(done)?;
-            self.carry_out().await;
+            self.carry_out();
         }
         Ok(())
     }
@@ -167,7 +167,7 @@ where
 
     /// Lets go what waits for no record, then hands the records over. In this order, because the followers' disks are
     /// further away than this one.
-    async fn carry_out(&mut self) {
+    fn carry_out(&mut self) {
         let mut sent = false;
         while let Some(output) = self.host.next_output() {
             match output {
@@ -179,12 +179,9 @@ where
             }
         }
         if sent {
-            self.links.ring();
+            self.links.flush();
         }
         if let Some(records) = self.host.take_batch() {
-            if sent {
-                tokio::task::yield_now().await; // the links write now
-            }
             self.writer.write(records);
         }
     }

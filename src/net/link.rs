@@ -2,14 +2,19 @@
 //!
 //! A link is one way: each node dials each of its peers, and what it has to say goes out on the connection it dialled.
 //! While a link is down its messages are dropped, as a network may; the protocol says again what matters.
+//!
+//! Who has something to say writes it himself, as far as the peer takes it at once: on the way of every write, to wake a
+//! task that does so costs more than it saves. The task of the link writes what is left.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::driver::{Handle, Stopped};
@@ -28,8 +33,25 @@ pub struct Outbox {
 
 #[derive(Debug, Default)]
 struct Queue {
-    up: bool,
+    /// The peer's connection, while it is up.
+    stream: Option<Arc<TcpStream>>,
     frames: BytesMut,
+}
+
+impl Queue {
+    /// Sends what the peer takes at once; what stays waits for it.
+    fn send(&mut self) -> io::Result<()> {
+        let Some(stream) = &self.stream else { return Ok(()) };
+        while !self.frames.is_empty() {
+            match stream.try_write(&self.frames) {
+                Ok(sent) if sent == self.frames.len() => self.frames.clear(), // and keeps its memory
+                Ok(sent) => self.frames.advance(sent),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Outbox {
@@ -37,23 +59,24 @@ impl Outbox {
     /// [`LINK_QUEUE_BYTES`] wait already.
     pub fn put(&self, message: &impl Wire) {
         let mut queue = self.queue();
-        if queue.up && queue.frames.len() < LINK_QUEUE_BYTES {
+        if queue.stream.is_some() && queue.frames.len() < LINK_QUEUE_BYTES {
             envelope::put(&mut queue.frames, |out| message.encode(out));
         } else {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Wakes the sender, if there is something to send.
-    pub fn ring(&self) {
-        if !self.queue().frames.is_empty() {
-            self.bell.notify_one();
+    /// Sends what is queued, now or as soon as the peer takes it.
+    pub fn flush(&self) {
+        let mut queue = self.queue();
+        if queue.send().is_err() || !queue.frames.is_empty() {
+            self.bell.notify_one(); // the task waits until the peer takes more, and finds out by itself what failed
         }
     }
 
     /// Whether the peer is connected.
     pub fn is_up(&self) -> bool {
-        self.queue().up
+        self.queue().stream.is_some()
     }
 
     /// How many messages were dropped.
@@ -65,29 +88,32 @@ impl Outbox {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_up(&self, up: bool) {
+    fn connect(&self, stream: Option<Arc<TcpStream>>) {
         let mut queue = self.queue();
-        queue.up = up;
+        queue.stream = stream;
         queue.frames.clear();
     }
 
-    /// Sends what is queued until the stream fails. The empty buffer given back keeps its memory.
-    async fn drain_into(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> std::io::Result<()> {
-        let mut frames = BytesMut::new();
-        let mut nothing = [0];
+    /// Sends what [`Outbox::flush`] could not, until the stream fails.
+    async fn drain_into(&self, stream: &TcpStream) -> io::Result<()> {
         loop {
-            std::mem::swap(&mut self.queue().frames, &mut frames);
-            if !frames.is_empty() {
-                stream.write_all(&frames).await?;
-                frames.clear();
-                continue;
-            }
             tokio::select! {
-                () = self.bell.notified() => {}
-                // Nothing comes back on a link but its end.
-                read = stream.read(&mut nothing) => {
-                    read?;
-                    return Err(std::io::ErrorKind::ConnectionReset.into());
+                () = self.bell.notified() => loop {
+                    stream.writable().await?;
+                    let mut queue = self.queue();
+                    queue.send()?;
+                    if queue.frames.is_empty() {
+                        break;
+                    }
+                },
+                readable = stream.readable() => {
+                    readable?;
+                    match stream.try_read(&mut [0]) {
+                        // Nothing comes back on a link but its end.
+                        Ok(_) => return Err(io::ErrorKind::ConnectionReset.into()),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) => return Err(error),
+                    }
                 }
             }
         }
@@ -96,22 +122,22 @@ impl Outbox {
 
 /// Keeps a link to `name` up for ever: connects, sends, and connects again when the stream has failed, each time a
 /// little later. Says what is wrong once, not at every attempt.
-pub async fn keep_up<F, S, E>(name: &str, outbox: &Outbox, connect: impl Fn() -> F)
+pub async fn keep_up<F, E>(name: &str, outbox: &Outbox, connect: impl Fn() -> F)
 where
-    F: Future<Output = Result<S, E>>,
-    S: AsyncRead + AsyncWrite + Unpin,
+    F: Future<Output = Result<TcpStream, E>>,
     E: std::fmt::Display,
 {
     let mut wait = *RECONNECT.start();
     let mut said = String::new();
     loop {
         match connect().await {
-            Ok(mut stream) => {
+            Ok(stream) => {
                 tracing::info!("connected to {name}");
                 (wait, said) = (*RECONNECT.start(), String::new());
-                outbox.set_up(true);
-                let ended = outbox.drain_into(&mut stream).await;
-                outbox.set_up(false);
+                let stream = Arc::new(stream);
+                outbox.connect(Some(Arc::clone(&stream)));
+                let ended = outbox.drain_into(&stream).await;
+                outbox.connect(None);
                 if let Err(error) = ended {
                     tracing::info!("lost the connection to {name}: {error}");
                 }
@@ -134,7 +160,7 @@ where
 pub enum ReceiveError {
     /// The stream failed.
     #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
     /// Not a frame.
     #[error("{0}")]
     Frame(#[from] EnvelopeError),

@@ -57,9 +57,9 @@ impl<P: Copy + Ord> Links<P> {
         }
     }
 
-    /// Wakes those who have something to send.
-    pub fn ring(&self) {
-        self.lock().values().for_each(|link| link.outbox.ring());
+    /// Sends what is queued, now or as soon as the peers take it.
+    pub fn flush(&self) {
+        self.lock().values().for_each(|link| link.outbox.flush());
     }
 
     /// How each link does.

@@ -4,6 +4,8 @@ use std::sync::mpsc as blocking;
 use std::time::Instant;
 
 use bytes::BytesMut;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::sync::mpsc;
 
@@ -52,6 +54,10 @@ pub struct DiskMetrics {
     pub fsync_seconds: Histogram,
     /// Log entries a batch had.
     pub batch_entries: Histogram,
+    /// Segments that the log has.
+    pub segments: Gauge,
+    /// Times that the log got a new beginning.
+    pub snapshots: Counter,
 }
 
 impl Default for DiskMetrics {
@@ -59,6 +65,8 @@ impl Default for DiskMetrics {
         Self {
             fsync_seconds: Histogram::new(exponential_buckets(25e-6, 2.0, 16)),
             batch_entries: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
+            segments: Gauge::default(),
+            snapshots: Counter::default(),
         }
     }
 }
@@ -121,8 +129,9 @@ impl<R: Wire> Thread<R> {
         while let Some(records) = self.next(queue) {
             #[expect(clippy::disallowed_methods, reason = "a metric; nothing is decided by it")]
             let started = Instant::now();
-            let result = self.write(&records);
+            let result = self.write(&records, metrics);
             metrics.fsync_seconds.observe(started.elapsed().as_secs_f64());
+            metrics.segments.set(i64::try_from(self.log.segments()).unwrap_or(i64::MAX));
             metrics.batch_entries.observe(records.iter().map(self.meaning.entries).sum::<usize>() as f64);
             if report.send(Done { result }).is_err() {
                 return;
@@ -144,7 +153,7 @@ impl<R: Wire> Thread<R> {
 
     /// Writes the records as one durable batch; as several, in order, when one segment cannot hold them, or when a log may
     /// begin with one of them.
-    fn write(&mut self, records: &[R]) -> Result<(), disk::Error> {
+    fn write(&mut self, records: &[R], metrics: &DiskMetrics) -> Result<(), disk::Error> {
         let mut complete = None;
         for record in records {
             if (self.meaning.begins)(record) {
@@ -152,18 +161,19 @@ impl<R: Wire> Thread<R> {
                 self.beginning = Some(self.log.start_segment()?);
             }
             if (self.meaning.completes)(record) {
-                complete = self.beginning.take();
+                complete = self.beginning.take().or(complete);
             }
             self.push(record)?;
         }
         self.log.append(&mut self.batch)?;
-        match complete.map(|segment| self.log.begin_with(segment)) {
-            Some(Err(error @ disk::Error::NoSpace { .. })) => {
+        let Some(segment) = complete else { return Ok(()) };
+        metrics.snapshots.inc();
+        match self.log.begin_with(segment) {
+            Err(error @ disk::Error::NoSpace { .. }) => {
                 tracing::warn!("the log stays longer than it need be: {error}");
                 Ok(())
             }
-            Some(result) => result,
-            None => Ok(()),
+            result => result,
         }
     }
 

@@ -85,7 +85,7 @@ impl Configuration {
 
     /// The members that vote.
     pub fn voters(&self) -> impl Iterator<Item = NodeId> {
-        self.members.iter().filter(|(_, member)| member.voter).map(|(id, _)| *id)
+        self.members.iter().filter(|(_, member)| member.voter || cfg!(mutant = "learner_counts")).map(|(id, _)| *id)
     }
 
     /// Whether `id` is a member.

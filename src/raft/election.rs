@@ -72,7 +72,7 @@ impl Raft {
             Ballot::PreVote => term > self.term(),
             Ballot::Vote => self.hard_state.voted_for.is_none_or(|candidate| candidate == from),
         };
-        let granted = free && last >= self.log.last();
+        let granted = free && (cfg!(mutant = "vote_for_shorter_log") || last >= self.log.last());
         if granted && ballot == Ballot::Vote {
             self.set_hard_state(HardState { voted_for: Some(from), ..self.hard_state }, out);
             out.set_timer(Timer::Election, self.config.election_timeout.clone());
@@ -107,7 +107,9 @@ impl Raft {
     }
 
     fn count_votes(&mut self, now: Time, out: &mut Effects<Self>) {
-        let won = |granted: &BTreeSet<NodeId>| self.configuration().is_majority(granted);
+        let won = |granted: &BTreeSet<NodeId>| {
+            cfg!(mutant = "elected_without_majority") || self.configuration().is_majority(granted)
+        };
         match &self.role {
             Role::PreCandidate { granted } if won(granted) => self.campaign(now, Ballot::Vote, false, out),
             Role::Candidate { granted } if won(granted) => self.become_leader(now, out),
@@ -119,7 +121,7 @@ impl Raft {
     pub(super) fn become_follower(&mut self, term: Term, leader: Option<(NodeId, Time)>, out: &mut Effects<Self>) {
         let led = matches!(self.role, Role::Leader(_));
         self.leave_role(out);
-        if term > self.term() {
+        if term > self.term() || cfg!(mutant = "vote_cleared_in_same_term") {
             self.set_hard_state(HardState { current_term: term, voted_for: None }, out);
         }
         self.role = Role::Follower(Follower { leader, ..Follower::default() });
@@ -131,6 +133,9 @@ impl Raft {
 
     /// What waits for the role that ends will not be done by it.
     pub(super) fn leave_role(&mut self, out: &mut Effects<Self>) {
+        if cfg!(mutant = "questions_counted_anew") {
+            self.next_question = 0;
+        }
         let tickets = match &mut self.role {
             Role::Follower(follower) => follower.reads.take_all(),
             Role::PreCandidate { .. } | Role::Candidate { .. } => Vec::new(),
@@ -154,6 +159,7 @@ impl Raft {
     /// §4.2.3). A leader hears itself: it would have stepped down without a majority.
     pub(super) fn hears_a_leader(&self, now: Time) -> bool {
         self.config.check_quorum
+            && !cfg!(mutant = "no_stickiness")
             && match &self.role {
                 Role::Follower(follower) => {
                     follower.leader.is_some_and(|(_, heard)| now.since(heard) < *self.config.election_timeout.start())
@@ -166,7 +172,9 @@ impl Raft {
     fn set_hard_state(&mut self, hard_state: HardState, out: &mut Effects<Self>) {
         if hard_state != self.hard_state {
             self.hard_state = hard_state;
-            out.persist(Record::HardState(hard_state));
+            if !cfg!(mutant = "vote_not_persisted") {
+                out.persist(Record::HardState(hard_state));
+            }
         }
     }
 }

@@ -95,7 +95,9 @@ impl Log {
     pub fn truncate_from(&mut self, index: Index) {
         let place = self.place(index).expect("what is in a snapshot is committed, and stays");
         self.entries.truncate(place);
-        self.configurations.retain(|(position, _)| position.index < index);
+        if !cfg!(mutant = "truncation_keeps_members") {
+            self.configurations.retain(|(position, _)| position.index < index);
+        }
     }
 
     /// Forgets the entries up to and including `through`, which a snapshot holds.

@@ -46,8 +46,15 @@ impl Raft {
     /// two majorities that do not know of each other could exist (thesis §4.1).
     fn may_change(&self) -> Result<(), Refusal> {
         match &self.role {
-            Role::Leader(leader) if self.commit_index < leader.first_of_term => Err(Refusal::NotReady),
-            Role::Leader(_) if self.log.configuration_position().index > self.commit_index => {
+            Role::Leader(leader)
+                if self.commit_index < leader.first_of_term && !cfg!(mutant = "change_before_first_commit") =>
+            {
+                Err(Refusal::NotReady)
+            }
+            Role::Leader(_)
+                if self.log.configuration_position().index > self.commit_index
+                    && !cfg!(mutant = "two_changes_at_once") =>
+            {
                 Err(Refusal::ChangePending)
             }
             Role::Leader(Leader { handover: Some(_), .. }) => Err(Refusal::ChangePending),

@@ -90,6 +90,8 @@ pub struct Config {
     pub retained_bytes: usize,
     /// Entries applied in one step.
     pub apply_batch: u64,
+    /// How long proposals are gathered while earlier ones are on their way to a majority; zero sends each batch at once.
+    pub gather: Duration,
 }
 
 /// A configuration that cannot work.
@@ -143,6 +145,7 @@ impl Config {
             window: Window { appends: crate::defaults::APPEND_WINDOW, bytes: crate::defaults::APPEND_WINDOW_BYTES },
             retained_bytes: crate::defaults::RETAINED_BYTES,
             apply_batch: crate::defaults::APPLY_BATCH,
+            gather: Duration::ZERO,
         }
     }
 
@@ -209,6 +212,8 @@ struct Leader {
     first_of_term: Index,
     /// Proposals gathered for the next batch; they have no place in the log yet.
     proposals: Vec<(Ticket, bytes::Bytes)>,
+    /// Since when they wait for earlier ones to be committed.
+    gathering: Option<Time>,
     reads: LeaderReads,
     /// Another node is to lead.
     handover: Option<Handover>,
@@ -356,7 +361,8 @@ impl Raft {
         if term.0.saturating_sub(self.term().0) > MAX_TERM_JUMP {
             return self.bad_message();
         }
-        let is_prevote = matches!(body, Body::RequestVote { ballot: Ballot::PreVote, .. });
+        let is_prevote =
+            matches!(body, Body::RequestVote { ballot: Ballot::PreVote, .. }) && !cfg!(mutant = "pre_vote_raises_term");
         let is_prevote_grant = matches!(body, Body::Vote { ballot: Ballot::PreVote, granted: true });
 
         if matches!(body, Body::RequestVote { transfer: false, .. }) && self.hears_a_leader(now) {
@@ -367,7 +373,7 @@ impl Raft {
             // A newer term turns every role into a follower (Raft, Figure 2, all servers).
             self.become_follower(term, None, out);
         }
-        if term < self.term() {
+        if term < self.term() && !(cfg!(mutant = "old_leader_followed") && matches!(body, Body::Append(_))) {
             return self.answer_old_term(from, &body, out);
         }
         match body {
@@ -429,7 +435,7 @@ impl Raft {
     /// What was gathered goes out as one batch.
     fn flush(&mut self, now: Time, out: &mut Effects<Self>) {
         match &self.role {
-            Role::Leader(_) => self.replicate_batch(out),
+            Role::Leader(_) => self.replicate_batch(now, out),
             Role::Follower(_) => self.ask_read_index(now, out),
             Role::PreCandidate { .. } | Role::Candidate { .. } => {}
         }

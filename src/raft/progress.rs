@@ -141,7 +141,8 @@ impl Progress {
             Flow::Snapshot(_) => false,
         };
         if current {
-            self.next_index = retry.min(prev).max(self.match_index.next());
+            let retry = if cfg!(mutant = "no_back_off") { self.next_index } else { retry.min(prev) };
+            self.next_index = retry.max(self.match_index.next());
             self.flow = Flow::Probe { awaiting: false };
         }
         current

@@ -95,7 +95,8 @@ impl Raft {
     pub(super) fn open_read_round(&mut self) -> bool {
         let Role::Leader(leader) = &mut self.role else { return false };
         let reads = &mut leader.reads;
-        if reads.gathered.is_empty() || self.commit_index < leader.first_of_term {
+        let knows_commit = self.commit_index >= leader.first_of_term || cfg!(mutant = "read_before_first_commit");
+        if reads.gathered.is_empty() || !knows_commit {
             return false;
         }
         reads.round = Round(reads.round.0 + 1);
@@ -119,6 +120,7 @@ impl Raft {
         };
         let confirmed = self.log.configuration().reached_by_majority(round).expect("a leader's cluster has voters");
         let mut followers = Vec::new();
+        let confirmed = if cfg!(mutant = "read_without_majority") { reads.round } else { confirmed };
         while let Some((_, index, readers)) = reads.rounds.pop_front_if(|(round, _, _)| *round <= confirmed) {
             let mut local = Vec::new();
             for reader in readers {
@@ -163,7 +165,10 @@ impl Raft {
 
     /// Serves the reads whose index has been applied. They outlive a change of role: their index stays right.
     pub(super) fn serve_reads(&mut self, out: &mut Effects<Self>) {
-        for (_, tickets) in self.behind.extract_if(.., |(index, _)| *index <= self.last_applied) {
+        for (_, tickets) in self
+            .behind
+            .extract_if(.., |(index, _)| *index <= self.last_applied || cfg!(mutant = "follower_read_does_not_wait"))
+        {
             out.emit(Event::ReadReady { tickets });
         }
     }

@@ -114,7 +114,11 @@ impl Recovery {
                 self.state.take_if(|state| !state.append(&entries));
             }
             Record::SnapshotBegin(Checkpoint { hard_state, last, configuration }) => {
+                let hard_state = if cfg!(mutant = "snapshot_forgets_vote") { HardState::default() } else { hard_state };
                 self.begun = Some(Stored { hard_state, log: Log::new(last, configuration) });
+                if cfg!(mutant = "snapshot_whole_at_its_beginning") {
+                    self.state.clone_from(&self.begun);
+                }
                 return Recovered::Begun;
             }
             Record::SnapshotTail(entries) => drop(self.begun.take_if(|begun| !begun.append(&entries))),

@@ -18,6 +18,7 @@ impl Raft {
             progress: self.peers().into_iter().map(|peer| (peer, Progress::new(last, now))).collect(),
             first_of_term: noop.position.index,
             proposals: Vec::new(),
+            gathering: None,
             reads: LeaderReads::default(),
             handover: None,
         });
@@ -42,10 +43,12 @@ impl Raft {
 
     /// All proposals and all reads gathered so far share one append to each follower. While another node is about to
     /// take over, proposals wait.
-    pub(super) fn replicate_batch(&mut self, out: &mut Effects<Self>) {
+    pub(super) fn replicate_batch(&mut self, now: Time, out: &mut Effects<Self>) {
         let new_round = self.open_read_round();
+        let gathers = self.gathers(now, out);
         let Role::Leader(leader) = &mut self.role else { return };
-        let proposals = if leader.handover.is_none() { std::mem::take(&mut leader.proposals) } else { Vec::new() };
+        let waits = gathers || leader.handover.is_some();
+        let proposals = if waits { Vec::new() } else { std::mem::take(&mut leader.proposals) };
 
         let term = self.hard_state.current_term;
         let mut index = self.log.last().index;
@@ -74,6 +77,25 @@ impl Raft {
         self.confirm_reads(out); // alone in the cluster, nobody else will
     }
 
+    /// Whether proposals wait for those before them to be committed, so that those which come meanwhile share an append, a
+    /// write and an answer of each follower (as Nagle's algorithm does with segments, RFC 896). A long way to the
+    /// followers holds them up for no more than [`Config::gather`](super::Config::gather).
+    fn gathers(&mut self, now: Time, out: &mut Effects<Self>) -> bool {
+        let Role::Leader(leader) = &mut self.role else { return false };
+        if leader.proposals.is_empty() || self.commit_index == self.log.last().index {
+            leader.gathering = None;
+            return false;
+        }
+        let until = *leader.gathering.get_or_insert(now) + self.config.gather;
+        if now >= until {
+            leader.gathering = None;
+            return false;
+        }
+        let left = until.since(now);
+        out.set_timer(Timer::Flush, left..=left);
+        true
+    }
+
     /// Appends to the leader's log. The followers get the entries before its own disk does: whatever it says
     /// later waits for both (thesis §10.2.1; see the order of effects in [`crate::protocol`]).
     pub(super) fn append_and_send(&mut self, entries: Vec<Entry>, out: &mut Effects<Self>) {
@@ -99,6 +121,9 @@ impl Raft {
         let Some(progress) = leader.progress.get_mut(&peer) else { return };
         while progress.next_index <= self.log.last().index && !matches!(progress.flow, Flow::Snapshot(_)) {
             // Even with a full window: what was lost of it cannot be asked for any more, so it would stay full.
+            if cfg!(mutant = "full_window_stays_full") && !progress.may_send(self.config.window) {
+                return;
+            }
             let Some(prev) = self.log.position(progress.next_index.prev()) else {
                 return self.begin_install(peer, out);
             };
@@ -133,7 +158,7 @@ impl Raft {
             progress.reachable &= now.since(progress.heard) < patience;
             heard.extend((now.since(progress.heard) < patience).then_some(*peer));
         }
-        if self.config.check_quorum && !self.configuration().is_majority(&heard) {
+        if self.config.check_quorum && !cfg!(mutant = "no_check_quorum") && !self.configuration().is_majority(&heard) {
             return self.become_follower(self.term(), None, out);
         }
         out.set_timer(Timer::Heartbeat, self.config.heartbeat..=self.config.heartbeat);
@@ -213,13 +238,14 @@ impl Raft {
         };
         let reached = self.configuration().reached_by_majority(match_index);
         let index = reached.expect("a leader's cluster has voters");
-        if index < leader.first_of_term || index <= self.commit_index {
+        if (index < leader.first_of_term && !cfg!(mutant = "commit_old_term")) || index <= self.commit_index {
             return;
         }
         let first_of_term_committed = self.commit_index < leader.first_of_term;
         self.commit_through(index, out);
-        if first_of_term_committed {
-            flush_soon(out); // reads may have waited for this
+        let gathered = matches!(&self.role, Role::Leader(leader) if leader.gathering.is_some());
+        if first_of_term_committed || gathered {
+            flush_soon(out); // reads, or proposals, may have waited for this
         }
         self.leave_if_removed(out);
     }
@@ -242,7 +268,10 @@ impl Raft {
         let outcome = if self.log.contains(prev) {
             // Only a real conflict removes anything: an append that was overtaken by a longer one must not
             // shorten the log (Raft, Figure 2, AppendEntries RPC 3 and 4).
-            if let Some(new) = entries.iter().position(|entry| !self.log.contains(entry.position)) {
+            if let Some(new) = entries
+                .iter()
+                .position(|entry| cfg!(mutant = "overtaken_append_truncates") || !self.log.contains(entry.position))
+            {
                 let new = entries.split_off(new);
                 let first = new[0].position.index;
                 if first <= self.commit_index {
@@ -253,10 +282,14 @@ impl Raft {
                 for entry in &new {
                     self.log.push(entry.clone());
                 }
+                if cfg!(mutant = "reply_before_persist") {
+                    self.send(from, Body::Appended { round, outcome: AppendOutcome::Matched(matched) }, out);
+                }
                 out.persist(Record::Append(new));
             }
             // What lies beyond this append may still differ from the leader's (Figure 2, AppendEntries RPC 5).
-            self.commit_through(commit.min(matched), out);
+            let vouched = if cfg!(mutant = "commit_beyond_append") { self.log.last().index } else { matched };
+            self.commit_through(commit.min(vouched), out);
             AppendOutcome::Matched(matched)
         } else {
             self.conflict_at(prev)

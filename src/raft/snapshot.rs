@@ -65,7 +65,7 @@ impl Raft {
     fn begin_record(&mut self, last: Position, configuration: Configuration, source: Source, out: &mut Effects<Self>) {
         self.incoming = Some(Incoming { last, source });
         out.persist(Record::SnapshotBegin(Checkpoint { hard_state: self.hard_state, last, configuration }));
-        if self.log.contains(last) {
+        if self.log.contains(last) && !cfg!(mutant = "snapshot_forgets_tail") {
             let tail = self.log.between(last.index, self.log.last().index);
             for part in in_parts(tail, self.config.max_append_bytes) {
                 out.persist(Record::SnapshotTail(part));
@@ -209,7 +209,9 @@ impl Raft {
             self.begin_record(last, configuration.clone(), Source::Leader { next: 0 }, out);
             next = 0;
         }
-        if number == next && matches!(self.incoming, Some(Incoming { source: Source::Leader { .. }, .. })) {
+        if (number == next || cfg!(mutant = "install_takes_any_part"))
+            && matches!(self.incoming, Some(Incoming { source: Source::Leader { .. }, .. }))
+        {
             out.persist(Record::SnapshotChunk(data.clone()));
             out.emit(Event::Chunk { number, data });
             next += 1;

@@ -27,6 +27,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use super::checker::Checker;
 use super::faults::{Faults, Kind, Tally, draw_within};
 use super::history::{self, Operation, Span, Verdict};
+use super::operator::{self, Operator};
 use super::script::said;
 use super::trace::{Keep, Moment};
 use super::world::{News, World};
@@ -158,6 +159,7 @@ struct Cluster {
     faults: Faults,
     checker: Checker,
     clients: Vec<Client>,
+    operator: Operator,
     next_request: u64,
     /// Each client's request in hand.
     asked: BTreeMap<RequestId, Asked>,
@@ -192,6 +194,7 @@ impl Cluster {
     fn new(draws: &Draws, plan: &Plan) -> Self {
         let peers: Vec<_> = (1..=plan.nodes).map(NodeId::numbered).collect();
         let config = raft::Config {
+            gather: Duration::from_millis(1), // as the real driver has it
             election_timeout: draws.election_timeout.clone(),
             // Small limits, so that the little that happens here reaches them.
             max_append_bytes: 400,
@@ -203,7 +206,10 @@ impl Cluster {
             ..raft::Config::new(peers[0], 0, peers.iter().copied())
         };
         let boot = move |id, life, records| {
-            let config = raft::Config { id, life, ..config.clone() };
+            let mut config = raft::Config { id, life, ..config.clone() };
+            if !config.initial.contains(id) {
+                config.initial = raft::Configuration::default(); // it came later
+            }
             RaftKv::recover(config, SNAPSHOT_EVERY, records).expect("the configuration and its records are valid")
         };
         Self {
@@ -211,6 +217,7 @@ impl Cluster {
             faults: draws.faults.clone(),
             checker: Checker::default(),
             clients: (0..plan.clients).map(|_| Client { next_at: Time::ZERO, busy: None, again: None }).collect(),
+            operator: Operator::new(plan.nodes, draws.faults.members),
             next_request: 0,
             asked: BTreeMap::new(),
             probes: BTreeMap::new(),
@@ -227,14 +234,9 @@ impl Cluster {
         self.world.heal();
         let healed = self.world.now();
         self.abandon_clients();
+        self.operator.rest();
         self.probe_every_node();
-        let recovered = self.run_until(healed + RECOVERY, |cluster| cluster.probes.is_empty())?;
-        if !recovered {
-            return Err(format!(
-                "liveness: {RECOVERY:?} after healing, {:?} have not served a write",
-                self.probes.values()
-            ));
-        }
+        self.recover(healed + RECOVERY)?;
         self.check_agreement()?;
         self.check_history()?;
         Ok(Report {
@@ -251,11 +253,27 @@ impl Cluster {
         })
     }
 
+    /// Until every member has served a write. Nodes that are no members, of which nobody told the operator in the
+    /// turmoil, are switched off as soon as that is certain.
+    fn recover(&mut self, end: Time) -> Result<(), String> {
+        while !self.run_until(end.min(self.world.now() + Duration::from_millis(50)), |c| c.probes.is_empty())? {
+            for node in operator::outsiders(&self.world) {
+                self.world.retire(node);
+                self.probes.retain(|_, probed| *probed != node);
+            }
+            if self.world.now() >= end {
+                let waiting: BTreeSet<_> = self.probes.values().collect();
+                return Err(format!("liveness: {RECOVERY:?} after healing, {waiting:?} have not served a write"));
+            }
+        }
+        Ok(())
+    }
+
     /// Lets time pass until `end`, or until `enough`; checks after everything that happens. True when `enough`.
     fn run_until(&mut self, end: Time, enough: impl Fn(&Self) -> bool) -> Result<bool, String> {
         loop {
             let next_client = self.clients.iter().filter(|c| c.busy.is_none()).map(|c| c.next_at).min();
-            let limit = next_client.unwrap_or(end).min(end);
+            let limit = next_client.into_iter().chain(self.operator.next_at()).fold(end, Time::min);
             if self.world.steps_this_second() > MOST_STEPS {
                 return Err(format!(
                     "livelock: {MOST_STEPS} steps in one second of virtual time, at {:?}",
@@ -267,6 +285,7 @@ impl Cluster {
                     return Ok(enough(self));
                 }
                 self.clients_ask();
+                self.operator.ask(&mut self.world, &mut self.next_request);
             }
             for news in self.world.take_news() {
                 self.on_news(news)?;
@@ -400,6 +419,9 @@ impl Cluster {
     }
 
     fn on_answer(&mut self, node: NodeId, id: RequestId, answer: Answer) -> Result<(), String> {
+        if self.operator.on_answer(id, &answer, &mut self.world) {
+            return Ok(());
+        }
         if self.probes.contains_key(&id) {
             if matches!(answer, Answer::Written(_)) {
                 self.probes.remove(&id);

@@ -27,12 +27,14 @@ pub enum Kind {
     Pause,
     /// Disks are slow.
     Disk,
+    /// Nodes are added and removed, leadership handed over, snapshots taken.
+    Members,
 }
 
 impl Kind {
     /// All there are.
-    pub const ALL: [Self; 7] =
-        [Self::Loss, Self::Dup, Self::Delay, Self::Partition, Self::Crash, Self::Pause, Self::Disk];
+    pub const ALL: [Self; 8] =
+        [Self::Loss, Self::Dup, Self::Delay, Self::Partition, Self::Crash, Self::Pause, Self::Disk, Self::Members];
 
     /// Its name at the command line.
     pub const fn as_str(self) -> &'static str {
@@ -44,6 +46,7 @@ impl Kind {
             Self::Crash => "crash",
             Self::Pause => "pause",
             Self::Disk => "disk",
+            Self::Members => "members",
         }
     }
 }
@@ -96,6 +99,8 @@ pub struct Faults {
     pub pause_for: RangeInclusive<Duration>,
     /// Of a disk write to be slow.
     pub slow_disk: u32,
+    /// A tick, of the operator to ask for another member, for one less, for another leader, or for a snapshot.
+    pub members: u32,
 }
 
 impl Faults {
@@ -113,6 +118,7 @@ impl Faults {
             pause: 0,
             pause_for: Duration::ZERO..=Duration::ZERO,
             slow_disk: 0,
+            members: 0,
         }
     }
 
@@ -132,6 +138,7 @@ impl Faults {
             pause: up_to(10_000),
             pause_for: Duration::from_millis(10)..=Duration::from_millis(1500),
             slow_disk: up_to(100_000),
+            members: up_to(20_000),
         }
     }
 }
@@ -151,6 +158,7 @@ impl Faults {
             crash_on_sync: keep(Kind::Crash, self.crash_on_sync),
             pause: keep(Kind::Pause, self.pause),
             slow_disk: keep(Kind::Disk, self.slow_disk),
+            members: keep(Kind::Members, self.members),
             ..self
         }
     }
@@ -162,7 +170,9 @@ impl fmt::Display for Faults {
         let ms = |length: &Duration| length.as_secs_f64() * 1e3;
         write!(
             f,
-            "loss {:.1} %, duplication {:.1} %, delay {:.1} to {:.1} ms, cuts {:.2} %, crashes {:.2} % and {:.1} % of disk              writes (down up to {:.0} ms), pauses {:.2} %, slow disk writes {:.1} %; cuts, crashes, pauses drawn every {} ms",
+            "loss {:.1} %, duplication {:.1} %, delay {:.1} to {:.1} ms, cuts {:.2} %, crashes {:.2} % and {:.1} % of disk \
+             writes (down up to {:.0} ms), pauses {:.2} %, slow disk writes {:.1} %, changes of \
+             members {:.2} %; cuts, crashes, pauses, changes are drawn every {} ms",
             percent(self.loss),
             percent(self.duplication),
             ms(self.delay.start()),
@@ -173,6 +183,7 @@ impl fmt::Display for Faults {
             ms(self.down_for.end()),
             percent(self.pause),
             percent(self.slow_disk),
+            percent(self.members),
             TICK.as_millis(),
         )
     }

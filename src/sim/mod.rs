@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod faults;
 pub mod history;
 pub mod observe;
+mod operator;
 pub mod script;
 pub mod sweep;
 pub mod trace;

@@ -33,6 +33,8 @@ pub struct World<P: Observable> {
     flights: u64,
     boot: Boot<P>,
     peers: Vec<P::Peer>,
+    /// Every node there ever was, in the order of its coming.
+    numbers: Vec<P::Peer>,
     nodes: BTreeMap<P::Peer, Node<P>>,
     cuts: BTreeSet<(P::Peer, P::Peer)>,
     faults: Faults,
@@ -81,6 +83,8 @@ struct Node<P: Protocol> {
     /// Counts starts, so that what was foreseen for an earlier life does not happen to a later one.
     life: u64,
     paused_until: Time,
+    /// It never starts again.
+    retired: bool,
     wake_at: Option<Time>,
     /// As it was last seen by the trace.
     seen: Option<Look<P::Peer>>,
@@ -112,6 +116,7 @@ impl<P: Observable> World<P> {
             trace: Trace::new(keep),
             tally: Tally::default(),
             pace: (0, 0),
+            numbers: peers.clone(),
             peers,
         };
         for node in world.peers.clone() {
@@ -142,6 +147,11 @@ impl<P: Observable> World<P> {
         &self.tally
     }
 
+    /// One more fault, of a kind that whoever drives the world makes.
+    pub const fn count(&mut self, kind: Kind) {
+        self.tally.count(kind);
+    }
+
     /// How much has happened in the present second of virtual time.
     pub const fn steps_this_second(&self) -> u64 {
         self.pace.1
@@ -152,7 +162,7 @@ impl<P: Observable> World<P> {
         self.trace.take_moments()
     }
 
-    /// All nodes.
+    /// All nodes but those that are retired.
     pub fn peers(&self) -> &[P::Peer] {
         &self.peers
     }
@@ -209,7 +219,6 @@ impl<P: Observable> World<P> {
         if state.host.take().is_none() {
             return;
         }
-        self.tally.count(Kind::Crash);
         state.life += 1;
         state.wake_at = None;
         if let Some(writing) = state.writing.take() {
@@ -219,6 +228,7 @@ impl<P: Observable> World<P> {
             self.news.push(News::Durable { node, records });
         }
         state.seen = None;
+        state.paused_until = self.now; // who is dead is not paused
         self.trace.hash_in(self.now, format_args!("{node:?} crashes with {} records", state.disk.len()));
         let number = self.number(node);
         self.trace.moment(self.now, || What::Crashed { node: number });
@@ -228,7 +238,7 @@ impl<P: Observable> World<P> {
     /// The node starts again from its disk, if it is down.
     pub fn restart(&mut self, node: P::Peer) {
         let state = self.nodes.get_mut(&node).expect("a node");
-        if state.host.is_some() {
+        if state.host.is_some() || state.retired {
             return;
         }
         state.life += 1;
@@ -239,6 +249,21 @@ impl<P: Observable> World<P> {
         self.trace.moment(self.now, || What::Started { node: number, records });
         self.news.push(News::Restarted { node });
         self.input(node, Input::Started);
+    }
+
+    /// Another node starts, with an empty disk.
+    pub fn add(&mut self, node: P::Peer) {
+        self.peers.push(node);
+        self.numbers.push(node);
+        self.nodes.insert(node, Node::new());
+        self.restart(node);
+    }
+
+    /// The node stops for good.
+    pub fn retire(&mut self, node: P::Peer) {
+        self.crash(node);
+        self.nodes.get_mut(&node).expect("a node").retired = true;
+        self.peers.retain(|peer| *peer != node);
     }
 
     /// Messages from `from` to `to` are lost until the link joins.
@@ -259,8 +284,11 @@ impl<P: Observable> World<P> {
         }
     }
 
-    /// The node does nothing for a while, then goes on as if nothing had been; messages wait.
+    /// The node, if it is up, does nothing for a while, then goes on as if nothing had been; messages wait.
     pub fn pause(&mut self, node: P::Peer, duration: Duration) {
+        if self.nodes[&node].host.is_none() {
+            return;
+        }
         self.trace.hash_in(self.now, format_args!("{node:?} pauses for {duration:?}"));
         let number = self.number(node);
         self.trace.moment(self.now, || What::Paused { node: number, lasts: duration });
@@ -451,7 +479,7 @@ impl<P: Observable> World<P> {
 
     /// Nodes are numbered from 1, in the order in which they were named.
     fn number(&self, node: P::Peer) -> usize {
-        1 + self.peers.iter().position(|peer| *peer == node).expect("a node of this world")
+        1 + self.numbers.iter().position(|peer| *peer == node).expect("a node of this world")
     }
 
     fn draw_faults(&mut self) {
@@ -485,6 +513,9 @@ impl<P: Observable> World<P> {
 
     fn crash_for_a_while(&mut self, node: P::Peer) {
         let lasts = draw_within(&mut self.rng, &self.faults.down_for);
+        if self.nodes[&node].host.is_some() {
+            self.tally.count(Kind::Crash);
+        }
         self.crash(node);
         let life = self.nodes[&node].life;
         self.foresee(lasts, Happening::Restart { node, life });
@@ -499,6 +530,7 @@ impl<P: Protocol> Node<P> {
             writing: None,
             life: 0,
             paused_until: Time::ZERO,
+            retired: false,
             wake_at: None,
             seen: None,
         }

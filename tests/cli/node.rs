@@ -149,12 +149,36 @@ fn another_nodes_directory_is_refused() {
 }
 
 #[test]
-fn a_member_started_without_its_peers_is_refused_lest_it_elect_itself() {
+fn a_member_started_without_its_peers_still_needs_their_votes() {
     let dir = temp();
     let mut member = node_in(dir.path(), "n1");
     member.args(["--peer", "n2=127.0.0.1:1"]);
     drop(Node::start(member));
-    run(node_in(dir.path(), "n1")).expect(6).says(&["n1, n2", "--peer"]);
+    let node = Node::start(node_in(dir.path(), "n1"));
+    node.process.err.line_with("cannot connect to n2 at 127.0.0.1:1");
+    let status = node.get("/status").expect(200).json();
+    assert_eq!((&status["members"][1]["id"], &status["members"][1]["voter"]), (&json!("n2"), &json!(true)), "{status}");
+    node.ask("POST", "/kv?timeout=2s", &http::set_body("a", "1")).expect(503);
+}
+
+#[test]
+fn a_peer_that_is_no_member_is_refused_lest_a_mistake_split_the_cluster() {
+    let dir = temp();
+    drop(Node::alone(dir.path()));
+    let mut command = node_in(dir.path(), "n1");
+    command.args(["--peer", "n2=127.0.0.1:1"]);
+    run(command).expect(6).says(&["n1, and --peer names n2", "--join", "--data-dir"]);
+}
+
+#[test]
+fn where_a_member_is_said_to_be_outranks_what_was_said_before() {
+    let dir = temp();
+    for addr in ["127.0.0.1:1", "127.0.0.1:2"] {
+        let mut member = node_in(dir.path(), "n1");
+        member.args(["--peer", &format!("n2={addr}")]);
+        let node = Node::start(member);
+        assert_eq!(node.get("/members").expect(200).json()["members"][1]["addr"], addr);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::common::cluster::{Cluster, status};
-use crate::common::{Node, eventually, run, until_something_is_printed};
+use crate::common::{Node, eventually, raft_ctl, run, until_something_is_printed};
 
 /// Waits until the health of a node says this.
 #[track_caller]
@@ -45,7 +45,7 @@ fn a_wiped_member_is_refused_with_the_remedy_and_never_votes() {
     fs::remove_dir_all(&dir).unwrap();
     cluster.restart(victim);
     let name = Cluster::id(victim);
-    let remedy = [format!("members remove {name}"), format!("members add {name}="), "--join".to_owned()];
+    let remedy = [format!("members remove {name}"), format!("raft-node --id {name} --join"), "empty".to_owned()];
     let texts: Vec<_> = remedy.iter().map(String::as_str).chain(["refused by"]).collect();
     wait_for_health(&cluster, victim, &texts);
     for number in [leader, other] {
@@ -63,7 +63,43 @@ fn a_wiped_member_is_refused_with_the_remedy_and_never_votes() {
     cluster.restart(leader);
     cluster.leader_among(&[leader, other]);
     assert_eq!(cluster.node(other).value("kept").as_deref(), Some("by two"));
+
+    // It does not help to ask nicely. The remedy does.
     cluster.kill(victim);
+    fs::remove_dir_all(&dir).unwrap();
+    let join = |cluster: &Cluster| {
+        let mut command = cluster.joining(victim);
+        command.arg("--join").arg(cluster.addr(other).to_string());
+        command
+    };
+    let refused = Node::start(join(&cluster));
+    refused.process.err.line_with(&format!("members remove {name}"));
+    drop(refused);
+    let mut remove = raft_ctl();
+    remove.args(["members", "remove", &name, "--nodes", &cluster.addr(other).to_string()]);
+    run(remove).expect(0);
+    fs::remove_dir_all(&dir).unwrap();
+    let mut again = Node::start(join(&cluster));
+    again.wait_healthy();
+    wait_for_voter(&cluster, other, &name);
+    assert_eq!(again.value("kept").as_deref(), Some("by two"));
+    again.stop();
+    cluster.restart(victim); // with --peer or --join, it is what it is
+    cluster.kill(leader);
+    cluster.leader_among(&[victim, other]);
+    cluster.node(victim).set("and now", "it votes");
+    cluster.restart(leader);
+    cluster.converged();
+}
+
+/// Waits until a node says that `name` votes.
+#[track_caller]
+fn wait_for_voter(cluster: &Cluster, number: usize, name: &str) {
+    eventually("a new voter", || {
+        let members = status(cluster.addr(number))?["members"].clone();
+        let votes = members.as_array().into_iter().flatten().any(|m| m["id"] == name && m["voter"] == true);
+        if votes { Ok(()) } else { Err(std::io::Error::other(members.to_string())) }
+    });
 }
 
 #[test]

@@ -86,13 +86,23 @@ impl Cluster {
 
     /// The same, elsewhere.
     pub(crate) fn command_with(&self, number: usize, listen: &str, data_dir: &Path) -> Command {
+        let mut command = self.lonely(number, listen, data_dir);
+        for other in (0..self.members.len()).filter(|other| *other != number) {
+            command.args(["--peer", &format!("{}={}", Self::id(other), self.addr(other))]);
+        }
+        command
+    }
+
+    /// The command that starts a node of this cluster which is told of no other one.
+    pub(crate) fn joining(&self, number: usize) -> Command {
+        self.lonely(number, &self.addr(number).to_string(), &self.dir.path().join(Self::id(number)))
+    }
+
+    fn lonely(&self, number: usize, listen: &str, data_dir: &Path) -> Command {
         let mut command = raft_node();
         command.args(["--id", &Self::id(number), "--listen", listen, "--json"]);
         command.args(["--heartbeat", "50ms", "--election-timeout", self.election_timeout]);
         command.arg("--data-dir").arg(data_dir);
-        for other in (0..self.members.len()).filter(|other| *other != number) {
-            command.args(["--peer", &format!("{}={}", Self::id(other), self.addr(other))]);
-        }
         command
     }
 

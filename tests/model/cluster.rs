@@ -276,8 +276,9 @@ impl Model for Scope {
             }
         }
         // What changes nothing need not use up a budget.
-        let same = next.network.len() == state.network.len()
-            && next.nodes.iter().zip(&state.nodes).all(|(after, before)| after.fingerprint == before.fingerprint);
+        let nodes = |state: &State| state.nodes.iter().map(|node| node.fingerprint).collect::<Vec<_>>();
+        let messages = |state: &State| state.network.iter().map(|envelope| envelope.fingerprint).collect::<Vec<_>>();
+        let same = nodes(&next) == nodes(state) && messages(&next) == messages(state);
         (!same).then_some(next)
     }
 

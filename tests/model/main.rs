@@ -40,7 +40,13 @@ fn probe() {
     check(Scope {
         name: "probe",
         voters: env("VOTERS", nodes as u64) as usize,
-        nodes: vec![Beginning::default(); nodes],
+        nodes: match env("BEGIN", 0) {
+            0 => vec![Beginning::default(); nodes],
+            8 => vec![after(1, 0, &[1]), after(2, 1, &[2]), after(2, 1, &[])],
+            1 => vec![after(1, 0, &[1]), after(1, 0, &[1]), after(1, 0, &[])],
+            2 => vec![after(1, 0, &[1, 1]), after(1, 0, &[1]), after(1, 0, &[])],
+            _ => unreachable!(),
+        },
         one_by_one: env("ONE", 0) == 1,
         pre_vote: env("PRE", 0) == 1,
         terms: env("TERMS", 2),
@@ -56,4 +62,9 @@ fn probe() {
             transfers: env("TRANS", 0) as u8,
         },
     });
+}
+
+/// A node that has voted in a term, with a log of these terms.
+fn after(term: u64, vote: usize, log: &[u64]) -> Beginning {
+    Beginning { term, vote: Some(vote), log: log.to_vec() }
 }

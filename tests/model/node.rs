@@ -268,6 +268,7 @@ impl Node {
             | Event::ReadReady { .. }
             | Event::Dropped { .. }
             | Event::Refused { .. }
+            | Event::SteppedDown { .. }
             | Event::ConfigurationChanged(_)
             | Event::RoleChanged { .. } => {}
         }

@@ -85,12 +85,12 @@ pub enum Answer {
     Value(Option<Versioned>),
     /// A page of keys.
     Page(Page),
-    /// The version of the latest change.
-    Version(u64),
     /// It is done.
     Done,
     /// The leader refuses; nothing was done.
     Refused(Refusal),
+    /// The version of the latest change.
+    Version(u64),
     /// The view is open. It is closed when nobody asks for its chunks for [`BACKUP_PATIENCE`](crate::defaults::BACKUP_PATIENCE).
     View {
         /// Its name.
@@ -102,8 +102,8 @@ pub enum Answer {
     },
     /// The next chunk; None at the end of the view, which is closed then.
     Chunk(Option<Bytes>),
-    /// There is no such view any more.
-    NoView,
+    /// The view is not open, or not any more.
+    ViewClosed,
     /// There was no leader in time; nothing was done.
     NoLeader,
     /// The write was handed over and its outcome did not come back: it may or may not take effect.

@@ -208,10 +208,10 @@ impl RaftKv {
         if self.snapshots.backups.len() >= MAX_BACKUPS {
             return Answer::Overloaded;
         }
-        let view = self.state.open_view();
-        self.snapshots.backups.insert(view, now);
+        let id = self.state.open_view();
+        self.snapshots.backups.insert(id, now);
         self.ring_at(now, now + BACKUP_PATIENCE, out);
-        Answer::View { id: view, version: self.store().version(), cluster: self.state.cluster() }
+        Answer::View { id, version: self.store().version(), cluster: self.state.cluster() }
     }
 
     pub(super) fn next_chunk(&mut self, now: Time, id: RequestId, view: ViewId, out: &mut Effects<Self>) {
@@ -224,7 +224,7 @@ impl RaftKv {
                 }
                 Answer::Chunk(chunk)
             }
-            None => Answer::NoView,
+            None => Answer::ViewClosed,
         };
         out.emit(Event::Answered { id, answer });
     }

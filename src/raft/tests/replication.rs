@@ -167,3 +167,37 @@ fn recovery_folds_appends_that_replace_earlier_ones() {
     let node = Node::with(3, records);
     assert_eq!((node.log_terms(), node.raft.term(), node.raft.commit_index()), (vec![1, 3], Term(3), Index(0)));
 }
+
+/// RFC 896 for the log: what comes while a batch is under way leaves as one batch when that is committed.
+#[test]
+fn proposals_gather_while_earlier_ones_are_on_their_way() {
+    let mut node = Node::leader(2, &[1]);
+    node.raft.config.gather = Duration::from_millis(1);
+    for follower in [2, 3] {
+        node.matched(follower, 2, 2);
+    }
+    node.propose("first");
+    assert_eq!(node.fire(Timer::Flush).appends().len(), 2, "nothing is under way: it leaves at once");
+    for text in ["second", "third"] {
+        node.propose(text);
+        assert!(node.fire(Timer::Flush).appends().is_empty());
+    }
+    assert!(node.matched(2, 2, 3).timers.contains(&Timer::Flush), "the first is committed");
+    let appends = node.fire(Timer::Flush).appends();
+    assert_eq!(appends.iter().map(|(_, append)| append.entries.len()).collect::<Vec<_>>(), [2, 2]);
+}
+
+#[test]
+fn a_long_way_to_the_followers_holds_proposals_up_no_longer_than_they_gather() {
+    let mut node = Node::leader(2, &[1]);
+    node.raft.config.gather = Duration::from_millis(1);
+    for follower in [2, 3] {
+        node.matched(follower, 2, 2);
+    }
+    node.propose("first");
+    node.fire(Timer::Flush);
+    node.propose("second");
+    assert!(node.fire(Timer::Flush).timers.contains(&Timer::Flush), "it looks again");
+    node.pass(Duration::from_millis(1));
+    assert_eq!(node.fire(Timer::Flush).appends().len(), 2, "although the first is not committed");
+}

@@ -2,12 +2,14 @@
 //!
 //! - `raft`: one seed or many;
 //! - `script`: scenarios, a command a line;
+//! - `draw`: a trace as a picture;
 //! - `json`: how nodes, messages and moments look to programs.
 
 use clap::Parser;
 
 use crate::cli::{Common, Failure, Output, Tool};
 
+mod draw;
 mod json;
 mod raft;
 mod script;
@@ -22,6 +24,7 @@ mod script;
     after_help = "Examples:\n  \
         netsim raft --seeds 0..1000\n  \
         netsim raft --seed 17 --trace run.jsonl\n  \
+        netsim draw run.jsonl --from 2s --to 2500ms > run.svg\n  \
         netsim raft --script figure-8.netsim\n  \
         printf 'nodes 3\\nfire 1 election\\ndeliver all\\nstate 1\\n' | netsim raft --script -\n\n\
         Exit codes: 0 all is well, 1 a property was violated, 2 usage or a mistake in a script, 6 trouble on this machine,\n\
@@ -37,6 +40,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     Raft(raft::Options),
+    Draw(draw::Options),
 }
 
 impl Tool for Args {
@@ -50,6 +54,7 @@ impl Tool for Args {
     async fn run(self, output: &Output) -> Result<(), Failure> {
         match self.what {
             What::Raft(options) => raft::run(options, &self.common, output).await,
+            What::Draw(options) => draw::run(&options, output),
         }
     }
 }

@@ -4,12 +4,12 @@
 //! client waits, and throughput what so many of them get; a stall shows as the maximum, once a client.
 
 use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::rc::Rc;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use hyper::body::Bytes;
-use hyper::{Method, StatusCode};
+use hyper::StatusCode;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -21,7 +21,8 @@ use super::{Cluster, failure, status};
 use crate::cli::measure::{self, Measured, Period};
 use crate::cli::{Failure, Kind, Output};
 use crate::defaults::MAX_VALUE_BYTES;
-use crate::http::client::{Client, ClientError};
+use crate::http::client::ClientError;
+use crate::http::loader::Connection;
 
 /// The load.
 #[derive(Clone, Debug, clap::Args)]
@@ -112,7 +113,7 @@ pub(super) async fn run(cluster: &Cluster, options: &Options, output: &Output) -
     }
     // Whoever cannot be reached at all is reported as such, not as a benchmark of nothing.
     for node in &targets {
-        Client::connect(node).await.map_err(|error| failure(&error, false))?;
+        Connection::open(node, cluster.timeout).await.map_err(|error| failure(&error, false))?;
     }
     let measured = options.period.measure(
         "operations",
@@ -144,8 +145,8 @@ impl Load {
         loop {
             let node = self.nodes[self.next_node % self.nodes.len()].clone();
             self.next_node += 1;
-            let asked = match Client::connect(&node).await {
-                Ok(mut client) => self.ask_on(&mut client).await,
+            let asked = match Connection::open(&node, self.cluster.timeout).await {
+                Ok(mut connection) => self.ask_on(&mut connection).await,
                 Err(error) => error,
             };
             self.tally.borrow_mut().error(asked.to_string());
@@ -158,35 +159,41 @@ impl Load {
         }
     }
 
-    /// Asks on one connection until it fails.
-    async fn ask_on(&mut self, client: &mut Client) -> ClientError {
+    /// Asks on one connection until it fails. One answer's time is the next request's: a look at the clock each.
+    async fn ask_on(&mut self, connection: &mut Connection) -> ClientError {
+        let (mut path, mut body) = (String::new(), String::new());
+        let mut started = Instant::now();
         loop {
             let key = self.rng.next_u64() % u64::from(self.options.keys);
             let is_read = (self.rng.next_u32() as f64) < self.options.reads * f64::from(u32::MAX);
-            let (method, path, body) = if is_read {
-                (Method::GET, format!("/kv/bench%2F{key}"), Bytes::new())
+            let asked = if is_read {
+                path.clear();
+                let _ = write!(path, "/kv/bench%2F{key}"); // to a string, which takes everything
+                connection.get(&path, started).await
             } else {
-                let body = format!(r#"{{"key":"bench/{key}","value":"{}"}}"#, self.value);
-                (Method::POST, "/kv".to_owned(), Bytes::from(body))
+                body.clear();
+                let _ = write!(body, r#"{{"key":"bench/{key}","value":"{}"}}"#, self.value);
+                connection.post("/kv", body.as_bytes(), started).await
             };
-            let started = Instant::now();
-            let answer = match client.ask(method, &path, body, &[], self.cluster.timeout).await {
+            let answer = match asked {
                 Ok(answer) => answer,
                 Err(error) => return error,
             };
-            let latency = started.elapsed().as_nanos() as u64;
+            let ended = Instant::now();
             let good = answer.status == StatusCode::OK || (is_read && answer.status == StatusCode::NOT_FOUND);
             if !good {
-                let body = String::from_utf8_lossy(&answer.body).trim_end().to_owned();
+                let body = String::from_utf8_lossy(answer.body).trim_end().to_owned();
                 self.tally.borrow_mut().error(format!("{}: {body}", answer.status));
                 tokio::time::sleep(PAUSE).await;
+                started = Instant::now();
                 continue;
             }
             let mut tally = self.tally.borrow_mut();
             if tally.measuring {
                 let histogram = if is_read { &mut tally.reads } else { &mut tally.writes };
-                histogram.saturating_record(latency);
+                histogram.saturating_record(ended.duration_since(started).as_nanos() as u64);
             }
+            started = ended;
         }
     }
 }

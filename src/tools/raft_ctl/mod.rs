@@ -17,6 +17,7 @@ use crate::http::client::{Answer, Client, ClientError};
 
 mod backup;
 mod bench;
+mod members;
 mod restore;
 mod status;
 mod watch;
@@ -36,6 +37,7 @@ mod watch;
         raft-ctl snapshot --out today.backup\n  \
         raft-ctl restore today.backup\n  \
         raft-ctl status\n  \
+        raft-ctl members remove n3\n  \
         raft-ctl bench --clients 64 --reads 0 --duration 10s\n\n\
         Exit codes: 0 done, 1 the answer is no (no such key, condition failed), 2 usage,\n\
         3 no node or no leader answers, 5 refused, 124 no answer in time or outcome unknown"
@@ -133,6 +135,23 @@ enum Command {
     Status,
     /// Print the leader's name; exit 3 when there is none
     Leader,
+    /// Print the members, or add or remove one; exit 1 when there is no such member
+    Members {
+        #[command(subcommand)]
+        change: Option<members::Change>,
+    },
+    /// Let another node lead
+    Transfer {
+        /// Its name
+        id: crate::raft::NodeId,
+    },
+    /// Make the node that --nodes names ignore these peers, and no others; without any, it hears them all again. The node
+    /// must have been started with --cut
+    Cut {
+        /// Their names
+        #[arg(value_delimiter = ',')]
+        peers: Vec<crate::raft::NodeId>,
+    },
     /// Measure writes and reads a second, and their latency. Leaves keys bench/0, bench/1, ... behind
     Bench(bench::Options),
 }
@@ -191,6 +210,9 @@ async fn run(cluster: &Cluster, command: Command, output: &Output) -> Result<(),
             let leader = status::leader(cluster).await?;
             output.result(&json!({ "leader": leader.id, "addr": leader.addr }), || leader.id.clone())
         }
+        Command::Members { change } => members::members(cluster, change, output).await,
+        Command::Transfer { id } => members::transfer(cluster, id, output).await,
+        Command::Cut { peers } => members::cut(cluster, &peers, output).await,
         Command::Bench(_) | Command::Watch(_) | Command::Restore(_) => unreachable!("it has been run already"),
     }
 }
@@ -344,7 +366,7 @@ impl Cluster {
         let mut client = Client::connect(node).await?;
         // The node gives up a little earlier than this client, and can then say why.
         let separator = if ask.path.contains('?') { '&' } else { '?' };
-        let path = if ask.path.starts_with("/kv") {
+        let path = if ["/kv", "/members", "/leader"].iter().any(|path| ask.path.starts_with(path)) {
             format!("{}{separator}timeout={}ms", ask.path, timeout.as_millis().max(1))
         } else {
             ask.path.clone()

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bind_failure;
 use crate::cli::{Common, Failure, Output, Tool, args, ready, signals};
-use crate::defaults::DRAIN;
+use crate::defaults::{DRAIN, GATHER};
 use crate::http::api::{Api, Halted, Waiters};
 use crate::http::members::Members;
 use crate::http::server;
@@ -95,6 +95,10 @@ pub struct Args {
     /// Serve addresses other than loopback although nothing is encrypted and nobody has to prove who they are
     #[arg(long)]
     insecure: bool,
+    /// Let POST /cut {"peers":["n4"]} (raft-ctl cut n4) make this node ignore peers, to show what a partition does; on
+    /// loopback only
+    #[arg(long)]
+    cut: bool,
     /// Write the ready line to this file, too, as JSON, in one piece
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -197,7 +201,13 @@ impl Tool for Args {
         };
         let (mut driver, handle) = Driver::new(machine, entropy()?, self.busy_poll, writer, links, on_event);
 
-        let info = NodeInfo { id: self.id, addr: addr.to_string(), members: members.clone(), disk: disk_metrics };
+        let info = NodeInfo {
+            id: self.id,
+            addr: addr.to_string(),
+            members: members.clone(),
+            may_cut: self.cut,
+            disk: disk_metrics,
+        };
         let dialler = Dialler { id: self.id, addr: advertised, members };
         tokio::spawn(membership::learn_cluster(handle.clone(), dialler.members.clone()));
         tokio::spawn(membership::follow(dialler.clone()));
@@ -308,6 +318,7 @@ impl Args {
         Config {
             heartbeat: self.heartbeat,
             election_timeout: self.election_timeout.clone(),
+            gather: GATHER,
             ..Config::new(self.id, 0, [])
         }
     }
@@ -332,7 +343,14 @@ impl Args {
             (None, Some(Port(None)) | None) => "127.0.0.1:7001".to_owned(),
         };
         let addrs = tcp::resolve_listen(&listen).await.map_err(|error| bind_failure(&error))?;
-        if let Some(addr) = addrs.iter().find(|addr| !addr.ip().is_loopback())
+        let exposed = addrs.iter().find(|addr| !addr.ip().is_loopback());
+        if let (Some(addr), true) = (exposed, self.cut) {
+            return Err(Failure::usage(format!(
+                "{addr} can be reached from other machines, and with --cut whoever reaches this node can take it from its \
+                 cluster: listen on 127.0.0.1, or leave --cut out"
+            )));
+        }
+        if let Some(addr) = exposed
             && !self.insecure
         {
             return Err(Failure::usage(format!(

@@ -1,0 +1,30 @@
+//! A partition on request, to show or test what it does: `POST /cut {"peers":["n4","n5"]}` makes this node ignore those
+//! peers, and hear all others again. Only a node that was started with `--cut`, on loopback, has it.
+
+use std::collections::BTreeSet;
+
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode};
+use serde::Deserialize;
+
+use super::api::Inner;
+use super::members::{from_json, node_id};
+use super::reply::{Refusal, Reply, json};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cut {
+    peers: Vec<String>,
+}
+
+impl Inner {
+    pub(super) async fn cut(&self, request: Request<Incoming>) -> Result<Reply, Refusal> {
+        let (body, _memory) = self.body(request.into_body()).await?;
+        let Cut { peers } = from_json(&body)?;
+        let peers = peers.iter().map(|peer| node_id(peer)).collect::<Result<BTreeSet<_>, _>>()?;
+        let names: Vec<_> = peers.iter().map(|peer| peer.as_str().to_owned()).collect();
+        tracing::warn!("told to ignore {}", if names.is_empty() { "nobody".to_owned() } else { names.join(", ") });
+        self.info.members.cut(peers);
+        Ok(json(StatusCode::OK, &serde_json::json!({ "cut": names })))
+    }
+}
