@@ -19,6 +19,8 @@ pub const APPEND_WINDOW_BYTES: usize = 8 << 20;
 pub const SNAPSHOT_EVERY: u64 = 64 << 20;
 /// A pause between two chunks of a snapshot, in which writes go on: some 128 MiB a second.
 pub const SNAPSHOT_PAUSE: Duration = Duration::from_millis(2);
+/// Backups that a node sends at a time: each keeps what is changed under it, and at most the whole state.
+pub const MAX_BACKUPS: usize = 2;
 /// How long a backup that nobody reads keeps its view.
 pub const BACKUP_PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of entries kept in memory before a snapshot: a follower that is this little behind needs none.
@@ -95,6 +97,9 @@ pub const MAX_FRAME_BYTES: usize = MAX_APPEND_BYTES + 2 * MAX_VALUE_BYTES + (256
 pub const RECONNECT: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_millis(200);
 /// A pause between two times that a node asks to join, or looks whether its cluster has a number yet.
 pub const JOIN_PAUSE: Duration = Duration::from_millis(100);
+/// How long a node that was removed is still heard and spoken to: as long as it may take to commit that. A leader that is
+/// removed hands over in this time.
+pub const LEAVE_PAUSE: Duration = Duration::from_secs(2);
 /// A peer answers a dial on a local network well within this.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 

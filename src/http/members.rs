@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use super::api::{Api, Inner};
 use super::reply::{Parameters, Refusal, Reply, json};
+use crate::defaults::LEAVE_PAUSE;
 use crate::kv::RaftKv;
 use crate::kv::raft_kv::{Administration, Answer, Ask, Query};
 use crate::net::acquaintances::{Acquaintances, Seat, Stranger, Token};
@@ -45,8 +46,11 @@ pub struct Members {
 #[derive(Clone, Debug, Default)]
 struct View {
     configuration: Configuration,
-    /// Where nodes that called say that they are: the only way to answer one of which nobody has told yet.
+    /// Where nodes that called say that they are: newer than what the configuration says, and the only way to answer one of
+    /// which nobody has told yet.
     callers: BTreeMap<NodeId, String>,
+    /// Those that were members a moment ago, and where: they may have to hear of their removal, and to say who shall lead.
+    leaving: BTreeMap<NodeId, String>,
     /// Whom this node is to ignore, for a while, to show what a partition does.
     cut: BTreeSet<NodeId>,
 }
@@ -73,12 +77,20 @@ impl Members {
     /// # Errors
     /// When the disk refuses to remember who is none any more.
     pub fn are(&self, configuration: Configuration) -> Result<(), Stranger> {
-        if !configuration.members().is_empty() {
-            let names: BTreeSet<_> = configuration.members().keys().map(NodeId::as_str).collect();
-            self.known.members_are(&names)?;
+        let members = configuration.members();
+        if !members.is_empty() {
+            let voters: BTreeMap<_, _> = members.iter().map(|(id, member)| (id.as_str(), member.voter)).collect();
+            self.known.members_are(&voters)?;
         }
         self.view.send_modify(|view| {
-            view.callers.retain(|id, _| !view.configuration.contains(*id) || configuration.contains(*id));
+            let gone = |id: &NodeId| view.configuration.contains(*id) && !configuration.contains(*id);
+            let seat = |of: &Configuration, id: &NodeId| of.members().get(id).map(|member| member.addr.clone());
+            let before = self.addresses(view);
+            view.leaving.extend(before.into_iter().filter(|(id, _)| gone(id)));
+            view.leaving.retain(|id, _| !configuration.contains(*id));
+            view.callers.retain(|id, _| {
+                seat(&view.configuration, id).is_none() || seat(&view.configuration, id) == seat(&configuration, id)
+            });
             view.configuration = configuration;
         });
         Ok(())
@@ -131,18 +143,22 @@ impl Members {
         loop {
             let wanted = self.addresses(&views.borrow_and_update());
             self.links.set(&wanted, &keep_up);
-            if views.changed().await.is_err() {
-                return;
+            let leaving = views.borrow().leaving.clone();
+            let changed = views.changed();
+            if leaving.is_empty() {
+                let _ = changed.await; // the sender is part of this
+            } else if tokio::time::timeout(LEAVE_PAUSE, changed).await.is_err() {
+                self.view.send_modify(|view| view.leaving.retain(|id, _| !leaving.contains_key(id)));
             }
         }
     }
 
-    /// Waits until `id`, which is a member or is about to be one, is none.
+    /// Waits until `id`, which is a member or is about to be one, is none any more, and has had the time to hear of it.
     pub async fn left(&self, id: NodeId) {
         let mut views = self.view.subscribe();
-        for is_member in [true, false] {
-            // The sender is part of this.
-            let _ = views.wait_for(|view| view.configuration.contains(id) == is_member).await;
+        for stays in [true, false] {
+            let here = |view: &View| view.configuration.contains(id) || view.leaving.contains_key(&id);
+            let _ = views.wait_for(|view| here(view) == stays).await; // the sender is part of this
         }
     }
 
@@ -153,9 +169,10 @@ impl Members {
     }
 
     fn addresses(&self, view: &View) -> BTreeMap<NodeId, String> {
-        let mut addresses = view.callers.clone();
-        let members = view.configuration.members();
-        addresses.extend(members.iter().map(|(id, member)| (*id, Seat::of(&member.addr).addr)));
+        let members = view.configuration.members().iter();
+        let mut addresses: BTreeMap<_, _> = members.map(|(id, member)| (*id, Seat::of(&member.addr).addr)).collect();
+        addresses.extend(view.leaving.clone());
+        addresses.extend(view.callers.clone());
         for (id, addr) in &self.given {
             if addresses.contains_key(id) {
                 addresses.insert(*id, addr.clone());

@@ -124,7 +124,7 @@ impl Refusal {
         match answer {
             Answer::NoLeader => Self::new(StatusCode::SERVICE_UNAVAILABLE, "no leader").retry_after(1),
             Answer::Overloaded => Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded").retry_after(1),
-            Answer::ViewClosed => Self::new(StatusCode::SERVICE_UNAVAILABLE, "the view is closed").retry_after(1),
+            Answer::ViewClosed => Self::new(StatusCode::GONE, "the view was not read in time and has been closed"),
             Answer::OutcomeUnknown => Self::new(StatusCode::GATEWAY_TIMEOUT, "outcome unknown"),
             Answer::Refused(why) => members::refused(*why),
             Answer::Done

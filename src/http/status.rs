@@ -83,7 +83,7 @@ impl NodeInfo {
             commit_index: raft.commit_index().0,
             last_applied: raft.last_applied().0,
             snapshot_index: raft.snapshot().index.0,
-            cluster_id: self.members.known().cluster(),
+            cluster_id: machine.state().cluster().map(Token).or(self.members.known().cluster()),
             incarnation: self.members.known().hello().incarnation,
             members: members::rows(machine, &self.members, &self.addr),
             health: self.health(machine, halted),

@@ -97,11 +97,6 @@ impl State {
         self.views.get_mut(&id)?.next_chunk(&self.store)
     }
 
-    /// Whether a view is open.
-    pub fn has_view(&self, id: ViewId) -> bool {
-        self.views.contains_key(&id)
-    }
-
     /// Becomes `restored`. Views of what it was are closed, and their names not used again.
     pub fn replace(&mut self, restored: Self) {
         *self = Self { next_view: self.next_view, views: BTreeMap::new(), ..restored };

@@ -13,7 +13,7 @@
 //! incarnation when it asks to be added, and gets a [`Seat`] for that one only, which every member learns from the log. The
 //! cluster has a random number, too, so that nodes of two clusters whose addresses got mixed up do not talk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
@@ -293,21 +293,21 @@ impl Acquaintances {
         Stranger::OtherIncarnation { me: self.me.clone(), peer: peer.to_owned() }
     }
 
-    /// These are the members now: whoever was one is told so, and a name that is free, or was in between, may be taken by a
-    /// new node.
+    /// These are the members now, and whether they vote: whoever was one is told that it is none. A name that comes back as a
+    /// learner was added again, and may be taken by a new node; one that comes back as a voter never left, since its removal
+    /// was not committed.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn members_are(&self, members: &BTreeSet<&str>) -> Result<(), Stranger> {
+    pub fn members_are(&self, members: &BTreeMap<&str, bool>) -> Result<(), Stranger> {
         let mut book = self.book();
-        let is_wrong = |name: &String, peer: &Peer| members.contains(name.as_str()) == peer.removed;
-        if !book.peers.iter().any(|(name, peer)| is_wrong(name, peer)) {
+        if book.peers.iter().all(|(name, peer)| members.contains_key(name.as_str()) != peer.removed) {
             return Ok(());
         }
         self.keep(&mut book, "the members", |book| {
-            book.peers.retain(|name, peer| !(peer.removed && members.contains(name.as_str())));
+            book.peers.retain(|name, peer| !(peer.removed && members.get(name.as_str()) == Some(&false)));
             for (name, peer) in &mut book.peers {
-                peer.removed = !members.contains(name.as_str());
+                peer.removed = !members.contains_key(name.as_str());
             }
         })
     }
@@ -399,12 +399,23 @@ mod tests {
         let known = open(dir.path());
         known.belong_to(Token(99)).unwrap();
         known.meet("n2", hello(Some(99), 7), ANY).unwrap();
-        known.members_are(&BTreeSet::from(["n1", "n3"])).unwrap();
+        known.members_are(&BTreeMap::from([("n1", true), ("n3", true)])).unwrap();
         let known = open(dir.path());
         assert!(matches!(known.meet("n2", hello(Some(99), 7), None), Err(Stranger::Removed { .. })));
-        known.members_are(&BTreeSet::from(["n1", "n2", "n3"])).unwrap();
+        known.members_are(&BTreeMap::from([("n1", true), ("n2", false), ("n3", true)])).unwrap();
         known.meet("n2", hello(None, 8), ANY).expect("added again, with an empty directory");
         assert!(matches!(known.meet("n2", hello(Some(99), 7), ANY), Err(Stranger::OtherIncarnation { .. })));
+    }
+
+    #[test]
+    fn a_removal_that_was_never_committed_frees_no_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let known = open(dir.path());
+        known.meet("n2", hello(None, 7), ANY).unwrap();
+        known.members_are(&BTreeMap::from([("n1", true)])).unwrap();
+        known.members_are(&BTreeMap::from([("n1", true), ("n2", true)])).unwrap();
+        assert!(matches!(known.meet("n2", hello(None, 8), ANY), Err(Stranger::OtherIncarnation { .. })));
+        known.meet("n2", hello(None, 7), ANY).unwrap();
     }
 
     /// A node that was down while a member was removed and added again hears of the outcome only.

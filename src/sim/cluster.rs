@@ -259,8 +259,9 @@ impl Cluster {
         while !self.run_until(end.min(self.world.now() + Duration::from_millis(50)), |c| c.probes.is_empty())? {
             for node in operator::outsiders(&self.world) {
                 self.world.retire(node);
-                self.probes.retain(|_, probed| *probed != node);
             }
+            let peers = self.world.peers();
+            self.probes.retain(|_, probed| peers.contains(probed));
             if self.world.now() >= end {
                 let waiting: BTreeSet<_> = self.probes.values().collect();
                 return Err(format!("liveness: {RECOVERY:?} after healing, {waiting:?} have not served a write"));

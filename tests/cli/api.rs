@@ -406,7 +406,11 @@ fn the_status_tells_everything_that_is_promised() {
         debug.as_object_mut().unwrap().remove(field);
     }
     assert_eq!(debug, status);
-    let members = json!([{ "id": "n1", "addr": node.addr.to_string() }]);
+    let members = json!([{ "id": "n1", "addr": node.addr.to_string(), "voter": true }]);
+    for random in ["clusterId", "incarnation"] {
+        let token = status.as_object_mut().unwrap().remove(random);
+        assert!(token.as_ref().and_then(Value::as_str).is_some_and(|token| token.len() == 16), "{random}: {token:?}");
+    }
     let term = status.as_object_mut().unwrap().remove("term").and_then(|term| term.as_u64());
     assert!(term.is_some_and(|term| term >= 1));
     // The leader's first entry, the cluster's id, two writes.
@@ -456,7 +460,7 @@ fn without_a_leader_requests_end_in_503_in_their_time_and_reports_go_on() {
     assert_eq!(node.get("/health").expect(503).json(), json!({ "status": "no leader" }));
     let status = node.get("/status").expect(200).json();
     assert_eq!((&status["leaderId"], &status["health"]), (&Value::Null, &json!("no leader")));
-    assert_eq!(status["members"][1], json!({ "id": "n2", "addr": "127.0.0.1:1", "connected": false }));
+    assert_eq!(status["members"][1], json!({ "id": "n2", "addr": "127.0.0.1:1", "voter": true, "connected": false }));
 }
 
 #[test]
@@ -470,4 +474,47 @@ fn a_short_timeout_is_kept_behind_a_long_one() {
     });
     // The connection itself is patient for 20 s only: far less than 60 s, far more than 300 ms.
     node.get("/kv/b?timeout=300ms").expect(503);
+}
+
+// Members
+
+#[test]
+fn a_cluster_of_one_tells_its_only_member_and_cannot_lose_it() {
+    let (node, _dir) = alone();
+    let members = node.get("/members").expect(200).json();
+    assert_eq!(members, json!({ "members": [{ "id": "n1", "addr": node.addr.to_string(), "voter": true }] }));
+    let refused = node.ask("DELETE", "/members/n1", "").expect(409);
+    assert_eq!(refused.error(), "it is the only voter");
+    assert_eq!(node.ask("DELETE", "/members/n2", "").expect(404).error(), "it is not a member");
+    assert!(node.ask("POST", "/leader", "").expect(409).error().contains("not a voter"));
+    let again = json!({ "id": "n1", "addr": node.addr.to_string() }).to_string();
+    let again = node.ask("POST", "/members", &again).expect(200).json();
+    assert_eq!((&again["voter"], again["cluster"].as_str().map(str::len)), (&json!(true), Some(16)), "{again}");
+}
+
+#[test]
+fn a_bad_request_for_a_member_is_refused_and_changes_nothing() {
+    let (node, _dir) = alone();
+    for (body, why) in [
+        ("", "bad JSON"),
+        ("{", "bad JSON"),
+        (r#"{"id":"n2"}"#, "addr"),
+        (r#"{"id":"n2","addr":"127.0.0.1:1","vote":true}"#, "vote"),
+        (r#"{"id":"a b","addr":"127.0.0.1:1"}"#, "cannot name a node"),
+        (r#"{"id":"n2","addr":"127.0.0.1"}"#, "HOST:PORT"),
+        (r#"{"id":"n2","addr":"127.0.0.1:0"}"#, "HOST:PORT"),
+        (r#"{"id":"n2","addr":"a#b:1"}"#, "HOST:PORT"),
+        (r#"{"id":"n2","addr":"127.0.0.1:1","incarnation":"7"}"#, "16 hexadecimal digits"),
+    ] {
+        let answer = node.ask("POST", "/members", body).expect(400);
+        assert!(answer.error().contains(why), "{body}: {answer:?}");
+    }
+    assert!(node.ask("POST", "/leader", r#"{"to":7}"#).expect(400).error().contains("bad JSON"));
+    node.ask("DELETE", "/members/%ff", "").expect(400);
+    for (method, path, allowed) in
+        [("PUT", "/members", "GET, HEAD, POST"), ("GET", "/leader", "POST"), ("GET", "/members/n1", "DELETE")]
+    {
+        assert_eq!(node.ask(method, path, "").expect(405).header("allow"), Some(allowed), "{method} {path}");
+    }
+    assert_eq!(node.get("/members").json()["members"].as_array().map(Vec::len), Some(1));
 }

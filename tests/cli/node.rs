@@ -5,6 +5,9 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use netbelt::net::disk::{Batch, Log, Options};
+use netbelt::raft::{Checkpoint, Configuration, HardState, Index, Position, Record, Term};
+use netbelt::wire::Wire;
 use serde_json::{Value, json};
 
 use crate::common::cluster::reserve_port;
@@ -171,6 +174,51 @@ fn a_peer_that_is_no_member_is_refused_lest_a_mistake_split_the_cluster() {
 }
 
 #[test]
+fn a_node_that_belongs_to_a_cluster_joins_no_other() {
+    let dir = temp();
+    drop(Node::alone(dir.path()));
+    let mut command = node_in(dir.path(), "n1");
+    command.args(["--join", "127.0.0.1:1"]);
+    let node = Node::start(command);
+    node.process.err.line_with("--join is of no use any more: n1 is a member of a cluster");
+    node.wait_healthy();
+}
+
+#[test]
+fn a_node_that_waits_to_join_says_for_what_and_is_no_cluster_of_its_own() {
+    let dir = temp();
+    let mut command = node_in(dir.path(), "n1");
+    command.args(["--join", "127.0.0.1:1"]);
+    let node = Node::start(command);
+    node.process.err.line_with("cannot join the cluster of 127.0.0.1:1");
+    let health = node.get("/health").expect(503).json()["status"].as_str().unwrap().to_owned();
+    assert!(health.contains("127.0.0.1:1") && health.contains("refused"), "{health}");
+    node.ask("POST", "/kv?timeout=1s", &http::set_body("a", "1")).expect(503);
+    drop(node);
+    // Started without --join, it does not become one either.
+    let node = Node::start(node_in(dir.path(), "n1"));
+    let health = node.get("/health").expect(503).json()["status"].as_str().unwrap().to_owned();
+    assert!(health.contains("not a member of a cluster yet") && health.contains("--join"), "{health}");
+}
+
+#[test]
+fn a_node_on_every_address_must_say_which_is_its_own_before_it_joins() {
+    let dir = temp();
+    let with = |options: &[&str]| {
+        let mut command = raft_node();
+        command
+            .args(["--id", "n1", "--listen", "0.0.0.0:0", "--insecure", "--json", "--data-dir"])
+            .arg(dir.path().join("n1"));
+        command.args(options);
+        command
+    };
+    run(with(&["--join", "127.0.0.1:1"])).expect(2).says(&["0.0.0.0", "--advertise HOST:PORT"]);
+    assert!(!dir.path().join("n1").exists());
+    let node = Node::start(with(&["--advertise", "here.example:7001"]));
+    assert_eq!(node.get("/members").expect(200).json()["members"][0]["addr"], "here.example:7001");
+}
+
+#[test]
 fn where_a_member_is_said_to_be_outranks_what_was_said_before() {
     let dir = temp();
     for addr in ["127.0.0.1:1", "127.0.0.1:2"] {
@@ -267,6 +315,43 @@ fn garbage_in_the_identity_file_is_named() {
     let file = dir.path().join("n1/netbelt.json");
     fs::write(&file, "{").unwrap();
     run(node_in(dir.path(), "n1")).expect(6).says(&[file.to_str().unwrap(), "damaged"]);
+}
+
+#[test]
+fn a_snapshot_of_a_newer_format_is_refused_and_left_as_it_is() {
+    let dir = temp();
+    drop(Node::alone(dir.path()));
+    let log = dir.path().join("n1/log");
+    let snapshot = [
+        Record::SnapshotBegin(Checkpoint {
+            hard_state: HardState { current_term: Term(9), voted_for: None },
+            last: Position { term: Term(9), index: Index(100) },
+            configuration: Configuration::of_voters(["n1".parse().unwrap()]),
+        }),
+        Record::SnapshotChunk(vec![0xfe; 100].into()),
+        Record::SnapshotEnd,
+    ];
+    let (mut disk, _) = Log::open(&log, Options::new(1)).unwrap().finish().unwrap();
+    let mut batch = Batch::new();
+    snapshot.iter().for_each(|record| batch.push_with(|out| record.encode(out)));
+    disk.append(&mut batch).unwrap();
+    drop(disk);
+    let before = fs::read(log.join("00000000000000000001.log")).unwrap();
+    run(node_in(dir.path(), "n1")).expect(6).says(&[log.to_str().unwrap(), "snapshot", "254"]);
+    assert!(fs::read(log.join("00000000000000000001.log")).unwrap() == before, "a refused log stays as it was found");
+}
+
+#[test]
+fn files_of_a_newer_format_are_refused_by_name() {
+    for (name, content) in [
+        ("netbelt.json", r#"{"format":2,"of":"the future"}"#),
+        ("peers.json", r#"{"format":2,"cluster":null,"peers":{}}"#),
+    ] {
+        let dir = temp();
+        drop(Node::alone(dir.path()));
+        fs::write(dir.path().join("n1").join(name), content).unwrap();
+        run(node_in(dir.path(), "n1")).expect(6).says(&["n1", "format 2", "newer netbelt"]);
+    }
 }
 
 // The end

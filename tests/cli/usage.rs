@@ -2,7 +2,9 @@
 
 use std::net::TcpListener;
 
-use crate::common::{Ended, Node, node_in, raft_ctl, raft_node, run, tcp_echo, udp_listen, udp_send, worker_pool};
+use crate::common::{
+    Ended, Node, netsim, node_in, raft_ctl, raft_node, run, tcp_echo, udp_listen, udp_send, worker_pool,
+};
 
 fn node(arguments: &[&str]) -> Ended {
     let mut command = raft_node();
@@ -18,7 +20,7 @@ fn ctl(arguments: &[&str]) -> Ended {
 
 #[test]
 fn help_and_version_go_to_stdout_and_end_well() {
-    for mut tool in [raft_node(), raft_ctl()] {
+    for mut tool in [raft_node(), raft_ctl(), netsim()] {
         tool.arg("--help");
         let help = run(tool).expect(0);
         for promised in ["Usage:", "Examples:", "Exit codes:", "--json"] {
@@ -26,7 +28,7 @@ fn help_and_version_go_to_stdout_and_end_well() {
         }
         assert_eq!(help.stderr, "");
     }
-    for (mut tool, name) in [(raft_node(), "raft-node"), (raft_ctl(), "raft-ctl")] {
+    for (mut tool, name) in [(raft_node(), "raft-node"), (raft_ctl(), "raft-ctl"), (netsim(), "netsim")] {
         tool.arg("--version");
         assert_eq!(run(tool).expect(0).stdout, format!("{name} {}\n", env!("CARGO_PKG_VERSION")));
     }
@@ -34,7 +36,7 @@ fn help_and_version_go_to_stdout_and_end_well() {
 
 #[test]
 fn every_tool_writes_its_completions_and_man_pages() {
-    let tools = [raft_node(), raft_ctl(), tcp_echo(), udp_listen(), udp_send(), worker_pool()];
+    let tools = [raft_node(), raft_ctl(), netsim(), tcp_echo(), udp_listen(), udp_send(), worker_pool()];
     for mut tool in tools {
         let name = std::path::Path::new(tool.get_program()).file_name().unwrap().to_str().unwrap().to_owned();
         let dir = tempfile::tempdir().unwrap();

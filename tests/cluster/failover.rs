@@ -145,7 +145,7 @@ fn without_a_majority_nothing_is_acknowledged_and_service_returns_with_it() {
 }
 
 #[test]
-fn a_leader_that_was_paused_never_answers_with_the_old_value() {
+fn stale_read_a_leader_that_was_paused_never_answers_with_the_old_value() {
     let cluster = Cluster::with_election_timeout("150ms..300ms");
     // Writes are under way when it stops, so that answers of the others wait for it: to it, they sound fresh.
     let writers = Writers::start(&cluster.addrs(), "background", 4);

@@ -35,7 +35,7 @@ fn assert_no_leader(cluster: &Cluster, numbers: &[usize]) {
 }
 
 #[test]
-fn a_wiped_member_is_refused_with_the_remedy_and_never_votes() {
+fn wiped_data_directory_under_an_old_id_is_refused_with_the_remedy_and_never_votes() {
     let mut cluster = Cluster::of_three();
     let leader = cluster.leader();
     let (victim, other) = ((leader + 1) % 3, (leader + 2) % 3);
@@ -103,7 +103,7 @@ fn wait_for_voter(cluster: &Cluster, number: usize, name: &str) {
 }
 
 #[test]
-fn a_copied_data_directory_is_refused_and_a_moved_one_is_not() {
+fn cloned_data_directory_under_an_old_id_is_refused_and_a_moved_one_is_not() {
     let mut cluster = Cluster::of_three();
     let leader = cluster.leader();
     let victim = (leader + 1) % 3;

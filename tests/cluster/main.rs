@@ -7,5 +7,6 @@ mod durability;
 mod failover;
 mod history;
 mod identity;
+mod members;
 mod partition;
 mod service;

@@ -36,6 +36,11 @@ pub(crate) fn raft_ctl() -> Command {
     clean(Command::new(env!("CARGO_BIN_EXE_raft-ctl")))
 }
 
+/// `netsim`, without arguments.
+pub(crate) fn netsim() -> Command {
+    clean(Command::new(env!("CARGO_BIN_EXE_netsim")))
+}
+
 /// `tcp-echo`, without arguments.
 pub(crate) fn tcp_echo() -> Command {
     clean(Command::new(env!("CARGO_BIN_EXE_tcp-echo")))

@@ -27,7 +27,7 @@ const ELECTION: RangeInclusive<Duration> = Duration::from_millis(150)..=Duration
 /// What is explored: a cluster and the bounds of its states. Every state within them is visited.
 #[derive(Clone, Debug)]
 pub(crate) struct Scope {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// How many of the nodes vote at the beginning; the others wait to join.
     pub(crate) voters: usize,
     /// Where each node begins: its term, its vote, and the terms of its log.
@@ -113,6 +113,26 @@ pub(crate) enum Action {
 }
 
 impl Scope {
+    /// So many voters, one term, and nothing that would go on for ever.
+    pub(crate) fn of(nodes: usize) -> Self {
+        Self {
+            name: String::new(),
+            voters: nodes,
+            nodes: vec![Beginning::default(); nodes],
+            pre_vote: false,
+            one_by_one: false,
+            terms: 1,
+            log: 2,
+            in_flight: 2,
+            budget: Budget::default(),
+        }
+    }
+
+    /// Whether leaders of two terms can be there at once.
+    pub(crate) fn has_two_leaders(&self) -> bool {
+        self.voters > 2 && self.terms > self.nodes.iter().map(|node| node.term).max().unwrap_or(0) + 1
+    }
+
     fn node(&self, number: usize) -> Arc<Node> {
         let voters = if number < self.voters { self.voters } else { 0 };
         let usual = Config::new(name(number), 0, []);

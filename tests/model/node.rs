@@ -122,6 +122,11 @@ impl Node {
         !self.waiting.is_empty()
     }
 
+    /// Whether a part of a snapshot has come from a leader.
+    pub(crate) const fn is_receiving(&self) -> bool {
+        !self.received.is_empty()
+    }
+
     pub(crate) fn leads(&self) -> bool {
         self.raft.role() == RoleName::Leader
     }

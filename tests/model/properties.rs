@@ -26,20 +26,27 @@ pub(crate) fn of(scope: &Scope) -> Vec<Property<Scope>> {
         }
     };
     let budget = scope.budget;
-    sometimes(scope.terms > 1, "two lead, in different terms", |_, state| leaders(state).count() == 2);
-    sometimes(scope.terms > 1 && scope.log > 1, "a leader of a later term than a commit", |_, state| {
-        let Some(last) = application::last(&state.told) else { return false };
-        leaders(state).any(|raft| raft.hard_state().current_term > last.term)
-    });
+    sometimes(scope.has_two_leaders(), "two lead, in different terms", |_, state| leaders(state).count() == 2);
+    sometimes(
+        scope.has_two_leaders() && scope.log > 1 && !scope.one_by_one,
+        "a leader of a later term than a commit",
+        |_, state| {
+            let Some(last) = application::last(&state.told) else { return false };
+            leaders(state).any(|raft| raft.hard_state().current_term > last.term)
+        },
+    );
     sometimes(budget.proposals > 0, "a proposal is committed", |_, state| told(state, Applied::is_a_proposal));
     sometimes(budget.crashes > 0, "a commit, and a crash of all who knew", |_, state| {
         !state.told.is_empty() && rafts(state).all(|raft| raft.commit_index() == Index(0))
     });
-    sometimes(budget.crashes > 0, "a commit after a crash", |scope, state| {
-        state.left.crashes < scope.budget.crashes && rafts(state).all(|raft| raft.commit_index() > Index(0))
+    sometimes(budget.crashes > 0, "a leader that has committed, in a cluster that has seen a crash", |scope, state| {
+        state.left.crashes < scope.budget.crashes && leaders(state).any(|raft| raft.commit_index() > Index(0))
     });
     sometimes(budget.snapshots > 1, "a log begins after a snapshot", |_, state| {
         state.nodes.iter().any(|node| node.durable().log().base().index > Index(0))
+    });
+    sometimes(budget.snapshots > 1 && budget.heartbeats > 0, "a snapshot arrives", |_, state| {
+        state.nodes.iter().any(|node| node.is_receiving())
     });
     sometimes(budget.changes > 0, "a change of the members is committed", |_, state| {
         told(state, Applied::is_a_configuration)

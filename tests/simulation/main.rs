@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "figures for whoever runs it with --nocapture")]
 
 mod scripts;
+mod traps;
 
 use std::time::{Duration, Instant};
 

@@ -20,7 +20,7 @@ fn every_scenario_has_the_facts_it_says() {
 
 /// Runs a script and counts its facts: `#? N field=value ...` about node N, `#! N VALUES` about its latest read, `# refused` at
 /// the end of a command.
-fn play(text: &str) -> Result<usize, String> {
+pub(crate) fn play(text: &str) -> Result<usize, String> {
     let mut script = Script::new(Keep::Moments);
     let mut reads: Vec<ReadAnswer> = Vec::new();
     let mut facts = 0;

@@ -89,8 +89,6 @@ pub enum Answer {
     Done,
     /// The leader refuses; nothing was done.
     Refused(Refusal),
-    /// The version of the latest change.
-    Version(u64),
     /// The view is open. It is closed when nobody asks for its chunks for [`BACKUP_PATIENCE`](crate::defaults::BACKUP_PATIENCE).
     View {
         /// Its name.

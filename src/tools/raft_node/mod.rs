@@ -34,8 +34,8 @@ mod recovery;
 
 /// Run one node of a durable, linearizable key-value cluster (Raft)
 ///
-/// Clients speak HTTP to any node: POST /kv, GET /kv/KEY, DELETE /kv/KEY, GET /kv?prefix=, GET /status, /health,
-/// /metrics. Peers use the same port. Without --peer the node is a cluster of its own.
+/// Clients speak HTTP to any node: POST /kv, GET /kv/KEY, DELETE /kv/KEY, GET /kv?prefix=, GET /watch, GET /members, GET /status,
+/// /health, /metrics. Peers use the same port. Without --peer and --join the node is a cluster of its own.
 #[derive(Debug, Parser)]
 #[command(
     name = "raft-node",
@@ -69,7 +69,7 @@ pub struct Args {
     )]
     peers: Vec<Peer>,
     /// Join the cluster of the node at that address, unless this node belongs to one already
-    #[arg(long, value_name = "HOST:PORT", value_parser = args::address, conflicts_with = "peers")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = args::address)]
     join: Option<String>,
     /// Where the others reach this node [default: the address it listens on]
     #[arg(long, value_name = "HOST:PORT", value_parser = args::address)]

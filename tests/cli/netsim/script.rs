@@ -1,0 +1,131 @@
+//! Scripts: each command has its answer, and a mistake is named.
+
+use serde_json::{Value, json};
+
+use super::{answers, script, sim};
+
+/// Three nodes, the first of which leads.
+const ELECTED: &str = "nodes 3\nfire 1 election\ndeliver all\n";
+
+/// What the script answers after the election.
+fn after_election(text: &str) -> Vec<Value> {
+    let mut all = answers(&script(&format!("{ELECTED}{text}")).expect(0));
+    all.split_off(3)
+}
+
+#[test]
+fn the_state_of_a_node_has_every_field() {
+    let state = &after_election("propose 1 x\ndeliver all\nstate 1\n")[2];
+    for (field, value) in [
+        ("id", json!(1)),
+        ("up", json!(true)),
+        ("state", json!("leader")),
+        ("term", json!(1)),
+        ("leader", json!(1)),
+        ("voted_for", json!(1)),
+        ("commit", json!(2)),
+        ("applied", json!(2)),
+        ("first", json!(1)),
+        ("last", json!(2)),
+        ("members", json!([1, 2, 3])),
+    ] {
+        assert_eq!(state[field], value, "{field} in {state}");
+    }
+    assert_eq!(state["log"][1]["index"], 2);
+    assert_eq!(state["log"][1]["term"], 1);
+    assert_eq!(state["log"][1]["data"], "x");
+}
+
+#[test]
+fn state_without_a_number_shows_all_nodes_in_order() {
+    let ids: Vec<_> = after_election("state\n").iter().map(|state| state["id"].clone()).collect();
+    assert_eq!(ids, [1, 2, 3]);
+}
+
+#[test]
+fn a_proposal_has_a_place_or_an_error() {
+    let all = after_election("propose 1 x\npropose 2 y\n");
+    assert_eq!((&all[0]["propose"], &all[0]["index"], &all[0]["term"]), (&json!("x"), &json!(2), &json!(1)));
+    assert_eq!((&all[1]["ok"], &all[1]["error"], &all[1]["leader"]), (&json!(false), &json!("not leader"), &json!(1)));
+}
+
+#[test]
+fn a_read_answers_when_a_majority_has_confirmed_the_leader() {
+    let all = after_election("propose 1 x\ndeliver all\nread 1\ndeliver all\n");
+    assert_eq!(all[2]["waiting"], true);
+    let read = &all[4];
+    assert_eq!((&read["id"], &read["read"], &read["index"]), (&json!(1), &json!(["x"]), &json!(2)));
+}
+
+#[test]
+fn messages_in_flight_are_shown_oldest_first() {
+    let all = answers(&script("nodes 3 prevote=off\nfire 2 election\npending\n").expect(0));
+    let links: Vec<_> =
+        all.iter().filter(|a| !a["type"].is_null()).map(|a| (a["from"].clone(), a["to"].clone())).collect();
+    assert_eq!(links, [(json!(2), json!(1)), (json!(2), json!(3))]);
+    assert_eq!((&all[2]["type"], &all[2]["term"]), (&json!("request_vote"), &json!(1)));
+    assert_eq!(all.last().unwrap()["in_flight"], 2);
+}
+
+#[test]
+fn what_cannot_be_done_now_is_answered_and_the_script_goes_on() {
+    let all =
+        after_election("crash 2\npropose 2 x\ncrash 2\nrestart 1\nfire 2 election\nfire 3 heartbeat\nrestart 2\n");
+    let oks: Vec<_> = all.iter().map(|answer| answer["ok"].as_bool().unwrap()).collect();
+    assert_eq!(oks, [true, false, false, false, false, false, true]);
+    assert!(all[1]["error"].as_str().unwrap().contains("node 2 is down"));
+}
+
+#[test]
+fn a_mistake_is_exit_2_and_names_line_and_text() {
+    for (text, said) in [
+        ("nodes 3\n\n# good so far\nfrie 1 election\n", vec!["line 4", "frie 1 election", "no command 'frie'"]),
+        ("fire 1 election\n", vec!["line 1", "begin with nodes"]),
+        ("nodes 3\nfire 4 election\n", vec!["line 2", "no node 4"]),
+        ("nodes 3\nnodes 3\n", vec!["line 2", "nodes comes once"]),
+        ("nodes 0\n", vec!["line 1", "'0'"]),
+        ("nodes 3\nelapse 99999999999\n", vec!["line 2", "up to an hour"]),
+    ] {
+        script(text).expect(2).says(&said);
+    }
+    sim(&["raft", "--script", "/nonexistent.netsim"]).expect(2).says(&["/nonexistent.netsim"]);
+    script(&format!("nodes 1\npropose 1 {}\n", "x".repeat(70_000))).expect(2).says(&["line 2", "longer than"]);
+}
+
+#[test]
+fn answers_before_a_mistake_are_printed() {
+    let all = answers(&script("nodes 3\nstate 1\nnonsense\n").expect(2));
+    assert_eq!(all[1]["id"], 1);
+}
+
+#[test]
+fn time_that_elapses_for_one_node_makes_it_a_candidate_alone() {
+    let all = answers(&script("nodes 3\nelapse 400 2\nstate\n").expect(0));
+    let states: Vec<_> = all[2..].iter().map(|state| state["state"].clone()).collect();
+    assert_eq!(states, ["follower", "candidate", "follower"]);
+}
+
+#[test]
+fn with_check_quorum_off_a_node_that_hears_a_leader_votes_all_the_same() {
+    let elect_another = "fire 2 election\ndeliver all\nstate 2\n";
+    let sticky = script(&format!("nodes 3 prevote=off\nfire 1 election\ndeliver all\n{elect_another}")).expect(0);
+    assert_eq!(answers(&sticky).last().unwrap()["state"], "candidate");
+    let off = script(&format!("nodes 3 prevote=off checkquorum=off\nfire 1 election\ndeliver all\n{elect_another}"));
+    assert_eq!(answers(&off.expect(0)).last().unwrap()["state"], "leader");
+}
+
+#[test]
+fn members_join_as_learners_and_are_promoted_when_they_have_caught_up() {
+    let text = "add 4\ndeliver all\nfire 1 heartbeat\ndeliver all\nfire 1 heartbeat\ndeliver all\nstate 4\n";
+    let all = after_election(text);
+    let state = all.last().unwrap();
+    assert_eq!((&state["members"], &state["learners"]), (&json!([1, 2, 3, 4]), &json!([])));
+}
+
+#[test]
+fn a_snapshot_shortens_the_log_and_keeps_what_was_applied() {
+    let all = after_election("propose 1 a\npropose 1 b\ndeliver all\nsnapshot 1\ncrash 1\nrestart 1\nstate 1\n");
+    let state = all.last().unwrap();
+    assert_eq!((&state["first"], &state["last"], &state["log"]), (&json!(4), &json!(3), &json!([])));
+    assert_eq!((&state["data"], &state["commit"]), (&json!(["a", "b"]), &json!(3)));
+}
