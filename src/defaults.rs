@@ -53,8 +53,6 @@ pub const SESSION_WINDOW: usize = 8;
 pub const MAX_CLIENTS: usize = 10_000;
 /// About how many bytes of a view go into one chunk: read between two writes, some hundred microseconds.
 pub const CHUNK_BYTES: usize = 256 << 10;
-/// Backups that a node sends at a time: each keeps what is changed under it, and at most the whole state.
-pub const MAX_BACKUPS: usize = 2;
 /// Writes that a restore has under way: enough to fill the disk's batches.
 pub const RESTORE_WRITERS: usize = 64;
 /// Changes that a node keeps for those who watch, and their bytes: at 50,000 writes a second of 256 bytes a watcher may be

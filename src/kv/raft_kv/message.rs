@@ -85,6 +85,8 @@ pub enum Answer {
     Value(Option<Versioned>),
     /// A page of keys.
     Page(Page),
+    /// The version of the latest change.
+    Version(u64),
     /// It is done.
     Done,
     /// The leader refuses; nothing was done.
