@@ -38,6 +38,10 @@ const MUTANTS: &[&str] = &[
     "change_before_first_commit",
     "two_changes_at_once",
     "truncation_keeps_members",
+    // Sessions.
+    "retry_applied_twice",
+    "failed_condition_forgotten",
+    "snapshot_forgets_sessions",
     // The host.
     "messages_before_barrier",
     "later_batch_durable_too_soon",

@@ -87,6 +87,7 @@ impl Sessions {
         let outcome = match outcome {
             Outcome::Set { version } => Remembered::Set { version: *version },
             Outcome::Deleted { existed } => Remembered::Deleted { existed: *existed },
+            Outcome::ConditionFailed { .. } if cfg!(mutant = "failed_condition_forgotten") => return,
             Outcome::ConditionFailed { .. } => Remembered::ConditionFailed,
             Outcome::FailedEarlier | Outcome::Forgotten | Outcome::NameTaken | Outcome::Founded { .. } => return,
         };

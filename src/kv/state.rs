@@ -30,6 +30,7 @@ impl State {
     /// Carries out a request, unless that has been done before. Also tells the change of the store, if there is one.
     pub fn apply(&mut self, request: Request) -> (Outcome, Option<Change>) {
         let Request { session, command } = request;
+        let session = session.filter(|_| !cfg!(mutant = "retry_applied_twice"));
         let Some(id) = session else { return self.carry_out(command) };
         let checksum = command.checksum();
         match self.sessions.look_up(&id, checksum) {
