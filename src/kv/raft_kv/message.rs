@@ -133,7 +133,7 @@ pub enum Event {
     },
     /// The store has changed.
     Changed {
-        /// The version of the latest change, up to which [`RaftKv::changes`] may be told.
+        /// The version of the latest change, up to which [`RaftKv::changes`](super::RaftKv::changes) may be told.
         through: u64,
     },
     /// The role, the term or the known leader changed.
