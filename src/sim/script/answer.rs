@@ -22,7 +22,7 @@ pub enum Answer {
         /// Its term.
         term: u64,
     },
-    /// The read is asked; its answer is among [`Script::take_reads`], now or later.
+    /// The read is asked; its answer is among [`Script::take_reads`](super::Script::take_reads), now or later.
     Asked,
     /// It cannot be done now; the script goes on.
     Refused(Refusal),
