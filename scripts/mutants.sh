@@ -10,7 +10,8 @@ LIMIT=${LIMIT:-60}
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
-[ $# -gt 0 ] || set -- $(sed -n 's/^    "\([a-z_]*\)",$/\1/p' build.rs)
+names=$*
+[ $# -gt 0 ] || names=$(sed -n 's/^    "\([a-z_]*\)",$/\1/p' build.rs)
 
 # binary NAME: the test binary of that name in what cargo has built.
 binary() { sed -n "s/.*Executable $1 (\(.*\))\$/\1/p" "$out/build"; }
@@ -45,7 +46,7 @@ finding() {
 survivors=
 echo "| bug | unit tests | simulation | model checker |"
 echo "|---|---|---|---|"
-for mutant in "$@"; do
+for mutant in $names; do
     if ! NETBELT_MUTANT=$mutant cargo test --no-run --lib --test simulation --test model >"$out/build" 2>&1; then
         cat "$out/build" >&2
         exit 2
