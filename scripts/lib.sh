@@ -95,6 +95,9 @@ same_on() {
     done
     [ -s "$first_list" ]
 }
-# One field of a node's status.
-field() { ctl_at "$1" status --json | sed -n "s/.*\"$2\":\"\{0,1\}\([^,\"]*\)\"\{0,1\}[,}].*/\1/p" | head -n 1; }
+# One field of a node's status; raft-ctl tells of the other members, too.
+field() {
+    ctl_at "$1" status --json | grep "\"nodeId\":\"$1\"" |
+        sed -n "s/.*\"$2\":\"\{0,1\}\([^,\"]*\)\"\{0,1\}[,}].*/\1/p" | head -n 1
+}
 now_ms() { date +%s%3N; }
