@@ -19,5 +19,9 @@ else
 fi
 step "demo"
 scripts/demo.sh
+for exercise in basics failover partition persistence; do
+    step "exercise: $exercise"
+    "scripts/raft-$exercise.sh"
+done
 step "tests"
 scripts/test.sh
