@@ -18,12 +18,10 @@ impl Raft {
         }
     }
 
-    /// No leader was heard in time, or the candidacy came to nothing: seek election (Raft §5.2). Only voters do.
+    /// No leader was heard in time, or the candidacy came to nothing: seek election (Raft §5.2).
     pub(super) fn on_election_timeout(&mut self, now: Time, out: &mut Effects<Self>) {
         match self.role {
-            Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. }
-                if self.configuration().is_voter(self.config.id) =>
-            {
+            Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. } if self.may_campaign() => {
                 let ballot = if self.config.pre_vote { Ballot::PreVote } else { Ballot::Vote };
                 self.campaign(now, ballot, false, out);
             }

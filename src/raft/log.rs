@@ -126,6 +126,12 @@ impl Log {
         &self.latest().1
     }
 
+    /// The configuration before the latest one, unless that is the one of the base.
+    pub fn earlier_configuration(&self) -> Option<&Configuration> {
+        let earlier = self.configurations.len().checked_sub(2)?;
+        Some(&self.configurations[earlier].1)
+    }
+
     /// Where the latest configuration stands: at an entry, or at or before the base.
     pub fn configuration_position(&self) -> Position {
         self.latest().0

@@ -25,6 +25,15 @@ impl Raft {
         self.log.configuration()
     }
 
+    /// Whether this node may seek election: as a voter, or as one that is about to be none. Until that is committed it may be
+    /// needed, since others may not win against its longer log; its own vote does not count (thesis §4.2.2).
+    pub(super) fn may_campaign(&self) -> bool {
+        let id = self.config.id;
+        let is_open = self.log.configuration_position().index > self.commit_index;
+        let was_voter = || self.log.earlier_configuration().is_some_and(|earlier| earlier.is_voter(id));
+        self.configuration().is_voter(id) || (is_open && was_voter())
+    }
+
     /// The other members.
     pub(super) fn peers(&self) -> Vec<NodeId> {
         self.configuration().members().keys().copied().filter(|id| *id != self.config.id).collect()
@@ -186,7 +195,7 @@ impl Raft {
     pub(super) fn on_timeout_now(&mut self, now: Time, from: NodeId, out: &mut Effects<Self>) {
         let follows =
             matches!(&self.role, Role::Follower(follower) if follower.leader.is_none_or(|(id, _)| id == from));
-        if follows && self.configuration().is_voter(self.config.id) {
+        if follows && self.may_campaign() {
             self.campaign(now, Ballot::Vote, true, out);
         }
     }

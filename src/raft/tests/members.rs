@@ -124,6 +124,27 @@ fn a_leader_that_is_removed_leads_until_that_is_committed_and_names_a_successor(
     assert!(node.fire(Timer::Election).sent.is_empty());
 }
 
+/// Seed 90 of the simulation: of two voters one was about to be removed. It had the longer log and did not seek election, and the
+/// other could not win against it.
+#[test]
+fn who_is_about_to_be_removed_seeks_election_until_that_is_committed() {
+    let mut node = Node::with(2, vec![]);
+    node.append(2, 1, (0, 0), &[1], 1);
+    let alone = Configuration::of_voters([n(2)]);
+    let entry = Entry { position: at(1, 2), payload: Payload::Configuration(alone) };
+    let append = Append { prev: at(1, 1), entries: vec![entry], commit: Index(1), round: Round(0) };
+    node.hear(2, 1, Body::Append(append));
+    node.fire(Timer::Election);
+    node.hear(2, 2, Body::Vote { ballot: Ballot::PreVote, granted: true });
+    assert_eq!(node.raft.role(), RoleName::Candidate, "its own vote does not count, the other's does");
+    node.hear(2, 2, Body::Vote { ballot: Ballot::Vote, granted: true });
+    assert_eq!(node.raft.role(), RoleName::Leader);
+    let did = node.matched(2, 2, 3);
+    assert_eq!((node.raft.commit_index(), node.raft.role()), (Index(3), RoleName::Follower));
+    assert!(did.sent.iter().any(|(_, message)| message.body == Body::TimeoutNow));
+    assert!(node.fire(Timer::Election).sent.is_empty(), "now it is none");
+}
+
 #[test]
 fn members_survive_a_restart_and_a_snapshot() {
     let mut node = settled();
