@@ -106,6 +106,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Names of refused nodes that are remembered, so that each refusal is said once in the log, although who is refused tries
 /// again and again.
 pub const MAX_TURNED_AWAY: usize = 1000;
+/// Most names of nodes that one remembers: far more than a cluster has, and a bound for who makes up names.
+pub const MAX_KNOWN: usize = 1000;
 
 /// Connections of clients a node holds at a time, if the system allows it as many files; each costs some tens of
 /// kilobytes at most.

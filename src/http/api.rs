@@ -592,8 +592,10 @@ fn condition_of(headers: &HeaderMap) -> Result<Option<Condition>, Refusal> {
 
 /// The name that the header `Idempotency-Key: CLIENT:SEQ` gives a request.
 fn session_of(headers: &HeaderMap) -> Result<Option<SessionId>, Refusal> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let parts = value.to_str().ok().and_then(|text| text.trim().rsplit_once(':'));
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let value = if values.next().is_none() { value.to_str() } else { Ok("") }; // two names are none
+    let parts = value.ok().and_then(|text| text.trim().rsplit_once(':'));
     match parts.map(|(client, sequence)| (client, sequence.parse())) {
         Some((client, Ok(sequence))) if (1..=MAX_CLIENT_BYTES).contains(&client.len()) => {
             Ok(Some(SessionId { client: Bytes::from(client.to_owned()), sequence }))

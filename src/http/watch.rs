@@ -85,6 +85,18 @@ pub(super) async fn start(api: &Arc<Inner>, request: &Request<Incoming>) -> Resu
             other => return Err(Refusal::of(&other)),
         },
     };
+    // A version of the future is of another cluster, or of this one before a restore: to wait for it would hide all until then.
+    if after > *api.watchers.announced.borrow() {
+        match api.read(Query::Version, &parameters).await? {
+            Answer::Version(latest) if after > latest => {
+                let message =
+                    format!("version {after} is still to come, the latest is {latest}: list the keys and watch anew");
+                return Err(Refusal::new(StatusCode::BAD_REQUEST, &message));
+            }
+            Answer::Version(_) => {}
+            other => return Err(Refusal::of(&other)),
+        }
+    }
     let (parts, body) = mpsc::channel(1);
     let prefix = Bytes::from(parameters.get("prefix").unwrap_or_default().to_owned());
     let watcher = Watcher {

@@ -596,6 +596,7 @@ impl Protocol for RaftKv {
             Input::Elapsed(Timer::Snapshot) => self.go_on_with_snapshot(now, out),
             Input::Requested(command) => self.on_request(now, command, out),
         }
+        self.forget_incoming();
         self.begin_snapshot_if_due(now, out);
     }
 }

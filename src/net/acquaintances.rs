@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::data_dir::{DataDirError, FORMAT, io_error, write_durably};
-use crate::defaults::MAX_TURNED_AWAY;
+use crate::defaults::{MAX_KNOWN, MAX_TURNED_AWAY};
 
 const FILE: &str = "peers.json";
 
@@ -195,6 +195,9 @@ struct Peer {
     incarnation: Token,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     removed: bool,
+    /// It was met before this node heard that it is a member.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unseated: bool,
 }
 
 impl Acquaintances {
@@ -264,18 +267,28 @@ impl Acquaintances {
             return Err(Stranger::OtherCluster { me, peer: name, ours, theirs });
         }
         let known = book.peers.get(peer);
-        let met = Peer { incarnation: hello.incarnation, removed: false };
+        let is_known = known.is_some_and(|known| known.incarnation == hello.incarnation && !known.removed);
+        let met = Peer { incarnation: hello.incarnation, removed: false, unseated: seat.is_none() };
         match (seat, known) {
             (None, Some(known)) if known.removed && known.incarnation == hello.incarnation => {
                 Err(Stranger::Removed { me, peer: name })
             }
-            // A member of this very cluster may call before this node has heard of it.
-            (None, _) if hello.cluster.is_some() && hello.cluster == book.cluster => Ok(()),
+            // A member of this very cluster may call before this node has heard of it. It is remembered all the same: as
+            // soon as it is heard of, nobody else may have its name.
+            (None, known) if hello.cluster.is_some() && hello.cluster == book.cluster => {
+                if is_known || known.is_some_and(|known| known.removed) {
+                    return Ok(());
+                }
+                if book.peers.len() >= MAX_KNOWN {
+                    return Err(Stranger::NotAMember { me, peer: name });
+                }
+                self.keep(&mut book, peer, |book| _ = book.peers.insert(name, met))
+            }
             (None, _) => Err(Stranger::NotAMember { me, peer: name }),
             (Some(Seat { incarnation: Some(wanted), .. }), _) if *wanted != hello.incarnation => {
                 Err(Stranger::OtherIncarnation { me, peer: name })
             }
-            (Some(_), Some(known)) if *known == met => Ok(()),
+            (Some(_), Some(_)) if is_known => Ok(()),
             (Some(Seat { incarnation: None, .. }), Some(known)) if !known.removed => {
                 Err(Stranger::OtherIncarnation { me, peer: name })
             }
@@ -301,13 +314,19 @@ impl Acquaintances {
     /// When the disk refuses.
     pub fn members_are(&self, members: &BTreeMap<&str, bool>) -> Result<(), Stranger> {
         let mut book = self.book();
-        if book.peers.iter().all(|(name, peer)| members.contains_key(name.as_str()) != peer.removed) {
+        let is_up_to_date = |(name, peer): (&String, &Peer)| {
+            let is_member = members.contains_key(name.as_str());
+            if peer.unseated { !is_member } else { is_member != peer.removed }
+        };
+        if book.peers.iter().all(is_up_to_date) {
             return Ok(());
         }
         self.keep(&mut book, "the members", |book| {
             book.peers.retain(|name, peer| !(peer.removed && members.get(name.as_str()) == Some(&false)));
             for (name, peer) in &mut book.peers {
-                peer.removed = !members.contains_key(name.as_str());
+                let is_member = members.contains_key(name.as_str());
+                peer.unseated &= !is_member;
+                peer.removed = !is_member && !peer.unseated;
             }
         })
     }
@@ -405,6 +424,24 @@ mod tests {
         known.members_are(&BTreeMap::from([("n1", true), ("n2", false), ("n3", true)])).unwrap();
         known.meet("n2", hello(None, 8), ANY).expect("added again, with an empty directory");
         assert!(matches!(known.meet("n2", hello(Some(99), 7), ANY), Err(Stranger::OtherIncarnation { .. })));
+    }
+
+    /// A node that joined met the others before it heard that they are members, did not remember them, and later took a
+    /// wiped one for a member: an acknowledged write was lost.
+    #[test]
+    fn who_is_met_before_this_node_hears_of_its_seat_is_remembered_when_it_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let known = open(dir.path());
+        known.belong_to(Token(99)).unwrap();
+        known.meet("n2", hello(Some(99), 7), None).unwrap();
+        known.members_are(&BTreeMap::from([("n1", false), ("n3", true)])).unwrap();
+        known.meet("n2", hello(Some(99), 7), None).expect("an older configuration does not remove it");
+        known.members_are(&BTreeMap::from([("n1", false), ("n2", true), ("n3", true)])).unwrap();
+        let known = open(dir.path());
+        assert!(matches!(known.meet("n2", hello(None, 8), ANY), Err(Stranger::OtherIncarnation { .. })));
+        known.meet("n2", hello(Some(99), 7), ANY).unwrap();
+        known.members_are(&BTreeMap::from([("n1", true), ("n3", true)])).unwrap();
+        assert!(matches!(known.meet("n2", hello(Some(99), 7), None), Err(Stranger::Removed { .. })));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::protocol::{Effects, Time};
 impl Raft {
     /// Won the election: tell everybody at once, with an entry of the new term (Raft §5.2, §8).
     pub(super) fn become_leader(&mut self, now: Time, out: &mut Effects<Self>) {
+        self.give_up_incoming();
         let last = self.log.last();
         let noop = Entry { position: Position { term: self.term(), index: last.index.next() }, payload: Payload::Noop };
         self.role = Role::Leader(Leader {

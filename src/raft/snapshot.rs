@@ -225,7 +225,8 @@ impl Raft {
         self.send(from, Body::Installing { last, next }, out);
     }
 
-    /// The leader sends entries after all: what it sent of a snapshot is not needed. This node's own one goes on.
+    /// The leader sends entries after all, or this node leads: what came of a snapshot is not needed. This node's own one
+    /// goes on.
     pub(super) fn give_up_incoming(&mut self) {
         self.incoming.take_if(|incoming| matches!(incoming.source, Source::Leader { .. }));
     }

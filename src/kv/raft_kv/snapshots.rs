@@ -161,6 +161,13 @@ impl RaftKv {
         self.step_raft(now, Input::Requested(raft::Command::OfferChunk { to, number, data, done }), out);
     }
 
+    /// The leader has given up the snapshot that it was sending, or this node leads itself: what came of it is let go.
+    pub(super) fn forget_incoming(&mut self) {
+        if !self.raft.is_taking_snapshot() {
+            self.snapshots.incoming = None;
+        }
+    }
+
     pub(super) fn close_install(&mut self, to: NodeId) {
         if let Some(install) = self.snapshots.installs.remove(&to) {
             self.state.close_view(install.view);

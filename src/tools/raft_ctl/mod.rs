@@ -338,12 +338,14 @@ impl Cluster {
     async fn ask(&self, ask: Ask) -> Result<Answer, Failure> {
         let (mut last, mut unknown) = (None, None);
         let end = Instant::now() + self.timeout;
-        for node in &self.nodes {
+        for (place, node) in self.nodes.iter().enumerate() {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() && (last.is_some() || unknown.is_some()) {
                 break;
             }
-            match self.ask_node(node, &ask, left).await {
+            // One that is cut off from its cluster uses up its share of the time, and not that of the others.
+            let share = left / (self.nodes.len() - place) as u32;
+            match self.ask_node(node, &ask, share).await {
                 Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => last = Some(Ok(answer)),
                 Ok(answer) if answer.status == StatusCode::GATEWAY_TIMEOUT => unknown = unknown.or(Some(Ok(answer))),
                 Ok(answer) => return Ok(answer),

@@ -48,8 +48,9 @@ pub(super) async fn run(cluster: &Cluster, options: &Options, output: &Output) -
         ended = work => ended,
         signal = signals.stop() => Err(Failure::new(Kind::Interrupted { signal }, "interrupted")),
     };
-    progress.bar.finish_and_clear();
+    // To finish a bar moves it to its end.
     let (keys, deleted) = (progress.bar.position(), progress.deleted.position());
+    progress.bar.finish_and_clear();
     let interrupted = matches!(&ended, Err(failure) if matches!(failure.kind, Kind::Interrupted { .. }));
     if ended.is_ok() || interrupted {
         let summary = json!({
