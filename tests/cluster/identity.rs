@@ -92,6 +92,39 @@ fn wiped_data_directory_under_an_old_id_is_refused_with_the_remedy_and_never_vot
     cluster.converged();
 }
 
+/// A node that came later met the others before it heard that they are members. It forgot them, and with its vote a wiped one
+/// took an acknowledged write away.
+#[test]
+fn a_node_that_joined_refuses_a_wiped_member_as_the_first_members_do() {
+    let mut cluster = Cluster::of_three();
+    let leader = cluster.leader();
+    let (newcomer, victim) = ((leader + 1) % 3, (leader + 2) % 3);
+    let name = Cluster::id(newcomer);
+    cluster.kill(newcomer);
+    fs::remove_dir_all(cluster.dir().join(&name)).unwrap();
+    let mut remove = raft_ctl();
+    remove.args(["members", "remove", &name, "--nodes", &cluster.addr(leader).to_string()]);
+    run(remove).expect(0);
+    let mut joining = cluster.joining(newcomer);
+    joining.arg("--join").arg(cluster.addr(leader).to_string());
+    let mut joined = Node::start(joining);
+    joined.wait_healthy();
+    wait_for_voter(&cluster, leader, &name);
+    joined.stop();
+
+    cluster.node(cluster.leader_among(&[leader, victim])).set("precious", "acknowledged");
+    cluster.kill(leader);
+    cluster.kill(victim);
+    fs::remove_dir_all(cluster.dir().join(Cluster::id(victim))).unwrap();
+    cluster.restart(newcomer);
+    cluster.restart(victim);
+    wait_for_health(&cluster, victim, &["refused by", &format!("members remove {}", Cluster::id(victim))]);
+    assert_no_leader(&cluster, &[newcomer, victim]);
+    cluster.restart(leader);
+    cluster.leader_among(&[leader, newcomer]);
+    assert_eq!(cluster.node(newcomer).value("precious").as_deref(), Some("acknowledged"));
+}
+
 /// Waits until a node says that `name` votes.
 #[track_caller]
 fn wait_for_voter(cluster: &Cluster, number: usize, name: &str) {
