@@ -164,9 +164,9 @@ fn damage_in_a_log_that_forgot_its_beginning_is_refused_as_in_any_other() {
 #[test]
 fn what_cannot_be_removed_is_no_reason_to_stop() {
     let mut five = Five::new();
-    five.log.begin_with(5).unwrap();
     fs::remove_file(five.file(1)).unwrap();
     fs::create_dir(five.file(1)).unwrap(); // in place of the file, and cannot be unlinked
+    five.log.begin_with(5).unwrap();
     five.log.removing.finish();
     append(&mut five.log, &records(&["more"]));
     assert!(five.file(1).exists() && !five.file(2).exists());
