@@ -5,17 +5,12 @@
 //! pages: with three nodes on one machine a frame of 16 KiB is durable in about half the time, one of 320 bytes in nine
 //! tenths of it. Where direct I/O is not to be had (some file systems in memory, or on a network), the page cache does it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-
-use rustix::fs::OFlags;
+use std::os::unix::fs::FileExt;
 
 use super::Error;
-use super::segment::Segment;
-
-/// What direct I/O is aligned to: no common disk has larger blocks.
-const BLOCK: usize = 4096;
+use super::segment::{BLOCK, Segment, open_direct};
 
 /// Writes at the end of one segment.
 #[derive(Debug)]
@@ -30,7 +25,7 @@ pub(super) struct Appender {
 impl Appender {
     /// Goes on at `offset` of `segment`.
     pub(super) fn new(segment: &Segment, offset: u64) -> Result<Appender, Error> {
-        let mut direct = open_direct(segment).map_err(Error::io("open", &segment.path))?;
+        let mut direct = open_direct(&segment.path, segment.size).map_err(Error::io("open", &segment.path))?;
         let kept = (offset % BLOCK as u64) as usize;
         let mut blocks = Blocks::default();
         let block = blocks.first(BLOCK);
@@ -67,18 +62,6 @@ impl Appender {
         self.kept = end % BLOCK;
         blocks.copy_within(end - self.kept..end, 0);
         Ok(())
-    }
-}
-
-/// The segment's file for direct I/O; nothing where that cannot be had.
-fn open_direct(segment: &Segment) -> io::Result<Option<File>> {
-    if !segment.size.is_multiple_of(BLOCK as u64) {
-        return Ok(None); // the last block would reach beyond the end
-    }
-    match OpenOptions::new().write(true).custom_flags(OFlags::DIRECT.bits().cast_signed()).open(&segment.path) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
-        Err(error) => Err(error),
     }
 }
 

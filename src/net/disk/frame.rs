@@ -5,7 +5,7 @@
 //! its own: the search for a frame behind a damaged one costs a few bytes of checksum a step, whatever the bytes look
 //! like, and it recognises a frame whose body is damaged too.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use crc32c::{crc32c, crc32c_append};
 
@@ -15,8 +15,20 @@ pub(super) const HEADER_BYTES: usize = 16;
 /// Frames start at multiples of this, which is what makes the search for one cheap.
 const ALIGN: usize = 8;
 
-/// Zeros to write, and to compare with.
-pub(super) static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+/// Zeros to compare with, and to write, past the page cache too.
+pub(super) static ZEROS: Zeros = Zeros([0; 256 << 10]);
+
+/// Zeros in a place that direct I/O takes them from.
+#[repr(align(4096))]
+pub(super) struct Zeros([u8; 256 << 10]);
+
+impl Deref for Zeros {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 /// `len` rounded up to where a next frame may start.
 pub(super) fn padded(len: usize) -> usize {

@@ -6,17 +6,21 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
 use crc32c::crc32c;
+use rustix::fs::OFlags;
 
 use super::frame::{Seal, ZEROS};
 use super::{Error, Options};
 
 /// Size of a segment's header; the first frame follows it.
 pub(super) const HEADER_BYTES: usize = 64;
+
+/// What direct I/O is aligned to: no common disk has larger blocks.
+pub(super) const BLOCK: usize = 4096;
 
 /// The format this program writes, and the newest that it reads.
 pub(super) const FORMAT: u8 = 1;
@@ -193,11 +197,18 @@ impl Drop for Removing {
     }
 }
 
-/// Makes `next.tmp`: `size` zeros, durable.
+/// Makes `next.tmp`: `size` zeros, durable. Past the page cache where that can be had: they are never read, and what the
+/// log appends meanwhile need not wait until all of them have been flushed.
 pub(super) fn fill(dir: &Path, size: u64) -> Result<File, Error> {
     let path = dir.join(NEXT);
     let filled = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path).and_then(|file| {
-        write_zeros(&file, 0, size)?;
+        let written = open_direct(&path, size)?.map(|direct| write_zeros(&direct, 0, size));
+        match written {
+            // Some file systems open the file and then refuse to write.
+            Some(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => write_zeros(&file, 0, size)?,
+            Some(written) => written?,
+            None => write_zeros(&file, 0, size)?,
+        }
         file.sync_all()?;
         Ok(file)
     });
@@ -206,6 +217,18 @@ pub(super) fn fill(dir: &Path, size: u64) -> Result<File, Error> {
         let _ = fs::remove_file(&path);
         Error::io("fill", &path)(error)
     })
+}
+
+/// The file of `size` bytes for writing past the page cache; nothing where that cannot be had.
+pub(super) fn open_direct(path: &Path, size: u64) -> io::Result<Option<File>> {
+    if !size.is_multiple_of(BLOCK as u64) {
+        return Ok(None); // the last block would reach beyond the end
+    }
+    match OpenOptions::new().write(true).custom_flags(OFlags::DIRECT.bits().cast_signed()).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Creates `dir` if there is none, and removes what an unfinished rotation left.
