@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::sync::mpsc;
 
-use super::disk::{self, Batch, Log};
+use super::disk::{self, Batch, Log, Place};
 use crate::wire::Wire;
 
 /// What the disk needs to know of the records it writes.
@@ -79,7 +79,16 @@ impl<R: Wire + Send + 'static> Writer<R> {
     pub fn start(log: Log, metrics: DiskMetrics, meaning: Meaning<R>) -> std::io::Result<Self> {
         let (batches, queue) = blocking::channel();
         let (report, done) = mpsc::unbounded_channel();
-        let thread = Thread { log, batch: Batch::new(), encoded: BytesMut::new(), beginning: None, meaning };
+        let thread = Thread {
+            log,
+            batch: Batch::new(),
+            encoded: BytesMut::new(),
+            meaning,
+            begins: false,
+            completes: false,
+            beginning: None,
+            complete: None,
+        };
         std::thread::Builder::new().name("disk".into()).spawn(move || thread.run(&queue, &report, &metrics))?;
         Ok(Self { batches, done, writing: false })
     }
@@ -119,9 +128,14 @@ struct Thread<R> {
     log: Log,
     batch: Batch,
     encoded: BytesMut,
-    /// The segment of the latest record that begins a log, until it is complete.
-    beginning: Option<u64>,
     meaning: Meaning<R>,
+    /// Whether the batch begins with a record that begins a log, and whether it has one that completes such a log.
+    begins: bool,
+    completes: bool,
+    /// Where the latest record that begins a log is, until that is complete.
+    beginning: Option<Place>,
+    /// Where the log may begin.
+    complete: Option<Place>,
 }
 
 impl<R: Wire> Thread<R> {
@@ -142,21 +156,18 @@ impl<R: Wire> Thread<R> {
     /// Writes the records as one durable batch; as several, in order, when one segment cannot hold them, or when a log may
     /// begin with one of them.
     fn write(&mut self, records: &[R], metrics: &DiskMetrics) -> Result<(), disk::Error> {
-        let mut complete = None;
         for record in records {
             if (self.meaning.begins)(record) {
-                self.log.append(&mut self.batch)?;
-                self.beginning = Some(self.log.start_segment()?);
-            }
-            if (self.meaning.completes)(record) {
-                complete = self.beginning.take().or(complete);
+                self.flush()?;
+                self.begins = true;
             }
             self.push(record)?;
+            self.completes |= (self.meaning.completes)(record);
         }
-        self.log.append(&mut self.batch)?;
-        let Some(segment) = complete else { return Ok(()) };
+        self.flush()?;
+        let Some(place) = self.complete.take() else { return Ok(()) };
         metrics.snapshots.inc();
-        match self.log.begin_with(segment) {
+        match self.log.begin_with(place) {
             Err(error @ disk::Error::NoSpace { .. }) => {
                 tracing::warn!("the log stays longer than it need be: {error}");
                 Ok(())
@@ -166,17 +177,29 @@ impl<R: Wire> Thread<R> {
     }
 
     fn push(&mut self, record: &R) -> Result<(), disk::Error> {
-        let Self { log, batch, encoded, .. } = self;
-        if batch.bytes() > log.max_batch_bytes() / 4 {
+        if self.batch.bytes() > self.log.max_batch_bytes() / 4 {
             // Large already: the next record might not fit, and its size is known only once it is encoded.
-            encoded.clear();
-            record.encode(encoded);
-            if batch.bytes() + encoded.len() + Batch::RECORD_OVERHEAD > log.max_batch_bytes() {
-                log.append(batch)?;
+            self.encoded.clear();
+            record.encode(&mut self.encoded);
+            let bytes = self.batch.bytes() + self.encoded.len() + Batch::RECORD_OVERHEAD;
+            if bytes > self.log.max_batch_bytes() {
+                self.flush()?;
             }
-            batch.push(encoded);
+            self.batch.push(&self.encoded);
         } else {
-            batch.push_with(|out| record.encode(out));
+            self.batch.push_with(|out| record.encode(out));
+        }
+        Ok(())
+    }
+
+    /// Makes durable what has been pushed.
+    fn flush(&mut self) -> Result<(), disk::Error> {
+        let Some(place) = self.log.append(&mut self.batch)? else { return Ok(()) };
+        if std::mem::take(&mut self.begins) {
+            self.beginning = Some(place);
+        }
+        if std::mem::take(&mut self.completes) {
+            self.complete = self.beginning.take().or(self.complete);
         }
         Ok(())
     }
@@ -241,9 +264,11 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_needed_goes_although_nothing_more_is_written() {
         let dir = tempfile::tempdir().unwrap();
-        let (log, _) = Log::open(dir.path(), Options::new(7)).unwrap().finish().unwrap();
+        let options = Options { segment_bytes: 1024, ..Options::new(7) };
+        let (log, _) = Log::open(dir.path(), options).unwrap().finish().unwrap();
         let mut writer = Writer::start(log, DiskMetrics::default(), MEANING).unwrap();
-        for note in ["begin", "begin", "a", "begin", "b", "begin", "end"] {
+        let long = "more than half a segment".repeat(25);
+        for note in ["begin", &long, &long, "begin", "end"] {
             writer.write(vec![Note(note.to_owned())]);
             writer.done().await.result.unwrap();
         }

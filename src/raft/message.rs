@@ -285,4 +285,6 @@ pub enum Timer {
     Flush,
     /// More is committed than has been applied.
     Apply,
+    /// A snapshot replaces more entries than have been forgotten.
+    Compact,
 }

@@ -465,6 +465,7 @@ impl Protocol for Raft {
             Input::Elapsed(Timer::Heartbeat) => self.on_heartbeat(now, out),
             Input::Elapsed(Timer::Flush) => self.flush(now, out),
             Input::Elapsed(Timer::Apply) => self.apply(out),
+            Input::Elapsed(Timer::Compact) => self.compact(out),
             Input::Requested(Command::Propose { ticket, command }) => self.propose(ticket, command, out),
             Input::Requested(Command::Read { ticket }) => self.read(ticket, out),
             Input::Requested(Command::Change { ticket, change }) => self.change(now, ticket, change, out),

@@ -14,7 +14,8 @@ use super::progress::{Flow, Install};
 use super::record::{Checkpoint, Record};
 use super::replication::in_parts;
 use super::types::{Index, NodeId, Position};
-use super::{Body, Event, Raft, Role, Round};
+use super::{Body, Event, Raft, Role, Round, Timer};
+use crate::defaults::APPLY_PAUSE;
 use crate::protocol::{Effects, Time};
 
 /// No log gets so long: a snapshot that says otherwise is a mistake, and would leave no room for what follows it.
@@ -58,7 +59,7 @@ impl Raft {
         if let Some(Incoming { last, .. }) = self.incoming.take_if(|incoming| incoming.source == Source::Own) {
             out.persist(Record::SnapshotEnd);
             self.snapshot = last;
-            self.compact();
+            self.compact(out);
         }
     }
 
@@ -74,8 +75,9 @@ impl Raft {
     }
 
     /// Forgets entries that the snapshot replaces, but for the latest of them, which spare a follower that is only
-    /// a little behind a snapshot of its own, and for those that follow a snapshot on its way.
-    fn compact(&mut self) {
+    /// a little behind a snapshot of its own, and for those that follow a snapshot on its way. It does so a part at a time:
+    /// to give back the memory of a hundred thousand entries takes longer than a write may wait.
+    pub(super) fn compact(&mut self, out: &mut Effects<Self>) {
         let mut through = self.snapshot.index;
         let mut bytes = 0;
         while bytes < self.config.retained_bytes
@@ -91,8 +93,13 @@ impl Raft {
             });
             through = on_their_way.fold(through, Index::min);
         }
-        if through > self.log.base().index {
-            self.log.compact(through);
+        let base = self.log.base().index;
+        let part = through.min(Index(base.0 + self.config.apply_batch));
+        if part > base {
+            self.log.compact(part);
+        }
+        if part < through {
+            out.set_timer(Timer::Compact, APPLY_PAUSE..=APPLY_PAUSE);
         }
     }
 }

@@ -7,7 +7,7 @@
 //! - `segment`: the files that hold frames, filled with zeros before they are used;
 //! - `appender`: one write and one fdatasync a frame;
 //! - `recovery`: reading a directory back, and the decision to boot, to cut or to refuse;
-//! - `beginning`: how a log forgets what came before one of its segments.
+//! - `beginning`: how a log forgets what came before one of its frames.
 //!
 //! # The idea
 //!
@@ -22,7 +22,7 @@
 //! # On disk
 //!
 //! A directory of segments `00000000000000000001.log`, `…2.log`, consecutive from 1, or from 7 when there is a file
-//! `00000000000000000007.first`, each of a fixed size. All numbers are little-endian. The directory belongs to one [`Log`]
+//! `00000000000000000007-0000004096.first`, each of a fixed size. All numbers are little-endian. The directory belongs to one [`Log`]
 //! at a time; keeping a second process out is the caller's part.
 //!
 //! ```text
@@ -89,6 +89,14 @@ pub struct Cut {
     pub offset: u64,
     /// How many bytes the cut covers: from `offset` up to and including the last byte that was not zero.
     pub bytes: u64,
+}
+
+/// Where a frame begins: later ones have larger places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    segment: u64,
+    /// In bytes from the start of the segment.
+    offset: u64,
 }
 
 /// Records that become durable together: all of them or none.
@@ -165,9 +173,9 @@ pub struct Log {
     chain: u32,
     /// The next segment's file, filled in the background while this one still has room.
     filling: Option<Filling>,
-    /// The segment that the log begins with.
-    first: u64,
-    /// Those from before it, on their way out.
+    /// Where the log begins.
+    first: Place,
+    /// Segments from before it, on their way out.
     removing: Removing,
     failed: bool,
 }
@@ -189,28 +197,29 @@ impl Log {
         Recovery::begin(dir, options)
     }
 
-    /// Makes `batch` durable with one write and one fdatasync, then empties it. An empty batch costs nothing.
+    /// Makes `batch` durable with one write and one fdatasync, then empties it; says where it is. An empty batch costs
+    /// nothing, and is nowhere.
     ///
     /// # Errors
     ///
     /// [`Error::BatchTooLarge`] comes before anything is written, and the log goes on. After any other error it is
     /// unknown how much of the batch reached the disk, the batch is spent, and every later call answers
     /// [`Error::Failed`]: a second fsync could succeed without having written the pages that the first one lost.
-    pub fn append(&mut self, batch: &mut Batch) -> Result<(), Error> {
+    pub fn append(&mut self, batch: &mut Batch) -> Result<Option<Place>, Error> {
         if self.failed {
             return Err(Error::Failed { dir: self.dir.clone() });
         }
         if batch.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         if batch.bytes() > self.max_batch_bytes() {
             return Err(Error::BatchTooLarge { bytes: batch.bytes(), max: self.max_batch_bytes() });
         }
         self.failed = true;
-        self.write(&mut batch.frame)?;
+        let place = self.write(&mut batch.frame)?;
         self.failed = false;
         batch.clear();
-        Ok(())
+        Ok(Some(place))
     }
 
     /// The largest [`Batch::bytes`] that [`Log::append`] takes: one that fills a segment. Split what is larger.
@@ -218,43 +227,30 @@ impl Log {
         self.options.segment_bytes as usize - segment::HEADER_BYTES - frame::HEADER_BYTES
     }
 
-    /// Lets the next batch be the first of a segment, so that the log can begin with it one day; says which segment.
-    ///
-    /// # Errors
-    /// As of [`Log::append`].
-    pub fn start_segment(&mut self) -> Result<u64, Error> {
-        if self.failed {
-            return Err(Error::Failed { dir: self.dir.clone() });
-        }
-        if self.offset > segment::HEADER_BYTES as u64 {
-            self.failed = true;
-            self.rotate()?;
-            self.failed = false;
-        }
-        Ok(self.segment.number)
-    }
-
-    /// Lets the log begin with `segment`, one that [`Log::start_segment`] named: what was written before is not read back
-    /// any more, and is removed in the background.
+    /// Lets the log begin with the batch at `place`: what was written before is not read back any more, and segments that
+    /// hold nothing else are removed in the background.
     ///
     /// # Errors
     /// When the disk refuses. The log may go on: a full disk leaves it as long as it was.
-    pub fn begin_with(&mut self, segment: u64) -> Result<(), Error> {
-        assert!((self.first..=self.segment.number).contains(&segment), "a log begins with a segment of its own");
-        if segment > self.first {
-            beginning::set(&self.dir, segment)?;
-            self.removing.start(&self.dir, self.first..segment);
-            self.first = segment;
+    pub fn begin_with(&mut self, place: Place) -> Result<(), Error> {
+        assert!(
+            place <= Place { segment: self.segment.number, offset: self.offset },
+            "a log begins with a batch of its own"
+        );
+        if place > self.first {
+            beginning::set(&self.dir, place)?;
+            self.removing.start(&self.dir, self.first.segment..place.segment);
+            self.first = place;
         }
         Ok(())
     }
 
     /// How many segments the log has.
     pub const fn segments(&self) -> u64 {
-        self.segment.number + 1 - self.first
+        self.segment.number + 1 - self.first.segment
     }
 
-    fn write(&mut self, frame: &mut BytesMut) -> Result<(), Error> {
+    fn write(&mut self, frame: &mut BytesMut) -> Result<Place, Error> {
         let body_len = frame.len() - frame::HEADER_BYTES;
         frame.resize(padded(frame.len()), 0);
         let size = frame.len() as u64;
@@ -262,6 +258,7 @@ impl Log {
             self.rotate()?;
         }
         let crc = frame::seal(frame, body_len, self.segment.seal, self.offset, self.chain);
+        let place = Place { segment: self.segment.number, offset: self.offset };
         self.appender.append(&self.segment, frame, self.offset)?;
         self.chain = crc;
         self.offset += size;
@@ -270,7 +267,7 @@ impl Log {
         if self.filling.is_none() && (self.segment.number > 1 || self.offset > self.segment.size / 2) {
             self.filling = Filling::start(&self.dir, self.options.segment_bytes).ok();
         }
-        Ok(())
+        Ok(place)
     }
 
     /// Moves to the next segment. A full disk shows here, and nowhere else.

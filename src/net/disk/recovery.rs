@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 use super::appender::Appender;
 use super::frame::{self, Rest, Scan};
 use super::segment::{self, Removing, Segment};
-use super::{Cut, Error, Log, Options, beginning};
+use super::{Cut, Error, Log, Options, Place, beginning};
 
 /// A log while it is read back: its records, oldest first, a segment in memory at a time. After an error it is at its end,
 /// and [`Recovery::finish`] repeats no part of it.
@@ -18,8 +18,8 @@ use super::{Cut, Error, Log, Options, beginning};
 pub struct Recovery {
     dir: PathBuf,
     options: Options,
-    /// The first segment, where the log begins.
-    first: u64,
+    /// Where the log begins.
+    first: Place,
     /// Segments from before it, of a removal that a crash interrupted.
     unneeded: Vec<u64>,
     /// The segments that have not been read.
@@ -51,25 +51,21 @@ struct Read {
 impl Recovery {
     /// Finds the segments of `dir`.
     pub(super) fn begin(dir: &Path, options: Options) -> Result<Self, Error> {
-        let first = beginning::find(dir)?;
+        let said = beginning::find(dir)?;
+        let first = said.unwrap_or(Place { segment: 1, offset: segment::HEADER_BYTES as u64 });
         let mut unneeded = segment::list(dir)?;
-        let numbers = unneeded.split_off(unneeded.partition_point(|number| *number < first.unwrap_or(1)));
-        let missing = |number| {
-            let why = "the segment is missing, and a later one is there";
-            Err(Error::Corrupt { file: segment::path(dir, number), offset: 0, why })
-        };
-        match (first, (first.unwrap_or(1)..).zip(&numbers).find(|(expected, found)| expected != *found)) {
-            (_, Some((expected, _))) => return missing(expected),
-            (Some(first), None) if numbers.is_empty() => {
-                let why = "the segment in which the log begins is missing";
-                return Err(Error::Corrupt { file: segment::path(dir, first), offset: 0, why });
-            }
-            (_, None) => {}
+        let numbers = unneeded.split_off(unneeded.partition_point(|number| *number < first.segment));
+        let corrupt = |number, why| Err(Error::Corrupt { file: segment::path(dir, number), offset: 0, why });
+        if let Some((missing, _)) = (first.segment..).zip(&numbers).find(|(expected, found)| expected != *found) {
+            return corrupt(missing, "the segment is missing, and a later one is there");
+        }
+        if said.is_some() && numbers.is_empty() {
+            return corrupt(first.segment, "the segment in which the log begins is missing");
         }
         Ok(Self {
             dir: dir.to_path_buf(),
             options,
-            first: first.unwrap_or(1),
+            first,
             unneeded,
             numbers: numbers.into_iter(),
             chain: 0,
@@ -141,7 +137,7 @@ impl Recovery {
 
     fn read_segment(&mut self) -> Result<(), Error> {
         let Some(number) = self.numbers.next() else { return Ok(()) };
-        let (is_first, is_last) = (number == self.first, self.numbers.as_slice().is_empty());
+        let (is_first, is_last) = (number == self.first.segment, self.numbers.as_slice().is_empty());
         let segment = Segment::open(&self.dir, number)?;
         let corrupt = |offset, why| Error::Corrupt { file: segment.path.clone(), offset, why };
         // What came before the first segment of a log that has forgotten its beginning, nobody knows any more.
@@ -153,7 +149,7 @@ impl Recovery {
         }
         let file_len = segment.read(&mut self.buffer)?;
         let scan = frame::scan(&self.buffer, segment::HEADER_BYTES, segment.seal, segment.chain);
-        let Scan { bodies, end, chain, rest } = scan;
+        let Scan { mut bodies, end, chain, rest } = scan;
         for body in &bodies {
             if !adds_up(&self.buffer[body.clone()]) {
                 let frame = body.start - frame::HEADER_BYTES;
@@ -169,6 +165,14 @@ impl Recovery {
             Rest::Torn | Rest::Zeros => {}
         }
         let last_frame = bodies.last().map_or(end, |body| body.start - frame::HEADER_BYTES);
+        if is_first && self.first.offset > segment::HEADER_BYTES as u64 {
+            let first_body = self.first.offset as usize + frame::HEADER_BYTES;
+            let forgotten = bodies.partition_point(|body| body.start < first_body);
+            if bodies.get(forgotten).is_none_or(|body| body.start > first_body) {
+                return Err(corrupt(self.first.offset, "the log begins here, and no frame does"));
+            }
+            bodies.drain(..forgotten);
+        }
         self.chain = chain;
         self.bodies = bodies.into_iter();
         self.segment = Some(Read { segment, file_len, last_frame, end, torn: rest == Rest::Torn });

@@ -247,20 +247,15 @@ pub(super) fn prepare_dir(dir: &Path) -> Result<(), Error> {
 
 /// The numbers of the segments in `dir`, ascending. Files that do not end in `.log` are not theirs.
 pub(super) fn list(dir: &Path) -> Result<Vec<u64>, Error> {
-    numbered(dir, "log")
-}
-
-/// The numbers that are the names of files with this extension in `dir`, ascending.
-pub(super) fn numbered(dir: &Path, extension: &str) -> Result<Vec<u64>, Error> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
         let file = entry.map_err(Error::io("list", dir))?.path();
-        if file.extension().is_none_or(|found| found != extension) {
+        if file.extension().is_none_or(|extension| extension != "log") {
             continue;
         }
         let number: Option<u64> = file.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
         match number {
-            Some(number) if dir.join(format!("{number:020}.{extension}")) == file => numbers.push(number),
+            Some(number) if path(dir, number) == file => numbers.push(number),
             _ => return Err(Error::UnknownFile { file }),
         }
     }

@@ -57,6 +57,19 @@ fn a_snapshot_replaces_the_entries_that_were_applied_when_it_began() {
 }
 
 #[test]
+fn many_entries_are_forgotten_in_parts() {
+    let mut node = small(applied(4000));
+    node.append(2, 1, (1, 4000), &vec![1; 1000], 5000);
+    node.raft.config.apply_batch = 2000;
+    node.snapshot();
+    assert_eq!((node.raft.log().first_index(), node.raft.snapshot()), (Index(2001), at(1, 5000)));
+    assert!(node.fire(Timer::Compact).timers.contains(&Timer::Compact));
+    assert_eq!(node.raft.log().first_index(), Index(4001));
+    assert!(node.fire(Timer::Compact).timers.is_empty());
+    assert!(node.raft.log().is_empty());
+}
+
+#[test]
 fn the_latest_entries_stay_in_memory_for_followers_that_are_a_little_behind() {
     let mut node = applied(5);
     node.raft.config.retained_bytes = 2 * entries(1, &[1])[0].size();

@@ -19,10 +19,16 @@ type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 /// Where a batch went.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct Written {
     segment: u64,
     start: usize,
     end: usize,
+}
+
+impl Written {
+    const fn place(&self) -> Place {
+        Place { segment: self.segment, offset: self.start as u64 }
+    }
 }
 
 fn options(segment_bytes: u64) -> Options {
@@ -42,16 +48,15 @@ fn open(dir: &Path, options: Options) -> Result<(Log, Recovered), Error> {
     recovery.finish().map(|(log, cut)| (log, Recovered { records, cut }))
 }
 
-fn append(log: &mut Log, records: &[Vec<u8>]) -> Place {
+fn append(log: &mut Log, records: &[Vec<u8>]) -> Written {
     let mut batch = Batch::new();
     records.iter().for_each(|record| batch.push(record));
     let size = padded(frame::HEADER_BYTES + batch.bytes());
-    log.append(&mut batch).expect("append");
-    let end = log.offset as usize;
-    Place { segment: log.segment.number, start: end - size, end }
+    let Place { segment, offset } = log.append(&mut batch).expect("append").expect("some records");
+    Written { segment, start: offset as usize, end: offset as usize + size }
 }
 
-fn write_log(dir: &Path, options: Options, batches: &[Records]) -> Vec<Place> {
+fn write_log(dir: &Path, options: Options, batches: &[Records]) -> Vec<Written> {
     let (mut log, _) = open(dir, options).expect("open");
     batches.iter().map(|records| append(&mut log, records)).collect()
 }
@@ -104,7 +109,7 @@ struct Small {
     dir: PathBuf,
     options: Options,
     batches: Vec<Records>,
-    places: Vec<Place>,
+    places: Vec<Written>,
     files: Files,
 }
 
@@ -123,7 +128,7 @@ impl Small {
         small
     }
 
-    fn last(&self) -> Place {
+    fn last(&self) -> Written {
         self.places[self.places.len() - 1]
     }
 
@@ -303,7 +308,7 @@ fn every_single_flipped_bit_is_refused_or_costs_no_more_than_the_last_batch() {
         }
         // Blame falls on the frame that was hit, on the zeros' beginning, or on a field of the header.
         let (named, offset) = refusal(&small.dir, small.options).expect(&context);
-        let in_segment = |place: &&Place| place.segment == segment;
+        let in_segment = |place: &&Written| place.segment == segment;
         let blamed = match small.places.iter().filter(in_segment).find(|place| (place.start..place.end).contains(&at)) {
             Some(place) => place.start,
             None if at < HEADER => offset as usize,
@@ -331,7 +336,7 @@ fn whichever_sectors_of_the_last_write_were_lost_only_that_batch_is_cut() {
     let root = tempfile::tempdir().unwrap();
     let batches = [sample(2, 2, 100), sample(1, 6, 400)].concat();
     let places = write_log(root.path(), options(4096), &batches);
-    let Place { start, end, .. } = places[2];
+    let Written { start, end, .. } = places[2];
     let file = segment::path(root.path(), 1);
     let whole = fs::read(&file).unwrap();
     let sectors: Vec<_> = (start / 512..end.div_ceil(512)).collect();

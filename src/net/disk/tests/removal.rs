@@ -6,13 +6,14 @@ fn records(names: &[&str]) -> Records {
     names.iter().map(|name| name.as_bytes().to_vec()).collect()
 }
 
-/// A log of five segments of which 2, 4 and 5 were started on request, with two batches each; what each holds.
+/// A log of five segments with two batches each.
 struct Five {
     _root: TempDir,
     dir: PathBuf,
     options: Options,
     log: Log,
-    held: Vec<Records>,
+    batches: Vec<Records>,
+    places: Vec<Place>,
 }
 
 impl Five {
@@ -21,72 +22,78 @@ impl Five {
         let dir = root.path().join("log");
         let options = options(1024);
         let (mut log, _) = open(&dir, options).unwrap();
-        let mut held = Vec::new();
-        for segment in 1..=5 {
-            if [2, 4, 5].contains(&segment) {
-                assert_eq!(log.start_segment().unwrap(), segment);
-            }
-            // Two batches of this size fill a segment.
-            let bytes = if segment == 2 { 450 } else { 100 };
-            let (one, two) = (vec![vec![segment as u8; bytes]], vec![vec![100 + segment as u8; bytes]]);
-            assert_eq!(append(&mut log, &one).segment, segment);
-            assert_eq!(append(&mut log, &two).segment, segment);
-            held.push([one, two].concat());
-        }
-        assert_eq!(log.segments(), 5);
-        Five { _root: root, dir, options, log, held }
+        let batches: Vec<Records> = (1..=10).map(|number| vec![vec![number; 450]]).collect();
+        let written: Vec<_> = batches.iter().map(|batch| append(&mut log, batch)).collect();
+        assert_eq!(written.iter().map(|batch| batch.segment).collect::<Vec<_>>(), [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]);
+        let places = written.iter().map(Written::place).collect();
+        Five { _root: root, dir, options, log, batches, places }
     }
 
-    fn from(&self, segment: usize) -> Records {
-        flat(&self.held[segment - 1..])
+    /// Forgets what was before the first or second batch of `segment`, and waits until it is gone.
+    fn begin_with(&mut self, segment: u64, batch: usize) -> Place {
+        let place = self.places[self.number(segment, batch)];
+        self.log.begin_with(place).unwrap();
+        self.log.removing.finish();
+        place
+    }
+
+    /// The records from there on.
+    fn from(&self, segment: u64, batch: usize) -> Records {
+        flat(&self.batches[self.number(segment, batch)..])
+    }
+
+    fn number(&self, segment: u64, batch: usize) -> usize {
+        segment as usize * 2 + batch - 3
     }
 
     fn file(&self, segment: u64) -> PathBuf {
         segment::path(&self.dir, segment)
     }
 
-    fn mark(&self, segment: u64) -> PathBuf {
-        self.dir.join(format!("{segment:020}.first"))
+    fn mark(&self, place: Place) -> PathBuf {
+        self.dir.join(format!("{:020}-{:010}.first", place.segment, place.offset))
     }
 }
 
 #[test]
-fn a_log_begins_with_the_segment_it_was_told_to() {
+fn a_log_begins_with_the_batch_it_was_told_to() {
     let mut five = Five::new();
-    five.log.begin_with(4).unwrap();
+    let second = five.begin_with(4, 2);
     assert_eq!(five.log.segments(), 2);
+    assert!((1..4).all(|segment| !five.file(segment).exists()) && five.file(4).exists());
     append(&mut five.log, &records(&["more"]));
-    five.log.removing.finish();
-    assert!((1..4).all(|segment| !five.file(segment).exists()));
-    assert_eq!(reopened(&five.dir, five.options), ([five.from(4), records(&["more"])].concat(), None));
+    assert_eq!(reopened(&five.dir, five.options), ([five.from(4, 2), records(&["more"])].concat(), None));
 
-    five.log.begin_with(5).unwrap();
-    assert!(!five.mark(4).exists() && five.mark(5).exists());
-    assert_eq!(reopened(&five.dir, five.options), ([five.from(5), records(&["more"])].concat(), None));
+    let first = five.begin_with(5, 1);
+    assert!(!five.mark(second).exists() && five.mark(first).exists() && !five.file(4).exists());
+    assert_eq!(reopened(&five.dir, five.options), ([five.from(5, 1), records(&["more"])].concat(), None));
+
+    five.log.begin_with(second).unwrap();
+    assert!(five.mark(first).exists() && !five.mark(second).exists(), "what is forgotten does not come back");
 }
 
 #[test]
-fn a_segment_that_has_no_batch_yet_is_not_followed_by_another_empty_one() {
-    let root = tempfile::tempdir().unwrap();
-    let (mut log, _) = open(root.path(), options(1024)).unwrap();
-    assert_eq!(log.start_segment().unwrap(), 1);
-    append(&mut log, &records(&["a"]));
-    assert_eq!((log.start_segment().unwrap(), log.start_segment().unwrap()), (2, 2));
-    drop(log);
-    let (mut log, recovered) = open(root.path(), options(1024)).unwrap();
-    assert_eq!(recovered.records, records(&["a"]));
-    assert_eq!(log.start_segment().unwrap(), 2);
-    append(&mut log, &records(&["b"]));
-    log.begin_with(2).unwrap();
-    assert_eq!(reopened(root.path(), options(1024)).0, records(&["b"]));
+fn a_log_that_an_earlier_version_let_begin_with_a_segment_does_so() {
+    let mut five = Five::new();
+    append(&mut five.log, &records(&["more"]));
+    fs::write(five.dir.join("00000000000000000004.first"), "").unwrap();
+    let (mut log, recovered) = open(&five.dir, five.options).unwrap();
+    let expected: Vec<_> = [five.from(4, 1), records(&["more"])].concat().into_iter().map(Bytes::from).collect();
+    assert_eq!(recovered.records, expected);
+    log.begin_with(five.places[8]).unwrap();
+    assert!(!five.dir.join("00000000000000000004.first").exists());
+    for name in ["4.first", "00000000000000000004-.first", "00000000000000000004-64.first", "x.first"] {
+        fs::write(five.dir.join(name), "").unwrap();
+        assert!(matches!(open(&five.dir, five.options), Err(Error::UnknownFile { .. })), "{name}");
+        fs::remove_file(five.dir.join(name)).unwrap();
+    }
 }
 
 #[test]
 fn a_removal_that_a_crash_interrupted_anywhere_boots_to_the_same_records_and_is_ended_later() {
     let mut five = Five::new();
     let before = snapshot(&five.dir);
-    five.log.begin_with(4).unwrap();
-    five.log.removing.finish();
+    five.begin_with(4, 2);
     let after = snapshot(&five.dir);
     // The mark is there. Removals may have reached the disk in any order, or not at all.
     for left in 0..1u64 << 3 {
@@ -96,22 +103,22 @@ fn a_removal_that_a_crash_interrupted_anywhere_boots_to_the_same_records_and_is_
         }
         restore(&five.dir, &files);
         let (mut log, recovered) = open(&five.dir, five.options).unwrap();
-        assert_eq!((recovered.records, recovered.cut), (five.from(4).into_iter().map(Bytes::from).collect(), None));
+        assert_eq!((recovered.records, recovered.cut), (five.from(4, 2).into_iter().map(Bytes::from).collect(), None));
         append(&mut log, &records(&["more"]));
         log.removing.finish();
         assert!((1..4).all(|segment| !five.file(segment).exists()), "segments {left:b} were left");
         drop(log);
-        assert_eq!(reopened(&five.dir, five.options).0, [five.from(4), records(&["more"])].concat());
+        assert_eq!(reopened(&five.dir, five.options).0, [five.from(4, 2), records(&["more"])].concat());
     }
     // The mark did not reach the disk: nothing has been removed yet.
     restore(&five.dir, &before);
-    assert_eq!(reopened(&five.dir, five.options).0, five.from(1));
+    assert_eq!(reopened(&five.dir, five.options).0, five.from(1, 1));
     // The mark of an earlier beginning was left beside the later one.
     let mut files = after;
-    files.insert(five.mark(2), vec![]);
+    files.insert(five.mark(five.places[2]), vec![]);
     files.insert(five.file(2), before[&five.file(2)].clone());
     restore(&five.dir, &files);
-    assert_eq!(reopened(&five.dir, five.options).0, five.from(4));
+    assert_eq!(reopened(&five.dir, five.options).0, five.from(4, 2));
 }
 
 #[test]
@@ -125,8 +132,7 @@ fn a_lost_segment_is_not_taken_for_a_removed_one() {
         assert_eq!(refusal(&five.dir, five.options), Some((lost, 0)), "segment {lost} of a whole log");
     }
     restore(&five.dir, &whole);
-    five.log.begin_with(2).unwrap();
-    five.log.removing.finish();
+    let place = five.begin_with(2, 2);
     let begun = snapshot(&five.dir);
     for lost in 2..=4 {
         let mut files = begun.clone();
@@ -134,31 +140,32 @@ fn a_lost_segment_is_not_taken_for_a_removed_one() {
         restore(&five.dir, &files);
         assert_eq!(refusal(&five.dir, five.options), Some((lost, 0)), "segment {lost} of a log that begins with 2");
     }
-    restore(&five.dir, &BTreeMap::from([(five.mark(2), vec![])]));
+    restore(&five.dir, &BTreeMap::from([(five.mark(place), vec![])]));
     let error = open(&five.dir, five.options).unwrap_err().to_string();
     assert!(error.contains(five.file(2).to_str().unwrap()) && error.contains("restore"), "{error}");
-    let mut files = begun;
-    files.remove(&five.mark(2));
+    let mut files = begun.clone();
+    files.remove(&five.mark(place));
     restore(&five.dir, &files);
     assert_eq!(refusal(&five.dir, five.options), Some((1, 0)), "without its mark a log begins with segment 1");
+    let mut files = begun;
+    files.insert(five.mark(Place { offset: place.offset + 8, ..place }), vec![]);
+    restore(&five.dir, &files);
+    assert_eq!(refusal(&five.dir, five.options), Some((2, place.offset + 8)), "no batch begins there");
 }
 
 #[test]
 fn damage_in_a_log_that_forgot_its_beginning_is_refused_as_in_any_other() {
     let mut five = Five::new();
-    five.log.begin_with(4).unwrap();
-    five.log.removing.finish();
+    five.begin_with(4, 2);
     let mut files = snapshot(&five.dir);
     files.remove(&five.dir.join("next.tmp"));
-    for at in 0..HEADER + 250 {
+    for at in 0..HEADER + 900 {
         let mut damaged = files.clone();
         damaged.get_mut(&five.file(4)).unwrap()[at] ^= 1;
         restore(&five.dir, &damaged);
         assert_eq!(refusal(&five.dir, five.options).map(|(segment, _)| segment), Some(4), "byte {at}");
         assert!(snapshot(&five.dir) == damaged, "a refused log is left as it was");
     }
-    fs::write(five.dir.join("4.first"), "").unwrap();
-    assert!(matches!(open(&five.dir, five.options), Err(Error::UnknownFile { .. })));
 }
 
 #[test]
@@ -166,19 +173,19 @@ fn what_cannot_be_removed_is_no_reason_to_stop() {
     let mut five = Five::new();
     fs::remove_file(five.file(1)).unwrap();
     fs::create_dir(five.file(1)).unwrap(); // in place of the file, and cannot be unlinked
-    five.log.begin_with(5).unwrap();
-    five.log.removing.finish();
+    five.begin_with(5, 1);
     append(&mut five.log, &records(&["more"]));
     assert!(five.file(1).exists() && !five.file(2).exists());
-    assert_eq!(reopened(&five.dir, five.options).0, [five.from(5), records(&["more"])].concat());
+    assert_eq!(reopened(&five.dir, five.options).0, [five.from(5, 1), records(&["more"])].concat());
 }
 
 /// What happens to a log.
 #[derive(Clone, Debug)]
 enum Deed {
     Append(Records),
-    Start,
-    /// Begin with the segment that was started last.
+    /// Append, and begin with that one day.
+    Mark(Records),
+    /// Begin with what was marked last.
     Begin,
     /// Wait for what is being removed.
     Wait,
@@ -186,10 +193,10 @@ enum Deed {
 }
 
 fn any_deed() -> impl Strategy<Value = Deed> {
-    let record = prop::collection::vec(any::<u8>(), 0..200);
+    let batch = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..5);
     prop_oneof![
-        4 => prop::collection::vec(record, 1..5).prop_map(Deed::Append),
-        1 => Just(Deed::Start),
+        4 => batch.clone().prop_map(Deed::Append),
+        1 => batch.prop_map(Deed::Mark),
         1 => Just(Deed::Begin),
         1 => Just(Deed::Wait),
         1 => Just(Deed::Reopen),
@@ -205,17 +212,20 @@ proptest! {
         let options = options(1024);
         let (mut log, _) = open(root.path(), options).unwrap();
         let mut expected = Records::new();
-        let mut started = None;
+        let mut marked = None;
         for deed in deeds {
             match deed {
                 Deed::Append(records) => {
                     append(&mut log, &records);
                     expected.extend(records);
                 }
-                Deed::Start => started = Some((log.start_segment().unwrap(), expected.len())),
+                Deed::Mark(records) => {
+                    marked = Some((append(&mut log, &records).place(), expected.len()));
+                    expected.extend(records);
+                }
                 Deed::Begin => {
-                    if let Some((segment, before)) = started.take() {
-                        log.begin_with(segment).unwrap();
+                    if let Some((place, before)) = marked.take() {
+                        log.begin_with(place).unwrap();
                         expected.drain(..before);
                     }
                 }
