@@ -274,8 +274,10 @@ impl Log {
     fn rotate(&mut self) -> Result<(), Error> {
         let filled = match self.filling.take() {
             // What failed in the background, some time ago, may succeed now.
-            Some(filling) => filling.finish().or_else(|_| segment::fill(&self.dir, self.options.segment_bytes))?,
-            None => segment::fill(&self.dir, self.options.segment_bytes)?,
+            Some(filling) => {
+                filling.finish().or_else(|_| segment::fill(&self.dir, self.options.segment_bytes, || ()))?
+            }
+            None => segment::fill(&self.dir, self.options.segment_bytes, || ())?,
         };
         self.segment = Segment::create(&self.dir, filled, self.segment.number + 1, self.options, self.chain)?;
         self.offset = segment::HEADER_BYTES as u64;

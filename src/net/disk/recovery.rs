@@ -97,7 +97,7 @@ impl Recovery {
                 (read.segment, read.end as u64, cut)
             }
             None => {
-                let filled = segment::fill(&dir, self.options.segment_bytes)?;
+                let filled = segment::fill(&dir, self.options.segment_bytes, || ())?;
                 (Segment::create(&dir, filled, 1, self.options, 0)?, segment::HEADER_BYTES as u64, None)
             }
         };

@@ -8,7 +8,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crc32c::crc32c;
 use rustix::fs::OFlags;
@@ -21,6 +24,9 @@ pub(super) const HEADER_BYTES: usize = 64;
 
 /// What direct I/O is aligned to: no common disk has larger blocks.
 pub(super) const BLOCK: usize = 4096;
+
+/// A pause between two pieces of a filling: a segment takes 150 ms, and no frame waits for more than a piece of it.
+const FILL_PAUSE: Duration = Duration::from_millis(2);
 
 /// The format this program writes, and the newest that it reads.
 pub(super) const FORMAT: u8 = 1;
@@ -118,13 +124,16 @@ impl Segment {
     /// Gives the file its size back, with nothing but zeros from `offset` on. Not durable by itself.
     pub(super) fn zero_from(&self, offset: u64) -> Result<(), Error> {
         self.file.set_len(self.size).map_err(Error::io("resize", &self.path))?;
-        write_zeros(&self.file, offset, self.size).map_err(Error::io("write zeros to", &self.path))
+        write_zeros(&self.file, offset, self.size, || ()).map_err(Error::io("write zeros to", &self.path))
     }
 }
 
-/// The next segment's file while a thread of its own fills it.
+/// The next segment's file while a thread of its own fills it, without haste: a disk that is told to make a frame durable
+/// makes all durable that it has been given, and a whole segment of zeros takes it some 20 ms.
 #[derive(Debug)]
 pub(super) struct Filling {
+    /// Somebody waits for the file.
+    hurry: Arc<AtomicBool>,
     /// `None` once the outcome was taken.
     thread: Option<JoinHandle<Result<File, Error>>>,
 }
@@ -133,21 +142,37 @@ impl Filling {
     /// Starts the thread; fails only if the system has none to give.
     pub(super) fn start(dir: &Path, size: u64) -> io::Result<Filling> {
         let dir = dir.to_path_buf();
-        let thread = thread::Builder::new().name("log-fill".into()).spawn(move || fill(&dir, size))?;
-        Ok(Filling { thread: Some(thread) })
+        let hurry = Arc::new(AtomicBool::new(false));
+        let pause = {
+            let hurry = Arc::clone(&hurry);
+            move || {
+                if !hurry.load(Ordering::Relaxed) {
+                    thread::park_timeout(FILL_PAUSE);
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("log-fill".into()).spawn(move || fill(&dir, size, pause))?;
+        Ok(Filling { hurry, thread: Some(thread) })
     }
 
     /// Waits for the file, for use with [`Segment::create`]. A full disk is reported here, when the file is needed.
     pub(super) fn finish(mut self) -> Result<File, Error> {
-        let thread = self.thread.take().expect("taken here and in drop only");
+        let thread = self.hurry().expect("taken here and in drop only");
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    fn hurry(&mut self) -> Option<JoinHandle<Result<File, Error>>> {
+        self.hurry.store(true, Ordering::Relaxed);
+        let thread = self.thread.take()?;
+        thread.thread().unpark();
+        Some(thread)
     }
 }
 
 impl Drop for Filling {
     /// Waits, lest the thread go on writing in a directory that the log has let go of.
     fn drop(&mut self) {
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = self.hurry() {
             let _ = thread.join();
         }
     }
@@ -197,17 +222,17 @@ impl Drop for Removing {
     }
 }
 
-/// Makes `next.tmp`: `size` zeros, durable. Past the page cache where that can be had: they are never read, and what the
-/// log appends meanwhile need not wait until all of them have been flushed.
-pub(super) fn fill(dir: &Path, size: u64) -> Result<File, Error> {
+/// Makes `next.tmp`: `size` zeros, durable, with a pause now and then. Past the page cache where that can be had: they are
+/// never read.
+pub(super) fn fill(dir: &Path, size: u64, mut pause: impl FnMut()) -> Result<File, Error> {
     let path = dir.join(NEXT);
     let filled = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path).and_then(|file| {
-        let written = open_direct(&path, size)?.map(|direct| write_zeros(&direct, 0, size));
+        let written = open_direct(&path, size)?.map(|direct| write_zeros(&direct, 0, size, &mut pause));
         match written {
             // Some file systems open the file and then refuse to write.
-            Some(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => write_zeros(&file, 0, size)?,
+            Some(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => write_zeros(&file, 0, size, pause)?,
             Some(written) => written?,
-            None => write_zeros(&file, 0, size)?,
+            None => write_zeros(&file, 0, size, pause)?,
         }
         file.sync_all()?;
         Ok(file)
@@ -295,12 +320,13 @@ fn header(number: u64, salt: u64, size: u64, chain: u32) -> [u8; HEADER_BYTES] {
     header
 }
 
-fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
+fn write_zeros(file: &File, from: u64, to: u64, mut pause: impl FnMut()) -> io::Result<()> {
     let mut at = from;
     while at < to {
         let len = (to - at).min(ZEROS.len() as u64);
         file.write_all_at(&ZEROS[..len as usize], at)?;
         at += len;
+        pause();
     }
     Ok(())
 }
