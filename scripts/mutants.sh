@@ -1,6 +1,7 @@
 #!/bin/sh
 # Puts known bugs back, one at a time, and shows which instrument sees each: unit tests, simulation, model checker.
 # Usage: scripts/mutants.sh [NAME...]     (all of build.rs without a name)
+# With elected_without_majority, netsim itself is run, too: whether a broken promise reaches its exit code and its message.
 # SEEDS=200 simulated seeds a bug, LIMIT=60 seconds an instrument. Exit 1 when a bug survives them all.
 set -eu
 cd "$(dirname "$0")/.."
@@ -47,6 +48,7 @@ finding() {
     } | head -n 1
 }
 
+told=netsim::script::a_broken_promise_is_exit_1_and_names_the_line_the_command_and_the_promise
 survivors=
 echo "| bug | unit tests | simulation | model checker |"
 echo "|---|---|---|---|"
@@ -64,6 +66,11 @@ for mutant in $names; do
     model=$cell
     echo "| \`$mutant\` | $unit | $simulation | $model |"
     [ "$caught" = yes ] || survivors="$survivors $mutant"
+    if [ "$mutant" = elected_without_majority ] &&
+        ! NETBELT_MUTANT=$mutant cargo test --test cli -- --exact "$told" >"$out/told" 2>&1; then
+        cat "$out/told" >&2
+        exit 1
+    fi
 done
 
 [ -z "$survivors" ] || {

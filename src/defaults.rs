@@ -107,6 +107,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Names of refused nodes that are remembered, so that each refusal is said once in the log, although who is refused tries
 /// again and again.
 pub const MAX_TURNED_AWAY: usize = 1000;
+/// Starts of a node that it can tell of, in the head of a request (4 KiB of its 16). A peer that missed more than so many in
+/// a row would take the node for a copy of itself.
+pub const MAX_STARTS: usize = 256;
 /// Most names of nodes that one remembers: far more than a cluster has, and a bound for who makes up names.
 pub const MAX_KNOWN: usize = 1000;
 

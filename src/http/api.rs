@@ -95,7 +95,9 @@ impl Waiters {
             }
             Event::MembersChanged(_) => {}
             Event::SnapshotRefused { from, why } => {
-                tracing::error!("cannot take the snapshot of {from}: {why}; this node cannot catch up until it can");
+                tracing::error!(
+                    "cannot take the snapshot of {from}: {why}; this node stays behind until it is restarted, or another node leads"
+                );
             }
             Event::Changed { through } => drop(self.announced.send_replace(through)),
             Event::RoleChanged { role, term, leader } => match leader {

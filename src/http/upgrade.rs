@@ -8,14 +8,16 @@
 //! netbelt-to: n1            whom it believes to reach
 //! netbelt-cluster: 9f..     the cluster it belongs to, once it is known
 //! netbelt-incarnation: 3c.. its data directory
+//! netbelt-starts: 2 5e..,c1..   what became of that, see net::starts
 //! netbelt-addr: HOST:PORT   where it can be dialled in turn, if it knows
 //! ```
 //!
-//! The answer is 101, with the last two headers of whoever was dialled, and from then on the dialler sends
+//! The answer is 101, with the three headers before the last of whoever was dialled, and from then on the dialler sends
 //! [envelopes](crate::wire::envelope). Either side looks whether the other is [who it was](crate::net::acquaintances) before it
 //! sends or takes a message. A wrong name is refused with the reason, so that a mistaken `--peer` is found at once.
 
 use std::io;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use http_body_util::{BodyExt, Empty, Limited};
@@ -31,7 +33,7 @@ use super::members::Members;
 use super::reply::{Reply, error};
 use super::server::prepare;
 use crate::defaults::{CONNECT_TIMEOUT, PEER_STALL};
-use crate::net::acquaintances::{Hello, Stranger, Token};
+use crate::net::acquaintances::{Hello, Stranger};
 use crate::raft::NodeId;
 
 /// The path that peers dial.
@@ -43,6 +45,7 @@ const TO: HeaderName = HeaderName::from_static("netbelt-to");
 const CLUSTER: HeaderName = HeaderName::from_static("netbelt-cluster");
 const ADDR: HeaderName = HeaderName::from_static("netbelt-addr");
 const INCARNATION: HeaderName = HeaderName::from_static("netbelt-incarnation");
+const STARTS: HeaderName = HeaderName::from_static("netbelt-starts");
 
 /// Why a peer could not be reached.
 #[derive(Debug, Error)]
@@ -134,7 +137,7 @@ async fn dial_patiently(addr: &str, from: &Dialler, to: NodeId) -> Result<TcpStr
         .header(TO, header(to))
         .body(Empty::<Bytes>::new());
     let mut request = request.expect("the parts are valid");
-    introduce(known.hello(), request.headers_mut());
+    introduce(&known.hello(), request.headers_mut());
     if let Some(Ok(addr)) = from.addr.as_ref().map(HeaderValue::try_from) {
         request.headers_mut().insert(ADDR, addr);
     }
@@ -153,29 +156,32 @@ async fn dial_patiently(addr: &str, from: &Dialler, to: NodeId) -> Result<TcpStr
         let reason = "it does not say who it is: run the same version of raft-node everywhere".to_owned();
         return Err(DialError::Refused { addr: addr.to_owned(), status: response.status(), reason });
     };
-    known.meet(to.as_str(), hello, from.members.seat(to).as_ref())?;
+    known.meet(to.as_str(), &hello, from.members.seat(to).as_ref())?;
     let upgraded = hyper::upgrade::on(response).await.map_err(http)?;
     // What the peer might have said behind its answer is dropped: nothing comes back on a link but its end.
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().expect("it was made of one above");
     Ok(parts.io.into_inner())
 }
 
-fn introduce(hello: Hello, headers: &mut HeaderMap) {
-    let value = |token: Token| HeaderValue::try_from(token.to_string()).expect("digits are a header's value");
-    headers.insert(INCARNATION, value(hello.incarnation));
+fn introduce(hello: &Hello, headers: &mut HeaderMap) {
+    let value = |text: String| HeaderValue::try_from(text).expect("digits are a header's value");
+    headers.insert(INCARNATION, value(hello.incarnation.to_string()));
+    headers.insert(STARTS, value(hello.starts.to_string()));
     if let Some(cluster) = hello.cluster {
-        headers.insert(CLUSTER, value(cluster));
+        headers.insert(CLUSTER, value(cluster.to_string()));
     }
 }
 
 /// Nothing, where it says nothing that can be understood.
 fn hello_in(headers: &HeaderMap) -> Option<Hello> {
-    let token = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().ok()?.parse().ok());
-    let cluster = match token(CLUSTER) {
+    fn read<T: FromStr>(value: &HeaderValue) -> Option<T> {
+        value.to_str().ok()?.parse().ok()
+    }
+    let cluster = match headers.get(CLUSTER) {
         None => None,
-        Some(cluster) => Some(cluster?),
+        Some(cluster) => Some(read(cluster)?),
     };
-    Some(Hello { cluster, incarnation: token(INCARNATION)?? })
+    Some(Hello { cluster, incarnation: read(headers.get(INCARNATION)?)?, starts: read(headers.get(STARTS)?)? })
 }
 
 /// Answers a peer that dials node `id`, which knows these members. With the answer 101, `then` gets the peer's name and its
@@ -202,7 +208,10 @@ where
         return error(StatusCode::MISDIRECTED_REQUEST, &format!("this is {id}, not {to}: check --peer of {from}"));
     }
     let Some(hello) = hello_in(request.headers()) else {
-        return error(StatusCode::BAD_REQUEST, "a peer says which incarnation it is: run the same version everywhere");
+        return error(
+            StatusCode::BAD_REQUEST,
+            "a peer says which incarnation it is, and its starts: run the same version everywhere",
+        );
     };
     if from == id {
         return error(StatusCode::FORBIDDEN, &format!("{from} is not a peer of itself: check --peer of all nodes"));
@@ -211,10 +220,12 @@ where
         return error(StatusCode::FORBIDDEN, &format!("{id} was told to ignore {from} (POST /cut)"));
     }
     let known = members.known();
-    if let Err(stranger) = known.meet(from.as_str(), hello, members.seat(from).as_ref()) {
+    if let Err(stranger) = known.meet(from.as_str(), &hello, members.seat(from).as_ref()) {
         known.turn_away(from.as_str(), &stranger);
         let status = match stranger {
-            Stranger::OtherCluster { .. } | Stranger::OtherIncarnation { .. } => StatusCode::CONFLICT,
+            Stranger::OtherCluster { .. } | Stranger::OtherIncarnation { .. } | Stranger::OtherPast { .. } => {
+                StatusCode::CONFLICT
+            }
             Stranger::Removed { .. } | Stranger::NotAMember { .. } => StatusCode::FORBIDDEN,
             Stranger::Forgetful { .. } => StatusCode::SERVICE_UNAVAILABLE,
         };
@@ -235,6 +246,6 @@ where
         .header(UPGRADE, PROTOCOL)
         .body(Bytes::new().into());
     let mut answer = answer.expect("the parts are valid");
-    introduce(known.hello(), answer.headers_mut());
+    introduce(&known.hello(), answer.headers_mut());
     answer
 }

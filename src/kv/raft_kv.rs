@@ -175,7 +175,7 @@ impl RaftKv {
                 Effect::Emit(raft::Event::ConfigurationChanged(members)) => out.emit(Event::MembersChanged(members)),
                 Effect::Emit(raft::Event::ChunkWanted { to, number }) => wanted.push((to, number)),
                 Effect::Emit(raft::Event::ChunksUnwanted { to }) => self.close_install(to),
-                Effect::Emit(raft::Event::Chunk { number, data }) => self.take_chunk(number, data, out),
+                Effect::Emit(raft::Event::Chunk { number, data: _ }) => self.on_chunk(number, out),
                 Effect::Emit(raft::Event::Restored { last }) => self.restore(last, out),
                 Effect::Emit(raft::Event::RoleChanged { role, term, leader }) => {
                     out.emit(Event::RoleChanged { role, term, leader });
@@ -578,10 +578,11 @@ impl Protocol for RaftKv {
                 out.emit(Event::Changed { through: self.store().version() }); // what its snapshot holds
                 self.step_raft(now, Input::Started, out);
             }
-            Input::Received { from, message: Message::Raft(message) } => match snapshots::unknown_format(&message) {
-                Some(why) => out.emit(Event::SnapshotRefused { from, why }),
-                None => self.step_raft(now, Input::Received { from, message }, out),
-            },
+            Input::Received { from, message: Message::Raft(message) } => {
+                if self.can_read(now, from, &message, out) {
+                    self.step_raft(now, Input::Received { from, message }, out);
+                }
+            }
             Input::Received { from, message: Message::Administer { id, term, what } } => {
                 self.on_administer(now, from, id, term, what, out);
             }

@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/netbelt.json   {"format":1,"tool":"raft-node","id":"n1","incarnation":"5f..","file":{"inode":12,"born":99},
 //!                     "members":{"n1":"127.0.0.1:7001","n2":"127.0.0.1:7002"}}
+//! DIR/starts.json    how often it was started, see `starts`
 //! DIR/peers.json     whom the node has met, see `acquaintances`
 //! DIR/LOCK           locked by the process that uses the directory
 //! DIR/log/           the log, see `disk`
@@ -23,7 +24,7 @@ use thiserror::Error;
 use super::acquaintances::Token;
 
 /// The newest format of a data directory that this netbelt knows.
-pub const FORMAT: u32 = 1;
+const FORMAT: u32 = 1;
 
 const IDENTITY: &str = "netbelt.json";
 const LOCK: &str = "LOCK";
@@ -128,12 +129,14 @@ pub enum DataDirError {
         id: String,
     },
     /// A newer netbelt wrote it.
-    #[error("{} has format {format}, this netbelt knows up to {FORMAT}: start the newer netbelt that wrote it", path.display())]
+    #[error("{} has format {format}, this netbelt knows up to {known}: start the newer netbelt that wrote it", path.display())]
     Newer {
         /// The directory.
         path: PathBuf,
         /// Its format.
         format: u32,
+        /// The newest one that this netbelt knows.
+        known: u32,
     },
     /// Its identity cannot be read.
     #[error("{} is damaged: {why}; restore it from a copy, or replace this node", path.display())]
@@ -233,7 +236,7 @@ fn check(path: &Path, text: &str, claim: &Claim<'_>) -> Result<Identity, DataDir
     let damaged = |why: serde_json::Error| DataDirError::Damaged { path: path.join(IDENTITY), why: why.to_string() };
     let Format { format } = serde_json::from_str(text).map_err(damaged)?;
     if format > FORMAT {
-        return Err(DataDirError::Newer { path: path.to_owned(), format });
+        return Err(DataDirError::Newer { path: path.to_owned(), format, known: FORMAT });
     }
     let found: Identity = serde_json::from_str(text).map_err(damaged)?;
     if (found.tool.as_str(), found.id.as_str()) != (claim.tool, claim.id) {

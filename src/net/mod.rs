@@ -11,6 +11,7 @@
 //! - [`writer`]: the thread that writes it;
 //! - [`tcp`]: connecting, binding and accepting, for every tool;
 //! - [`data_dir`]: whose data a directory holds;
+//! - [`starts`]: how a directory is told from a copy of it;
 //! - [`acquaintances`]: whom this node has met, and whom it does not take for them.
 
 pub mod acquaintances;
@@ -19,5 +20,6 @@ pub mod disk;
 pub mod driver;
 pub mod link;
 pub mod links;
+pub mod starts;
 pub mod tcp;
 pub mod writer;

@@ -164,6 +164,8 @@ pub enum Command {
     SnapshotChunk(Bytes),
     /// It is whole: forget the entries that it replaces.
     EndSnapshot,
+    /// Forget what came of the leader's snapshot: nothing can be made of it.
+    GiveUpInstall,
     /// The part that [`Event::ChunkWanted`] asked for. Part 0 begins a view of what has been applied by now.
     OfferChunk {
         /// For whom.

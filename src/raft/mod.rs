@@ -354,11 +354,8 @@ impl Raft {
 
     fn receive(&mut self, now: Time, from: NodeId, message: Message, out: &mut Effects<Self>) {
         // A peer need not be a member: its configuration may be newer than this node's (thesis §4.1).
-        if from == self.config.id {
-            return self.bad_message();
-        }
         let Message { term, body } = message;
-        if term.0.saturating_sub(self.term().0) > MAX_TERM_JUMP {
+        if !self.may_be_sane(from, term) {
             return self.bad_message();
         }
         let is_prevote =
@@ -387,6 +384,10 @@ impl Raft {
             Body::Installing { last, next } => self.on_installing(now, from, last, next, out),
             Body::TimeoutNow => self.on_timeout_now(now, from, out),
         }
+    }
+
+    fn may_be_sane(&self, from: NodeId, term: Term) -> bool {
+        from != self.config.id && term.0.saturating_sub(self.term().0) <= MAX_TERM_JUMP
     }
 
     /// Whoever asks in an old term is told the new one, so that a stale leader or candidate stands down (Raft
@@ -473,6 +474,7 @@ impl Protocol for Raft {
             Input::Requested(Command::BeginSnapshot) => self.begin_snapshot(out),
             Input::Requested(Command::SnapshotChunk(data)) => self.snapshot_chunk(data, out),
             Input::Requested(Command::EndSnapshot) => self.end_snapshot(out),
+            Input::Requested(Command::GiveUpInstall) => self.give_up_incoming(),
             Input::Requested(Command::OfferChunk { to, number, data, done }) => {
                 self.offer_chunk(now, to, number, data, done, out);
             }

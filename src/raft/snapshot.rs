@@ -13,8 +13,8 @@ use super::message::{AppendOutcome, InstallSnapshot};
 use super::progress::{Flow, Install};
 use super::record::{Checkpoint, Record};
 use super::replication::in_parts;
-use super::types::{Index, NodeId, Position};
-use super::{Body, Event, Raft, Role, Round, Timer};
+use super::types::{Index, NodeId, Position, Term};
+use super::{Body, Event, Message, Raft, Role, Round, Timer};
 use crate::defaults::APPLY_PAUSE;
 use crate::protocol::{Effects, Time};
 
@@ -191,6 +191,19 @@ impl Raft {
 
 /// The follower's half.
 impl Raft {
+    /// Whether this node, when it hears this, makes a part of a snapshot durable and hands it to its application. The
+    /// application may look at the part before, and keep from this node what it can make nothing of.
+    pub fn would_take_part(&self, from: NodeId, message: &Message) -> bool {
+        let Message { term, body: Body::InstallSnapshot(InstallSnapshot { last, number, .. }) } = message else {
+            return false;
+        };
+        let is_leader = *term > self.term() || self.leader().is_none_or(|leader| leader == from);
+        let is_heard = self.may_be_sane(from, *term) && *term >= self.term() && is_leader;
+        let is_new = is_possible(*last, *term) && last.index > self.commit_index;
+        let next = self.next_part(*last);
+        is_heard && is_new && (*number == next || *number == 0 && next != 1)
+    }
+
     pub(super) fn on_install_snapshot(
         &mut self,
         now: Time,
@@ -198,8 +211,7 @@ impl Raft {
         part: InstallSnapshot,
         out: &mut Effects<Self>,
     ) {
-        let possible = part.last.term <= self.term() && part.last.index.0 < MOST_ENTRIES;
-        if !possible || !self.follow(now, from, out) {
+        if !is_possible(part.last, self.term()) || !self.follow(now, from, out) {
             return self.bad_message();
         }
         let InstallSnapshot { last, configuration, number, data, done } = part;
@@ -207,11 +219,8 @@ impl Raft {
             self.give_up_incoming();
             return self.send_matched(from, last.index, out); // all of it is here already
         }
-        // What is here of this snapshot. The first part begins anew, but for the repetition of one just taken.
-        let mut next = match self.incoming {
-            Some(Incoming { last: known, source: Source::Leader { next } }) if known == last => next,
-            Some(_) | None => 0,
-        };
+        // The first part begins anew, but for the repetition of one just taken.
+        let mut next = self.next_part(last);
         if number == 0 && next != 1 {
             self.begin_record(last, configuration.clone(), Source::Leader { next: 0 }, out);
             next = 0;
@@ -232,8 +241,16 @@ impl Raft {
         self.send(from, Body::Installing { last, next }, out);
     }
 
-    /// The leader sends entries after all, or this node leads: what came of a snapshot is not needed. This node's own one
-    /// goes on.
+    /// The part that is wanted next of the leader's snapshot up to `last`.
+    fn next_part(&self, last: Position) -> u64 {
+        match self.incoming {
+            Some(Incoming { last: known, source: Source::Leader { next } }) if known == last => next,
+            Some(_) | None => 0,
+        }
+    }
+
+    /// The leader sends entries after all, or this node leads, or its application makes nothing of what came: that is not
+    /// needed. This node's own one goes on.
     pub(super) fn give_up_incoming(&mut self) {
         self.incoming.take_if(|incoming| matches!(incoming.source, Source::Leader { .. }));
     }
@@ -257,4 +274,9 @@ impl Raft {
     fn send_matched(&self, to: NodeId, index: Index, out: &mut Effects<Self>) {
         self.send(to, Body::Appended { round: Round(0), outcome: AppendOutcome::Matched(index) }, out);
     }
+}
+
+/// Whether there can be a snapshot up to `last` in that term.
+fn is_possible(last: Position, term: Term) -> bool {
+    last.term <= term && last.index.0 < MOST_ENTRIES
 }

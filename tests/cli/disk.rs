@@ -4,6 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use netbelt::net::disk::{Log, Options};
+use netbelt::raft::Record;
+use netbelt::wire::Wire;
 use serde_json::json;
 
 use crate::common::http::{Http, listing, set_body};
@@ -158,5 +161,66 @@ fn a_node_on_a_full_disk_acknowledges_nothing_more_says_why_and_recovers() {
     assert_all_there(&node);
     node.set("key/after", &value);
     node.set("key/after that", &value);
+    assert_all_there(&node);
+}
+
+/// The records of a node's log, by what they are to its snapshots: `{` begins one, `.` is a part of it, `}` ends it.
+fn snapshots_in(log: &Path) -> String {
+    let records = Log::open(log, Options::new(1)).unwrap();
+    let signs = records.map(|record| match Record::decode(record.unwrap()).unwrap() {
+        Record::SnapshotBegin(_) => "{",
+        Record::SnapshotChunk(_) => ".",
+        Record::SnapshotEnd => "}",
+        Record::HardState(_) | Record::Append(_) | Record::SnapshotTail(_) => "",
+    });
+    signs.collect()
+}
+
+#[test]
+fn a_disk_that_fills_up_in_the_middle_of_a_snapshot_costs_no_acknowledged_write() {
+    let dir = tempfile::tempdir().unwrap();
+    // 20 MiB of state are two segments of 16 MiB in the log, and a snapshot of it is two more: there is room for the first.
+    let Some(mount) = Mount::tmpfs(&dir.path().join("disk"), "56m") else { return };
+    let mut node = Node::alone(&mount.0);
+    let value = "x".repeat(1 << 20);
+    (0..20).for_each(|number| node.set(&format!("before/{number}"), &value));
+    let addr = node.addr;
+    let writer = std::thread::spawn(move || {
+        let mut connection = Http::connect(addr).unwrap();
+        for number in 0.. {
+            let body = set_body(&format!("during/{number}"), "y");
+            let answer = connection.ask("POST", "/kv", &[], body.as_bytes()).expect("it does not hang up");
+            if answer.status != 200 {
+                return number;
+            }
+        }
+        unreachable!("the disk fills up")
+    });
+    let refused = node.ask("POST", "/snapshot", "");
+    assert!(refused.clone().expect(503).error().contains("no space left"), "{refused:?}");
+    let acknowledged: u64 = writer.join().unwrap();
+    let status = node.get("/status").expect(200).json();
+    assert_eq!(status["state"], "halted");
+    assert!(status["health"].as_str().unwrap().contains("no space left"), "{status}");
+    assert_eq!(node.stop().code(), Some(0));
+
+    mount.grow("256m");
+    let log = mount.0.join("n1/log");
+    let broken_off = snapshots_in(&log);
+    assert!(broken_off.starts_with("{..") && !broken_off.contains('}'), "{broken_off:?}");
+    let assert_all_there = |node: &Node| {
+        let held = listing(node.addr, "&consistency=stale").unwrap();
+        assert!((0..20).all(|number| held[&format!("before/{number}")].0 == value));
+        assert!((0..acknowledged).all(|number| held[&format!("during/{number}")].0 == "y"));
+    };
+    let mut node = Node::start(node_in(&mount.0, "n1"));
+    node.wait_healthy();
+    assert_all_there(&node);
+    node.ask("POST", "/snapshot", "").expect(200);
+    assert_eq!(node.stop().code(), Some(0));
+    let whole = snapshots_in(&log);
+    assert!(whole.starts_with("{..") && whole.ends_with('}') && whole.matches('{').count() == 1, "{whole:?}");
+    let node = Node::start(node_in(&mount.0, "n1"));
+    node.wait_healthy();
     assert_all_there(&node);
 }

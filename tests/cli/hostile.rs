@@ -161,7 +161,12 @@ fn member() -> (Node, TempDir) {
     (Node::start(command), dir)
 }
 
-const UPGRADE: [&str; 3] = ["connection: upgrade", "upgrade: netbelt-raft/1", "netbelt-incarnation: 0123456789abcdef"];
+const UPGRADE: [&str; 4] = [
+    "connection: upgrade",
+    "upgrade: netbelt-raft/1",
+    "netbelt-incarnation: 0123456789abcdef",
+    "netbelt-starts: 1 0123456789abcdef",
+];
 
 fn dial(node: &Node, headers: &[&str]) -> (Http, http::Answer) {
     let mut connection = Http::connect(node.addr).unwrap();
@@ -172,22 +177,36 @@ fn dial(node: &Node, headers: &[&str]) -> (Http, http::Answer) {
 #[test]
 fn a_visitor_who_is_no_peer_is_told_why_not() {
     let (node, _dir) = member();
-    let rows: [(&[&str], u16, &str); 10] = [
+    let rows: [(&[&str], u16, &str); 12] = [
         (&[], 426, "netbelt-raft/1"),
         (&["connection: upgrade", "upgrade: websocket"], 426, "netbelt-raft/1"),
         (&["connection: upgrade", "upgrade: netbelt-raft/2"], 426, "netbelt-raft/1"),
         (&UPGRADE, 400, "names itself"),
-        (&[UPGRADE[0], UPGRADE[1], UPGRADE[2], "netbelt-from: n2"], 400, "whom it dials"),
-        (&[UPGRADE[0], UPGRADE[1], UPGRADE[2], "netbelt-from: n9", "netbelt-to: n1"], 403, "n9 is not a member"),
+        (&[UPGRADE[0], UPGRADE[1], UPGRADE[2], UPGRADE[3], "netbelt-from: n2"], 400, "whom it dials"),
         (
-            &[UPGRADE[0], UPGRADE[1], UPGRADE[2], "netbelt-from: n1", "netbelt-to: n1"],
+            &[UPGRADE[0], UPGRADE[1], UPGRADE[2], UPGRADE[3], "netbelt-from: n9", "netbelt-to: n1"],
+            403,
+            "n9 is not a member",
+        ),
+        (
+            &[UPGRADE[0], UPGRADE[1], UPGRADE[2], UPGRADE[3], "netbelt-from: n1", "netbelt-to: n1"],
             403,
             "n1 is not a peer of itself",
         ),
-        (&[UPGRADE[0], UPGRADE[1], UPGRADE[2], "netbelt-from: n2", "netbelt-to: n7"], 421, "this is n1, not n7"),
-        (&[UPGRADE[0], UPGRADE[1], "netbelt-from: n2", "netbelt-to: n1"], 400, "which incarnation"),
         (
-            &[UPGRADE[0], UPGRADE[1], "netbelt-incarnation: 7", "netbelt-from: n2", "netbelt-to: n1"],
+            &[UPGRADE[0], UPGRADE[1], UPGRADE[2], UPGRADE[3], "netbelt-from: n2", "netbelt-to: n7"],
+            421,
+            "this is n1, not n7",
+        ),
+        (&[UPGRADE[0], UPGRADE[1], "netbelt-from: n2", "netbelt-to: n1"], 400, "which incarnation"),
+        (&[UPGRADE[0], UPGRADE[1], UPGRADE[2], "netbelt-from: n2", "netbelt-to: n1"], 400, "its starts"),
+        (
+            &[UPGRADE[0], UPGRADE[1], "netbelt-starts: 7", UPGRADE[2], "netbelt-from: n2", "netbelt-to: n1"],
+            400,
+            "its starts",
+        ),
+        (
+            &[UPGRADE[0], UPGRADE[1], "netbelt-incarnation: 7", UPGRADE[3], "netbelt-from: n2", "netbelt-to: n1"],
             400,
             "which incarnation",
         ),
@@ -215,7 +234,7 @@ fn a_peer_that_talks_nonsense_is_hung_up_on_and_costs_no_memory() {
         b"GET /status HTTP/1.1\r\n\r\n".to_vec(),
     ];
     for bytes in &nonsense {
-        let headers = [UPGRADE[0], UPGRADE[1], UPGRADE[2], "netbelt-from: n2", "netbelt-to: n1"];
+        let headers = [UPGRADE[0], UPGRADE[1], UPGRADE[2], UPGRADE[3], "netbelt-from: n2", "netbelt-to: n1"];
         let (mut connection, answer) = dial(&node, &headers);
         answer.expect(101);
         connection.send(bytes).unwrap();
@@ -224,7 +243,7 @@ fn a_peer_that_talks_nonsense_is_hung_up_on_and_costs_no_memory() {
     }
     // In the same packet as the request, and many times over.
     for _ in 0..100 {
-        let headers = [UPGRADE[0], UPGRADE[1], UPGRADE[2], "netbelt-from: n2", "netbelt-to: n1"];
+        let headers = [UPGRADE[0], UPGRADE[1], UPGRADE[2], UPGRADE[3], "netbelt-from: n2", "netbelt-to: n1"];
         let mut connection = Http::connect(node.addr).unwrap();
         connection.send([request("GET", "/peer", &headers, b""), nonsense[0].clone()].concat()).unwrap();
         connection.until_closed().expect("it hangs up");
@@ -238,7 +257,7 @@ fn a_peer_that_talks_nonsense_is_hung_up_on_and_costs_no_memory() {
 #[test]
 fn a_peer_that_stops_in_the_middle_of_a_frame_does_no_harm() {
     let (node, _dir) = member();
-    let headers = [UPGRADE[0], UPGRADE[1], UPGRADE[2], "netbelt-from: n2", "netbelt-to: n1"];
+    let headers = [UPGRADE[0], UPGRADE[1], UPGRADE[2], UPGRADE[3], "netbelt-from: n2", "netbelt-to: n1"];
     let mut open = Vec::new();
     for _ in 0..50 {
         let (mut connection, answer) = dial(&node, &headers);
@@ -267,7 +286,7 @@ fn templates() -> Vec<Vec<u8>> {
         request("DELETE", "/kv/key", &["connection: keep-alive"], b""),
         request("HEAD", "/kv/key", &[], b""),
         request("GET", "/status", &["connection: close"], b""),
-        request("GET", "/peer", &[UPGRADE[0], UPGRADE[1], UPGRADE[2], "netbelt-from: n2", "netbelt-to: n1"], b""),
+        request("GET", "/peer", &[UPGRADE[0], UPGRADE[1], UPGRADE[2], UPGRADE[3], "netbelt-from: n2", "netbelt-to: n1"], b""),
         b"GET /health HTTP/1.0\r\n\r\n".to_vec(),
     ]
 }

@@ -106,6 +106,55 @@ fn a_watcher_that_asks_for_changes_of_long_ago_is_told_that_they_are_gone() {
     assert!(kept.stdout.contains(&format!(r#""version":{oldest}"#)), "what is kept is told");
 }
 
+/// A change: its version and what became of its key; or the oldest version that is kept, when it says that others are gone.
+fn read_change(lines: &[String]) -> (bool, u64) {
+    let data: Value = serde_json::from_str(lines.last().unwrap().strip_prefix("data: ").unwrap()).unwrap();
+    match data["oldest"].as_u64() {
+        Some(oldest) => (false, oldest),
+        None => (true, data["version"].as_u64().unwrap()),
+    }
+}
+
+#[test]
+fn a_watcher_that_takes_nothing_is_cut_told_why_and_goes_on_where_it_stopped_or_from_what_is_kept() {
+    let (node, _dir) = alone();
+    let mut slow = Stream::open(&node, "/watch", "");
+    let mut attentive = Stream::open(&node, "/watch", "");
+    assert_eq!((slow.next(), attentive.next()), (vec!["id: 0".to_owned()], vec!["id: 0".to_owned()]));
+    // More than the node keeps for watchers (32 MiB) and the kernel for a connection (some 10 MiB) together.
+    let value = "v".repeat(1 << 20);
+    let latest = 56;
+    for version in 1..=latest {
+        node.set("k", &value);
+        assert_eq!(read_change(&attentive.next()), (true, version), "it does not wait for the slow one");
+    }
+    // What it was sent before has no gap.
+    let mut last = 0;
+    let oldest = loop {
+        match read_change(&slow.next()) {
+            (true, version) => {
+                assert_eq!(version, last + 1);
+                last = version;
+            }
+            (false, oldest) => break oldest,
+        }
+    };
+    assert!(0 < last && last + 1 < oldest && oldest <= latest, "told up to {last}, and {oldest} is kept");
+    assert_eq!(slow.0.until_closed().unwrap(), b"");
+
+    let mut late = Stream::open(&node, "/watch", &format!("Last-Event-ID: {last}\r\n"));
+    assert_eq!((late.next(), read_change(&late.next())), (vec![format!("id: {last}")], (false, oldest)));
+    let mut again = Stream::open(&node, &format!("/watch?after={}", oldest - 1), "");
+    assert_eq!(again.next(), [format!("id: {}", oldest - 1)]);
+    assert!((oldest..=latest).all(|version| read_change(&again.next()) == (true, version)));
+    // One that breaks off in time misses nothing.
+    drop(attentive);
+    node.set("k", "the last");
+    let mut resumed = Stream::open(&node, "/watch", &format!("Last-Event-ID: {latest}\r\n"));
+    resumed.next();
+    assert_eq!(read_change(&resumed.next()), (true, latest + 1));
+}
+
 #[test]
 fn watchers_have_a_limit_and_a_place_is_free_again_when_one_leaves() {
     let (node, _dir) = alone();

@@ -1,6 +1,7 @@
 //! Who a node is: a member that lost its past, or shares it with another, must not vote.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -161,5 +162,62 @@ fn cloned_data_directory_under_an_old_id_is_refused_and_a_moved_one_is_not() {
     assert_eq!(moved.value("kept").as_deref(), Some("by all"));
     moved.stop();
     cluster.restart(victim);
+    cluster.converged();
+}
+
+/// What a cloned disk, or one that was put back to how it was, has: the same files, with the same inodes.
+fn clone_disk(from: &Path, to: &Path) {
+    copy(from, to);
+    let file = to.join("netbelt.json");
+    let mut identity: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    identity["file"] = serde_json::json!({ "inode": fs::metadata(&file).unwrap().ino(), "born": null });
+    fs::write(&file, identity.to_string()).unwrap();
+}
+
+#[test]
+fn of_two_copies_of_a_disk_the_one_that_was_met_goes_on_and_the_other_is_refused_however_often_it_starts() {
+    let mut cluster = Cluster::of_three();
+    let leader = cluster.leader();
+    let (victim, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let name = Cluster::id(victim);
+    let (original, clone) = (cluster.dir().join(&name), cluster.dir().join("clone"));
+    cluster.kill(victim);
+    clone_disk(&original, &clone);
+    cluster.restart(victim);
+    cluster.kill(other);
+    cluster.node(leader).set("precious", "known to the original alone");
+    cluster.restart(other);
+    cluster.converged();
+
+    // Beside the original.
+    let refusal = ["refused by", "another copy", "stop this copy", &format!("members remove {name}")];
+    let health = |node: &Node| {
+        eventually("a health that says why", || {
+            let health = status(node.addr)?["health"].as_str().unwrap_or_default().to_owned();
+            if refusal.iter().all(|text| health.contains(text)) { Ok(()) } else { Err(std::io::Error::other(health)) }
+        });
+    };
+    for _ in 0..2 {
+        let beside = Node::start(cluster.command_with(victim, "127.0.0.1:0", &clone));
+        health(&beside);
+        cluster.node(leader).process.err.line_with(&format!("refused {name}: "));
+    }
+
+    // In its place. It may not take part, not even where its vote is wanted.
+    cluster.kill(victim);
+    let mut instead = Node::start(cluster.command_with(victim, &cluster.addr(victim).to_string(), &clone));
+    health(&instead);
+    cluster.kill(leader);
+    eventually("a member that seeks election", || match status(cluster.addr(other))? {
+        status if status["leaderId"].is_null() => Ok(()),
+        status => Err(std::io::Error::other(status.to_string())),
+    });
+    assert_no_leader(&cluster, &[victim, other]);
+    instead.process.kill();
+
+    cluster.restart(victim);
+    cluster.leader_among(&[victim, other]);
+    assert_eq!(cluster.node(victim).value("precious").as_deref(), Some("known to the original alone"));
+    cluster.restart(leader);
     cluster.converged();
 }

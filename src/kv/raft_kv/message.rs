@@ -124,7 +124,8 @@ pub enum Event {
     },
     /// The members are others now, committed or not.
     MembersChanged(Configuration),
-    /// A leader's snapshot is of a format that this node does not know: it cannot catch up.
+    /// Nothing can be made of a leader's snapshot: it is damaged, or of a format that this node does not know. This node
+    /// goes on as it was, and takes no part of that snapshot any more in this term.
     SnapshotRefused {
         /// The leader.
         from: NodeId,

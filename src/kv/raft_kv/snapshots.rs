@@ -16,7 +16,7 @@ use crate::kv::snapshot::{Restorer, SnapshotError};
 use crate::kv::state::State;
 use crate::kv::view::ViewId;
 use crate::protocol::{Effects, Input, Time};
-use crate::raft::{self, Body, Config, ConfigError, InstallSnapshot, NodeId, Position, Raft, Record, Recovered};
+use crate::raft::{self, Body, Config, ConfigError, InstallSnapshot, NodeId, Position, Raft, Record, Recovered, Term};
 
 /// What a node has in hand of snapshots.
 #[derive(Debug)]
@@ -29,8 +29,10 @@ pub(super) struct Snapshots {
     own: Option<Own>,
     /// Those on their way to followers.
     installs: BTreeMap<NodeId, Install>,
-    /// The one on its way from the leader, and its bytes so far.
-    incoming: Option<(Restorer, u64)>,
+    /// The one on its way from the leader.
+    incoming: Option<Incoming>,
+    /// The one that was refused last, and in which term it came.
+    refused: Option<(Term, Position)>,
     /// Views that backups read, and when they were last used.
     backups: BTreeMap<ViewId, Time>,
 }
@@ -52,6 +54,28 @@ struct Install {
     data: Option<Bytes>,
 }
 
+/// What came of the leader's snapshot.
+#[derive(Debug, Default)]
+struct Incoming {
+    parts: u64,
+    bytes: u64,
+    restorer: Restorer,
+    /// What its last part made of it.
+    state: Option<State>,
+}
+
+impl Incoming {
+    fn take(&mut self, part: &InstallSnapshot) -> Result<(), SnapshotError> {
+        self.parts += 1;
+        self.bytes += part.data.len() as u64;
+        self.restorer.push(part.data.clone())?;
+        if part.done {
+            self.state = Some(std::mem::take(&mut self.restorer).finish()?);
+        }
+        Ok(())
+    }
+}
+
 impl Snapshots {
     const fn new(every: u64, latest: u64) -> Self {
         Self {
@@ -61,6 +85,7 @@ impl Snapshots {
             own: None,
             installs: BTreeMap::new(),
             incoming: None,
+            refused: None,
             backups: BTreeMap::new(),
         }
     }
@@ -81,12 +106,6 @@ impl Snapshots {
         }
         self.backups.values().min().map(|used| *used + BACKUP_PATIENCE)
     }
-}
-
-/// Whether a message holds the beginning of a snapshot that this node cannot read. Raft would make it durable first.
-pub(super) fn unknown_format(message: &raft::Message) -> Option<SnapshotError> {
-    let Body::InstallSnapshot(InstallSnapshot { number: 0, data, .. }) = &message.body else { return None };
-    Restorer::default().push(data.clone()).err()
 }
 
 /// This node's own snapshot.
@@ -177,22 +196,52 @@ impl RaftKv {
 
 /// Snapshots from the leader.
 impl RaftKv {
-    pub(super) fn take_chunk(&mut self, number: u64, data: Bytes, out: &mut Effects<Self>) {
+    /// Looks at the part of a snapshot that Raft would take next, before anything is durable or answered. False when nothing
+    /// can be made of it: what came of that snapshot is forgotten, and no part of it is taken any more in this term. The
+    /// leader does not begin it anew while nobody answers, so that the log does not fill with what is refused again.
+    pub(super) fn can_read(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        message: &raft::Message,
+        out: &mut Effects<Self>,
+    ) -> bool {
+        let Body::InstallSnapshot(part) = &message.body else { return true };
+        let name = (message.term, part.last);
+        if self.snapshots.refused == Some(name) {
+            return false;
+        }
+        if !self.raft.would_take_part(from, message) {
+            return true;
+        }
+        if part.number == 0 {
+            self.snapshots.incoming = None;
+        }
+        match self.snapshots.incoming.get_or_insert_default().take(part) {
+            Ok(()) => true,
+            Err(why) => {
+                self.step_raft(now, Input::Requested(raft::Command::GiveUpInstall), out);
+                self.snapshots.incoming = None;
+                self.snapshots.refused = Some(name);
+                out.emit(Event::SnapshotRefused { from, why });
+                false
+            }
+        }
+    }
+
+    /// Raft has taken a part.
+    pub(super) fn on_chunk(&mut self, number: u64, out: &mut Effects<Self>) {
+        let parts = self.snapshots.incoming.as_ref().map(|incoming| incoming.parts);
+        assert_eq!(parts, Some(number + 1), "what Raft takes has been read before");
         if number == 0 {
             self.give_up_own(out);
-            self.snapshots.incoming = Some((Restorer::default(), 0));
-        }
-        if let Some((restorer, bytes)) = &mut self.snapshots.incoming {
-            *bytes += data.len() as u64;
-            // The first part has been looked at: what is wrong with another one is the leader's mistake, or this program's.
-            restorer.push(data).unwrap_or_else(|error| panic!("part {number} of the leader's snapshot: {error}"));
         }
     }
 
     /// The state up to `last` is what has come.
     pub(super) fn restore(&mut self, last: Position, out: &mut Effects<Self>) {
-        let (restorer, bytes) = self.snapshots.incoming.take().expect("its parts have come");
-        let state = restorer.finish().unwrap_or_else(|error| panic!("the leader's snapshot up to {last:?}: {error}"));
+        let Incoming { bytes, state, .. } = self.snapshots.incoming.take().expect("its parts have come");
+        let state = state.expect("its last part has come");
         self.state.replace(state);
         self.changes = Changes::starting_after(self.store().version());
         (self.snapshots.applied, self.snapshots.latest) = (0, bytes);

@@ -181,3 +181,96 @@ fn a_write_whose_leader_is_gone_is_tried_with_the_next_one_if_it_has_a_session()
         }
     }
 }
+
+/// A follower that hears the parts of a snapshot, and what it makes durable.
+struct Straggler {
+    node: RaftKv,
+    records: Vec<Record>,
+    refused: Vec<String>,
+}
+
+impl Straggler {
+    fn new() -> Self {
+        let config = Config::new(NodeId::numbered(1), LIFE, (1..=3).map(NodeId::numbered));
+        let node = RaftKv::recover(config, u64::MAX, []).unwrap();
+        Self { node, records: Vec::new(), refused: Vec::new() }
+    }
+
+    /// Whether it answered.
+    fn install(&mut self, term: u64, number: u64, data: &Bytes, done: bool) -> bool {
+        let last = Position { term: Term(1), index: Index(9) };
+        let configuration = raft::Configuration::of_voters((1..=3).map(NodeId::numbered));
+        let part = raft::InstallSnapshot { last, configuration, number, data: data.clone(), done };
+        let message = Message::Raft(raft::Message { term: Term(term), body: Body::InstallSnapshot(part) });
+        let mut effects = Effects::new();
+        self.node.step(Time::ZERO, Input::Received { from: NodeId::numbered(2), message }, &mut effects);
+        let mut answered = false;
+        for effect in effects.drain() {
+            match effect {
+                Effect::Persist(record) => self.records.push(record),
+                Effect::Send { .. } => answered = true,
+                Effect::Emit(Event::SnapshotRefused { why, .. }) => self.refused.push(why.to_string()),
+                Effect::Emit(_) | Effect::SetTimer(..) | Effect::CancelTimer(_) => {}
+            }
+        }
+        answered
+    }
+
+    /// What a restart makes of it.
+    fn restarted(&self) -> RaftKv {
+        RaftKv::recover(self.node.raft().config().clone(), u64::MAX, self.records.iter().cloned()).unwrap()
+    }
+}
+
+/// The parts of a state that takes several.
+fn parts() -> Vec<Bytes> {
+    let mut state = State::default();
+    for number in 0..20 {
+        let (key, value) = (Bytes::from(format!("k{number:02}")), Bytes::from(vec![b'v'; 40_000]));
+        state.apply(WriteRequest::once(Write::Set { key, value, condition: None }));
+    }
+    let view = state.open_view();
+    let parts: Vec<_> = std::iter::from_fn(|| state.next_chunk(view)).collect();
+    assert!(parts.len() >= 3);
+    parts
+}
+
+/// A part that could not be read ended the node.
+#[test]
+fn a_damaged_part_of_a_snapshot_is_refused_and_the_node_goes_on_as_it_was() {
+    let parts = parts();
+    let last = parts.len() as u64 - 1;
+    let whole = |straggler: &mut Straggler, term| {
+        for (number, part) in (0..).zip(&parts) {
+            assert!(straggler.install(term, number, part, number == last));
+        }
+        assert_eq!((straggler.node.store().len(), straggler.node.raft().last_applied()), (20, Index(9)));
+        assert_eq!(straggler.restarted().store().len(), 20);
+    };
+    let damaged = Bytes::from([&[0xff; 8], &parts[1][8..]].concat());
+    let shorter = parts[1].slice(..parts[1].len() - 1);
+    let cases =
+        [(1, &damaged, false), (1, &shorter, false), (0, &shorter, false), (1, &parts[1], true), (0, &parts[0], true)];
+    for (bad_one, bad, done) in cases {
+        let mut straggler = Straggler::new();
+        (0..bad_one).for_each(|number| assert!(straggler.install(2, number, &parts[number as usize], false)));
+        let before = straggler.records.len();
+        assert!(!straggler.install(2, bad_one, bad, done), "what is refused is not answered");
+        assert_eq!(straggler.refused.len(), 1);
+        assert!(!straggler.node.raft().is_taking_snapshot());
+
+        // The leader tries again and again, but nothing more reaches the log, and it is told once.
+        assert!(!straggler.install(2, bad_one, bad, done));
+        assert!(!straggler.install(2, 0, &parts[0], false));
+        let kept = straggler.records[before..].iter().filter(|record| !matches!(record, Record::HardState(_)));
+        assert_eq!((kept.count(), straggler.refused.len()), (0, 1));
+        let restarted = straggler.restarted();
+        assert_eq!((restarted.store().len(), restarted.raft().last_applied()), (0, Index(0)));
+        assert_eq!((straggler.node.store().len(), straggler.node.raft().last_applied()), (0, Index(0)));
+
+        whole(&mut straggler, 3); // another leader's
+        let mut straggler =
+            Straggler { node: restarted, records: straggler.records[..before].to_vec(), refused: Vec::new() };
+        whole(&mut straggler, 3);
+    }
+}

@@ -25,6 +25,7 @@ use crate::net::data_dir::{Claim, DataDir};
 use crate::net::disk;
 use crate::net::driver::Driver;
 use crate::net::links::Links;
+use crate::net::starts::Starts;
 use crate::net::tcp;
 use crate::net::writer::{DiskMetrics, Meaning, Writer};
 use crate::raft::{Config, Configuration, Member, NodeId, Record};
@@ -171,12 +172,13 @@ impl Tool for Args {
             },
         )
         .map_err(|error| Failure::local(error.to_string()))?;
-        let known = Acquaintances::open(data_dir.path(), self.id.as_str(), data_dir.incarnation());
-        let known = Arc::new(known.map_err(|error| Failure::local(error.to_string()))?);
         let config = self.config(&data_dir, advertised.as_deref())?;
         let (log, machine) = recovery::recover(config, self.snapshot_every.unwrap_or(SNAPSHOT_EVERY), &data_dir.log())?;
         let configuration = machine.raft().configuration().clone();
         self.check_members(&data_dir, &configuration)?;
+        let known = Starts::begin(data_dir.path(), Token(entropy()?))
+            .and_then(|starts| Acquaintances::open(data_dir.path(), self.id.as_str(), data_dir.incarnation(), starts));
+        let known = Arc::new(known.map_err(|error| Failure::local(error.to_string()))?);
 
         let disk_metrics = DiskMetrics::default();
         let meaning = Meaning {

@@ -129,3 +129,14 @@ fn a_snapshot_shortens_the_log_and_keeps_what_was_applied() {
     assert_eq!((&state["first"], &state["last"], &state["log"]), (&json!(4), &json!(3), &json!([])));
     assert_eq!((&state["data"], &state["commit"]), (&json!(["a", "b"]), &json!(3)));
 }
+
+/// No script makes a correct Raft break a promise: `scripts/mutants.sh` runs this with a bug put in.
+#[test]
+#[cfg_attr(not(mutant = "elected_without_majority"), ignore = "needs NETBELT_MUTANT=elected_without_majority")]
+fn a_broken_promise_is_exit_1_and_names_the_line_the_command_and_the_promise() {
+    let ended = script("nodes 3 prevote=off\nfire 1 election\ncut 1 2\n# and now another\nfire 2 election\nstate\n");
+    let ended = ended.expect(1).says(&["line 5", "election safety"]);
+    let violation = answers(&ended).pop().unwrap();
+    assert_eq!((&violation["line"], &violation["command"]), (&json!(5), &json!("fire 2 election")));
+    assert!(violation["violation"].as_str().unwrap().contains("election safety"), "{violation}");
+}

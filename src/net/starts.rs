@@ -1,0 +1,186 @@
+//! How a data directory that goes on is told from a copy of it that went another way.
+//!
+//! A machine's disk that was cloned, or was put back to how it was, has the incarnation of the original and even its inodes,
+//! but it has forgotten what the original said since. So every start of a node draws a random number, its *mark*, and keeps
+//! it in `starts.json` behind those of the starts before, durably and before it says a word:
+//!
+//! ```text
+//! {"format":1,"number":3,"marks":["9f..","3c..","70.."]}     the latest first
+//! ```
+//!
+//! A node tells all of them when it connects, and whoever it meets remembers the latest. A directory whose past has not the
+//! start that is remembered is not the one that was met: it was copied before that start.
+
+use std::fmt;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::acquaintances::Token;
+use super::data_dir::{DataDirError, io_error, write_durably};
+use crate::defaults::MAX_STARTS;
+
+/// The newest format of the file.
+const FORMAT: u32 = 1;
+
+const FILE: &str = "starts.json";
+
+/// A start of a node: the how manyth of its data directory, and its mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// From 1.
+    pub number: u64,
+    /// Drawn at random.
+    pub mark: Token,
+}
+
+/// The latest start of a node, and those before it. As text: `3 9f..,3c..,70..`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Starts {
+    number: u64,
+    /// The latest first; at least one and at most [`MAX_STARTS`].
+    marks: Vec<Token>,
+}
+
+/// No starts.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("not a number of starts with the marks of the latest")]
+pub struct InvalidStarts;
+
+#[derive(Serialize, Deserialize)]
+struct Written {
+    format: u32,
+    number: u64,
+    marks: Vec<Token>,
+}
+
+impl Starts {
+    /// Counts a start of the data directory `dir` and gives it the mark `fresh`. It is durable before this returns.
+    ///
+    /// # Errors
+    /// When the file is damaged or of a newer format, or the disk refuses.
+    pub fn begin(dir: &Path, fresh: Token) -> Result<Self, DataDirError> {
+        let file = dir.join(FILE);
+        let damaged = |why: String| DataDirError::Damaged { path: file.clone(), why };
+        let before = match fs::read_to_string(&file) {
+            Ok(text) => serde_json::from_str(&text).map_err(|why| damaged(why.to_string()))?,
+            // The first start, or the first with a netbelt that counts.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Written { format: FORMAT, number: 0, marks: Vec::new() }
+            }
+            Err(error) => return Err(io_error("read", &file)(error)),
+        };
+        if before.format > FORMAT {
+            return Err(DataDirError::Newer { path: file, format: before.format, known: FORMAT });
+        }
+        let number = before.number.checked_add(1).ok_or_else(|| damaged("no node starts so often".to_owned()))?;
+        let marks: Vec<_> = [fresh].into_iter().chain(before.marks).take(MAX_STARTS).collect();
+        let starts = Self::new(number, marks).map_err(|why| damaged(why.to_string()))?;
+        write_durably(dir, FILE, |_| {
+            let written = Written { format: FORMAT, number, marks: starts.marks.clone() };
+            serde_json::to_vec(&written).expect("starts are JSON")
+        })?;
+        Ok(starts)
+    }
+
+    fn new(number: u64, marks: Vec<Token>) -> Result<Self, InvalidStarts> {
+        let is_possible = !marks.is_empty() && marks.len() <= MAX_STARTS && marks.len() as u64 <= number;
+        if is_possible { Ok(Self { number, marks }) } else { Err(InvalidStarts) }
+    }
+
+    /// The latest.
+    pub fn latest(&self) -> Start {
+        Start { number: self.number, mark: self.marks[0] }
+    }
+
+    /// Whether that start is one of these. What is so long ago that its mark is forgotten is not.
+    pub fn contain(&self, start: Start) -> bool {
+        let back = self.number.checked_sub(start.number).and_then(|back| usize::try_from(back).ok());
+        back.and_then(|back| self.marks.get(back)) == Some(&start.mark)
+    }
+}
+
+impl fmt::Display for Starts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.number, self.marks[0])?;
+        self.marks[1..].iter().try_for_each(|mark| write!(f, ",{mark}"))
+    }
+}
+
+impl FromStr for Starts {
+    type Err = InvalidStarts;
+
+    fn from_str(text: &str) -> Result<Self, InvalidStarts> {
+        let (number, marks) = text.split_once(' ').ok_or(InvalidStarts)?;
+        let marks: Result<_, _> = marks.split(',').take(MAX_STARTS + 1).map(str::parse).collect();
+        Self::new(number.parse().map_err(|_| InvalidStarts)?, marks.map_err(|_| InvalidStarts)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(number: u64, mark: u64) -> Start {
+        Start { number, mark: Token(mark) }
+    }
+
+    #[test]
+    fn each_start_has_those_before_it_in_its_past_and_a_copy_only_the_ones_it_shares() {
+        let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        Starts::begin(dir.path(), Token(11)).unwrap();
+        Starts::begin(dir.path(), Token(12)).unwrap();
+        fs::copy(dir.path().join(FILE), copy.path().join(FILE)).unwrap();
+        let original = Starts::begin(dir.path(), Token(13)).unwrap();
+        assert_eq!(original.latest(), start(3, 13));
+        assert!((11..=13).zip(1..).all(|(mark, number)| original.contain(start(number, mark))));
+        assert!(!original.contain(start(4, 14)) && !original.contain(start(0, 0)));
+        for mark in 23..33 {
+            // However often it is started, it does not become the original.
+            let copied = Starts::begin(copy.path(), Token(mark)).unwrap();
+            assert!(copied.contain(start(2, 12)) && !copied.contain(original.latest()), "{copied}");
+            assert!(!original.contain(copied.latest()));
+        }
+    }
+
+    #[test]
+    fn the_marks_of_starts_long_ago_are_forgotten_and_the_number_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        for mark in 1..=MAX_STARTS as u64 + 2 {
+            Starts::begin(dir.path(), Token(mark)).unwrap();
+        }
+        let starts = Starts::begin(dir.path(), Token(0)).unwrap();
+        assert_eq!(starts.latest(), start(MAX_STARTS as u64 + 3, 0));
+        assert!(starts.contain(start(4, 4)) && !starts.contain(start(3, 3)));
+    }
+
+    #[test]
+    fn starts_are_read_back_from_their_text_and_nothing_else_is() {
+        for text in ["1 00000000000000aa", "7 00000000000000aa,00000000000000bb"] {
+            assert_eq!(text.parse::<Starts>().unwrap().to_string(), text);
+        }
+        let many = format!("9999 {}", vec!["00000000000000aa"; MAX_STARTS + 1].join(","));
+        for text in
+            ["", "1", "1 ", "0 00000000000000aa", "1 00000000000000aa,00000000000000bb", "x 00000000000000aa", &many]
+        {
+            assert!(text.parse::<Starts>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_and_a_damaged_file_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(FILE);
+        fs::write(&file, r#"{"format":2,"number":1,"marks":[]}"#).unwrap();
+        let refused = Starts::begin(dir.path(), Token(1));
+        assert!(matches!(refused, Err(DataDirError::Newer { path, format: 2, .. }) if path == file));
+        for damaged in ["", "{", r#"{"format":1,"number":0,"marks":["00000000000000aa"]}"#] {
+            fs::write(&file, damaged).unwrap();
+            assert!(matches!(Starts::begin(dir.path(), Token(1)), Err(DataDirError::Damaged { .. })), "{damaged}");
+        }
+    }
+}
