@@ -1,19 +1,22 @@
-//! The members of the cluster: who they are and where, as this node knows, and the requests that change them.
+//! The members of the cluster: who they are and where, and the requests that tell and change them.
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /members` | `{"members":[{"id","addr","voter","connected","matchIndex"}]}` |
+//! | `GET /members?consistency=` | `{"members":[{"id","addr","voter","connected","matchIndex"}]}` |
 //! | `POST /members` `{"id","addr","incarnation"?}` | 201, or 200 when there was nothing to change: `{"id","addr","voter","cluster"}` |
 //! | `DELETE /members/ID` | `{"id","removed":true}`, or 404 |
 //! | `POST /leader` `{"to":ID}`, or nothing | `{"leader"}`; without `to`, the follower that has most |
 //!
-//! Any node takes them all. A member is added as a learner, and votes as soon as it has caught up.
+//! Any member takes them all; a node that is in no cluster says so at once: 503. What is told is as fresh as a linearizable
+//! read, unless `consistency` is `stale`. A member is added as a learner, and votes as soon as it has caught up. Nobody is
+//! added where another member is, and a member that is connected is not said to be elsewhere: 409.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
@@ -162,10 +165,15 @@ impl Members {
         }
     }
 
-    /// Waits until there are members at all: a node that joins has none at first.
-    pub async fn some(&self) {
+    /// Whether there are any: a node that joins has none at first.
+    pub fn any(&self) -> bool {
+        !self.view.borrow().configuration.members().is_empty()
+    }
+
+    /// Waits until `id` is one of them.
+    pub async fn include(&self, id: NodeId) {
         let mut views = self.view.subscribe();
-        let _ = views.wait_for(|view| !view.configuration.members().is_empty()).await; // the sender is part of this
+        let _ = views.wait_for(|view| view.configuration.contains(id)).await; // the sender is part of this
     }
 
     fn addresses(&self, view: &View) -> BTreeMap<NodeId, String> {
@@ -270,7 +278,7 @@ impl Inner {
     pub(super) async fn route_members(&self, method: &Method, request: Request<Incoming>) -> Result<Reply, Refusal> {
         let path = request.uri().path().to_owned();
         match (method, path.as_str(), path.strip_prefix("/members/")) {
-            (&Method::GET, "/members", _) => self.members().await,
+            (&Method::GET, "/members", _) => self.members(&request).await,
             (&Method::POST, "/members", _) => self.add_member(request).await,
             (&Method::POST, "/leader", _) => self.change_leader(request).await,
             (&Method::DELETE, _, Some(id)) => self.remove_member(&request, id).await,
@@ -280,7 +288,15 @@ impl Inner {
         }
     }
 
-    async fn members(&self) -> Result<Reply, Refusal> {
+    async fn members(&self, request: &Request<Incoming>) -> Result<Reply, Refusal> {
+        let parameters = Parameters::parse(request.uri().query(), &["consistency", "timeout"])?;
+        if parameters.get("consistency") != Some("stale") {
+            self.refuse_outside().await?;
+        }
+        match self.read(Query::Version, &parameters).await? {
+            Answer::Version(_) => {}
+            other => return Err(Refusal::of(&other)),
+        }
         let info = self.info.clone();
         let rows = self.inspect(move |machine| rows(machine, &info.members, &info.addr)).await?;
         Ok(json(StatusCode::OK, &serde_json::json!({ "members": rows })))
@@ -293,14 +309,17 @@ impl Inner {
         let Addition { id, addr, incarnation } = from_json(&body)?;
         let id = node_id(&id)?;
         checked_addr(&addr)?;
+        self.refuse_outside().await?;
         // What this node knows of the members may be old. It is not, after a linearizable read.
         self.barrier(timeout).await?;
         let known = Arc::clone(&self.info.members);
-        let (seat, voter, cluster) = self
+        let info = self.info.clone();
+        let (seat, voter, cluster, rows) = self
             .inspect(move |machine| {
                 let member = machine.raft().configuration().members().get(&id);
                 let cluster = machine.state().cluster().map(Token);
-                (member.map(|member| Seat::of(&member.addr)), member.is_some_and(|member| member.voter), cluster)
+                let seat = member.map(|member| Seat::of(&member.addr));
+                (seat, member.is_some_and(|member| member.voter), cluster, rows(machine, &info.members, &info.addr))
             })
             .await?;
         let wanted = match &seat {
@@ -318,6 +337,9 @@ impl Inner {
                 Seat { addr, incarnation: incarnation.or(seat.incarnation) }
             }
         };
+        if let Some(why) = taken(&rows, id, &wanted.addr) {
+            return Err(Refusal::new(StatusCode::CONFLICT, &why));
+        }
         let added = Added { id: id.as_str(), addr: &wanted.addr, voter, cluster };
         if seat.as_ref() == Some(&wanted) {
             return Ok(json(StatusCode::OK, &added));
@@ -331,6 +353,7 @@ impl Inner {
         let timeout = Parameters::parse(request.uri().query(), &["timeout"])?.timeout()?;
         let id = percent_decode_str(id).decode_utf8();
         let id = node_id(&id.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the name is not UTF-8"))?)?;
+        self.refuse_outside().await?;
         self.administer(Administration::Change(Change::Remove { node: id }), timeout).await?;
         Ok(json(StatusCode::OK, &serde_json::json!({ "id": id.as_str(), "removed": true })))
     }
@@ -341,6 +364,7 @@ impl Inner {
         let (body, _memory) = self.body(body).await?;
         let Handover { to } = if body.is_empty() { Handover { to: None } } else { from_json(&body)? };
         let to = to.map(|to| node_id(&to)).transpose()?;
+        self.refuse_outside().await?;
         self.administer(Administration::Transfer(to), timeout).await?;
         let leader = self.inspect(|machine| machine.raft().leader()).await?;
         Ok(json(StatusCode::OK, &serde_json::json!({ "leader": leader.as_ref().map(NodeId::as_str) })))
@@ -355,11 +379,38 @@ impl Inner {
 
     /// Waits until this node has applied all that was committed before.
     async fn barrier(&self, timeout: Duration) -> Result<(), Refusal> {
-        match self.ask(Ask::Read(Query::Get { key: Bytes::new() }), timeout).await? {
-            Answer::Value(_) => Ok(()),
+        match self.ask(Ask::Read(Query::Version), timeout).await? {
+            Answer::Version(_) => Ok(()),
             other => Err(Refusal::of(&other)),
         }
     }
+
+    /// A node that is in no cluster knows nobody to wait for.
+    async fn refuse_outside(&self) -> Result<(), Refusal> {
+        let info = self.info.clone();
+        match self.inspect(move |machine| info.outside(machine)).await? {
+            Some(why) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, &why).retry_after(1)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why no node `id` can be at `addr`, beside these members: two that are dialled at one address are one at most.
+fn taken(rows: &[Member], id: NodeId, addr: &str) -> Option<String> {
+    let is_anywhere = |addr: &str| addr.parse::<SocketAddr>().is_ok_and(|addr| addr.ip().is_unspecified());
+    rows.iter().find_map(|Member { id: member, addr: at, connected, .. }| {
+        if *member != id.as_str() {
+            let remedy = format!("give {id} another one; or, if {member} is gone, first raft-ctl members remove {member}");
+            return (at == addr).then(|| format!("{addr} is the address of {member}: {remedy}"));
+        }
+        let is_there = *connected != Some(false) && !is_anywhere(at);
+        (at != addr && is_there).then(|| {
+            format!(
+                "{id} is a member, and connected at {at}: to add another node give it another name; to move {id}, start it at \
+                 {addr}, which the others then hear from itself"
+            )
+        })
+    })
 }
 
 /// Why members or leader stay what they are.

@@ -6,8 +6,10 @@ use std::time::Duration;
 use hyper::Method;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use crate::defaults::{JOIN_PAUSE, REQUEST_TIMEOUT};
+use crate::cli::Output;
+use crate::defaults::{JOIN_PAUSE, JOIN_REMINDER, REQUEST_TIMEOUT};
 use crate::http::client::Client;
 use crate::http::members::Members;
 use crate::http::upgrade::{self, Dialler};
@@ -56,40 +58,61 @@ pub(super) async fn learn_cluster(node: Handle<RaftKv>, members: Arc<Members>) {
     }
 }
 
-/// Asks the node at `at` to add this one to its cluster, until there are members to speak to.
-pub(super) async fn join(at: String, dialler: Dialler) {
+/// Asks the node at `at` to add this one to its cluster, until it hears of members, and says so when it is one of them.
+pub(super) async fn join(at: String, dialler: Dialler, output: Output) {
     let Dialler { id, addr, members } = dialler;
+    let addr = addr.unwrap_or_default();
     let body = json!({ "id": id.as_str(), "addr": addr, "incarnation": members.known().hello().incarnation });
     let body = Bytes::from(body.to_string());
-    let mut said = String::new();
-    let mut asks = true;
-    loop {
-        let pause = if asks { Duration::ZERO } else { JOIN_PAUSE };
-        if tokio::time::timeout(pause, members.some()).await.is_ok() {
-            if asks {
-                tracing::info!("--join is of no use any more: {id} is a member of a cluster");
-            }
-            return members.known().refused_by(&at, None);
+    let mut progress = Progress::default();
+    if members.any() {
+        tracing::info!("--join is of no use any more: {id} is a member of a cluster");
+    }
+    let mut pause = Duration::ZERO;
+    while tokio::time::timeout(pause, members.include(id)).await.is_err() {
+        pause = JOIN_PAUSE;
+        if members.any() {
+            progress.is(&format!("{id} waits to hear that it is a member of its cluster"), true);
+            continue;
         }
-        asks = false;
         match ask_to_join(&at, &body).await {
             Ok(cluster) => {
                 members.known().refused_by(&at, None);
-                match members.known().belong_to(cluster) {
-                    Ok(()) if said.is_empty() => tracing::info!("{at} adds {id} to cluster {cluster}"),
-                    Ok(()) => {}
-                    Err(error) => tracing::error!("{error}"),
+                if let Err(error) = members.known().belong_to(cluster) {
+                    tracing::error!("{error}");
                 }
-                said = "added".to_owned();
+                let what = format!("{at} adds {id} to cluster {cluster}, whose leader is to connect to it at {addr}");
+                progress.is(&what, true);
             }
             Err(why) => {
                 members.known().refused_by(&at, Some(&why));
-                if why != said {
-                    tracing::warn!("cannot join the cluster of {at}: {why}; trying again");
-                    said = why;
-                }
+                progress.is(&format!("cannot join the cluster of {at}: {why}; trying again"), false);
             }
         }
+    }
+    members.known().refused_by(&at, None);
+    let cluster = members.known().cluster();
+    let joined = json!({ "event": "joined", "id": id.as_str(), "cluster": cluster });
+    let name = cluster.map_or("a cluster".to_owned(), |cluster| format!("cluster {cluster}"));
+    let _ = output.result(&joined, || format!("raft-node {id} is a member of {name}")); // as for any event of a server
+}
+
+/// Says how it goes: at each change, and now and then while nothing changes.
+#[derive(Default)]
+struct Progress {
+    said: Option<(String, Instant)>,
+}
+
+impl Progress {
+    fn is(&mut self, what: &str, is_good: bool) {
+        let last = self.said.as_ref();
+        match last.map(|(said, at)| (said == what, at.elapsed())) {
+            Some((true, since)) if since < JOIN_REMINDER => return,
+            Some((true, _)) => tracing::warn!("still: {what}"),
+            Some((false, _)) | None if is_good => tracing::info!("{what}"),
+            Some((false, _)) | None => tracing::warn!("{what}"),
+        }
+        self.said = Some((what.to_owned(), Instant::now()));
     }
 }
 

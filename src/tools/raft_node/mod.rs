@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bind_failure;
 use crate::cli::{Common, Failure, Output, Tool, args, ready, signals};
-use crate::defaults::{DRAIN, GATHER, MIN_SNAPSHOT_EVERY, SNAPSHOT_EVERY};
+use crate::defaults::{CONNECT_TIMEOUT, DRAIN, GATHER, MIN_SNAPSHOT_EVERY, SNAPSHOT_EVERY};
 use crate::http::api::{Api, Halted, Waiters};
 use crate::http::members::Members;
 use crate::http::server;
@@ -68,7 +68,8 @@ pub struct Args {
         value_parser = peer
     )]
     peers: Vec<Peer>,
-    /// Join the cluster of the node at that address, unless this node belongs to one already
+    /// Join the cluster of the node at that address, unless this node belongs to one already. The ready line comes as soon as
+    /// the port answers; another one, or the event joined, when this node is a member
     #[arg(long, value_name = "HOST:PORT", value_parser = args::address)]
     join: Option<String>,
     /// Where the others reach this node [default: the address it listens on]
@@ -158,6 +159,7 @@ impl Tool for Args {
         let listener = self.bind().await?;
         let addr = listener.local_addr().map_err(|error| Failure::local(format!("cannot serve: {error}")))?;
         let advertised = self.advertised(addr)?;
+        self.check_join(addr, advertised.as_deref()).await?;
 
         let data_dir = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.raft", self.id)));
         let data_dir = DataDir::open(
@@ -217,13 +219,13 @@ impl Tool for Args {
         let dialler = Dialler { id: self.id, addr: advertised, members };
         tokio::spawn(membership::learn_cluster(handle.clone(), dialler.members.clone()));
         tokio::spawn(membership::follow(dialler.clone()));
-        if let Some(at) = self.join {
-            tokio::spawn(membership::join(at, dialler));
-        }
         let api = Api::new(handle, info, waiters.clone(), first_request()?, halted.clone());
         let server = tokio::spawn(server::serve(listener, api.clone(), stop.clone()));
 
         ready::announce(output, Self::NAME, Some(self.id.as_str()), addr, self.ready_file.as_deref())?;
+        if let Some(at) = self.join {
+            tokio::spawn(membership::join(at, dialler, output.clone()));
+        }
 
         // The driver outlives the server, whose last requests it answers.
         let drained = CancellationToken::new();
@@ -270,6 +272,23 @@ impl Args {
             ))),
             None => Ok(None),
         }
+    }
+
+    /// A node that asks itself to let it in would do so for ever.
+    async fn check_join(&self, addr: SocketAddr, advertised: Option<&str>) -> Result<(), Failure> {
+        let Some(join) = &self.join else { return Ok(()) };
+        let found = tokio::time::timeout(CONNECT_TIMEOUT, tcp::resolve(join)).await;
+        let found = found.ok().and_then(Result::ok).unwrap_or_default(); // a name may get its address later
+        let is_own = |at: &SocketAddr| {
+            *at == addr || (at.port() == addr.port() && addr.ip().is_unspecified() && at.ip().is_loopback())
+        };
+        if advertised != Some(join) && !found.iter().any(is_own) {
+            return Ok(());
+        }
+        Err(Failure::usage(format!(
+            "--join {join} is the address of this node itself: name a node that is in the cluster; the first node of a cluster is \
+             started without --join"
+        )))
     }
 
     /// The members of a cluster that begins now; none, when this node joins one.
