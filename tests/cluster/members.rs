@@ -180,4 +180,11 @@ fn the_leader_can_be_chosen_removed_and_stopped_and_another_one_leads_at_once() 
             Err(std::io::Error::other(health))
         }
     });
+    // It knows no members any more; another node of --nodes does.
+    let out = cluster.addr(successor);
+    run(ctl(out, &["members"])).expect(3).says(&[&removed, "removed from the cluster", "--nodes"]);
+    let mut either = raft_ctl();
+    either.args(["members", "--nodes", &format!("{out},{left}")]);
+    let table = run(either).expect(0).stdout;
+    assert!(!table.contains(&removed) && names.iter().all(|name| table.contains(name)), "{table}");
 }

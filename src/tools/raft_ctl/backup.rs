@@ -217,6 +217,7 @@ impl Backup {
     }
 
     async fn keep(name: String, mut from: impl Read + Send + 'static) -> Result<Self, Failure> {
+        tracing::debug!("reading the backup from {name}");
         // Beside the runtime, whose thread hears the signals.
         let kept = tokio::task::spawn_blocking(move || {
             let mut file = tempfile::tempfile()?;
