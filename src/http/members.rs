@@ -9,7 +9,8 @@
 //!
 //! Any member takes them all; a node that is in no cluster says so at once: 503. What is told is as fresh as a linearizable
 //! read, unless `consistency` is `stale`. A member is added as a learner, and votes as soon as it has caught up. Nobody is
-//! added where another member is, and a member that is connected is not said to be elsewhere: 409.
+//! added where another member is, a member that is connected is not said to be elsewhere, and none is removed without whom
+//! those that are connected would be no majority: 409.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -170,12 +171,6 @@ impl Members {
         !self.view.borrow().configuration.members().is_empty()
     }
 
-    /// Waits until `id` is one of them.
-    pub async fn include(&self, id: NodeId) {
-        let mut views = self.view.subscribe();
-        let _ = views.wait_for(|view| view.configuration.contains(id)).await; // the sender is part of this
-    }
-
     fn addresses(&self, view: &View) -> BTreeMap<NodeId, String> {
         let members = view.configuration.members().iter();
         let mut addresses: BTreeMap<_, _> = members.map(|(id, member)| (*id, Seat::of(&member.addr).addr)).collect();
@@ -295,7 +290,7 @@ impl Inner {
         }
         match self.read(Query::Version, &parameters).await? {
             Answer::Version(_) => {}
-            other => return Err(Refusal::of(&other)),
+            other => return Err(self.refusal(&other)),
         }
         let info = self.info.clone();
         let rows = self.inspect(move |machine| rows(machine, &info.members, &info.addr)).await?;
@@ -354,6 +349,11 @@ impl Inner {
         let id = percent_decode_str(id).decode_utf8();
         let id = node_id(&id.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the name is not UTF-8"))?)?;
         self.refuse_outside().await?;
+        let info = self.info.clone();
+        let needed = self.inspect(move |machine| needed(&rows(machine, &info.members, &info.addr), id)).await?;
+        if let Some(why) = needed {
+            return Err(Refusal::new(StatusCode::CONFLICT, &why).retry_after(1));
+        }
         self.administer(Administration::Change(Change::Remove { node: id }), timeout).await?;
         Ok(json(StatusCode::OK, &serde_json::json!({ "id": id.as_str(), "removed": true })))
     }
@@ -373,7 +373,7 @@ impl Inner {
     async fn administer(&self, what: Administration, timeout: Duration) -> Result<(), Refusal> {
         match self.ask(Ask::Administer(what), timeout).await? {
             Answer::Done => Ok(()),
-            other => Err(Refusal::of(&other)),
+            other => Err(self.refusal(&other)),
         }
     }
 
@@ -381,7 +381,17 @@ impl Inner {
     async fn barrier(&self, timeout: Duration) -> Result<(), Refusal> {
         match self.ask(Ask::Read(Query::Version), timeout).await? {
             Answer::Version(_) => Ok(()),
-            other => Err(Refusal::of(&other)),
+            other => Err(self.refusal(&other)),
+        }
+    }
+
+    /// Why it is not done. Where there is no leader, somebody may have said why: a node that was removed hears of it so.
+    fn refusal(&self, answer: &Answer) -> Refusal {
+        match (answer, self.info.members.known().refusal()) {
+            (Answer::NoLeader, Some(why)) => {
+                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, &format!("no leader: {why}")).retry_after(1)
+            }
+            _ => Refusal::of(answer),
         }
     }
 
@@ -410,6 +420,21 @@ fn taken(rows: &[Member], id: NodeId, addr: &str) -> Option<String> {
                  {addr}, which the others then hear from itself"
             )
         })
+    })
+}
+
+/// Why `id` cannot go: without it those that are there would be no majority, and nothing could be changed any more, not even
+/// that. Whoever is away can go.
+fn needed(rows: &[Member], id: NodeId) -> Option<String> {
+    let (stay, go): (Vec<_>, Vec<_>) = rows.iter().filter(|row| row.voter).partition(|row| row.id != id.as_str());
+    let away: Vec<_> = stay.iter().filter(|row| row.connected == Some(false)).map(|row| row.id.as_str()).collect();
+    let is_majority = 2 * (stay.len() - away.len()) > stay.len();
+    (!go.is_empty() && !away.is_empty() && !is_majority).then(|| {
+        let (all, away) = (stay.len(), away.join(", "));
+        format!(
+            "without {id} the cluster would stand still: of the {all} that would vote this node is not connected to {away}; start \
+             or remove that first"
+        )
     })
 }
 

@@ -111,6 +111,7 @@ fn json_results_are_one_object_a_line() {
     assert_eq!(json(&["set", "k", "v"]), json!({ "key": "k", "value": "v", "version": 1 }));
     assert_eq!(json(&["get", "k"]), json!({ "key": "k", "value": "v", "version": 1 }));
     assert_eq!(json(&["list"]), json!({ "key": "k", "value": "v", "version": 1 }));
+    assert_eq!(json(&["list", "--keys"]), json!({ "key": "k", "version": 1 }));
     assert_eq!(json(&["del", "k"]), json!({ "key": "k", "deleted": true }));
     assert_eq!(json(&["leader"]), json!({ "leader": "n1", "addr": scene.node.addr.to_string() }));
     let status = json(&["status"]);

@@ -182,9 +182,40 @@ fn the_leader_can_be_chosen_removed_and_stopped_and_another_one_leads_at_once() 
     });
     // It knows no members any more; another node of --nodes does.
     let out = cluster.addr(successor);
-    run(ctl(out, &["members"])).expect(3).says(&[&removed, "removed from the cluster", "--nodes"]);
+    let ended = run(ctl(out, &["members", "--timeout", "1s"])).expect(3);
+    ended.says(&[&format!("{removed} was removed from the cluster"), "--nodes"]);
     let mut either = raft_ctl();
     either.args(["members", "--nodes", &format!("{out},{left}")]);
     let table = run(either).expect(0).stdout;
     assert!(!table.contains(&removed) && names.iter().all(|name| table.contains(name)), "{table}");
+    // Started anew with what it has, it waits, says for what, and does not say that it is a member.
+    assert_eq!(cluster.stop(successor).code(), Some(0));
+    let mut command = cluster.joining(successor);
+    command.args(["--join", &left.to_string()]);
+    let again = Node::start(command);
+    again.process.err.line_with(&format!("waits for the leader of its cluster: refused by {}", names[0]));
+    assert!(!again.process.out.text().contains("joined"), "{}", again.process.out.text());
+}
+
+#[test]
+fn a_member_that_a_majority_needs_is_not_removed_and_one_that_is_away_is() {
+    let mut cluster = Cluster::of_three();
+    let away = (cluster.leader() + 1) % 3;
+    cluster.kill(away);
+    let here: Vec<_> = (0..3).filter(|number| *number != away).collect();
+    let (one, other) = (cluster.addr(here[0]), Cluster::id(here[1]));
+    eventually("the end of the connection", || {
+        let members = ask(one, "GET", "/members?consistency=stale", &Value::Null).json()["members"].clone();
+        if members[away]["connected"] == false { Ok(()) } else { Err(members) }
+    });
+    let refused = ask(one, "DELETE", &format!("/members/{other}"), &Value::Null).expect(409);
+    let why = refused.error();
+    assert!(why.contains(&format!("not connected to {}", Cluster::id(away))), "{why}");
+    run(ctl(one, &["members", "remove", &other])).expect(5).says(&["stand still"]);
+    ask(one, "DELETE", &format!("/members/{}", Cluster::id(away)), &Value::Null).expect(200);
+    wait_for_voters(one, &[&Cluster::id(here[0]), &other]);
+    cluster.node(here[0]).set("goes", "on");
+    ask(one, "DELETE", &format!("/members/{other}"), &Value::Null).expect(200);
+    cluster.leader_among(&here[..1]);
+    cluster.node(here[0]).set("goes", "on alone");
 }

@@ -116,7 +116,7 @@ async fn print(cluster: &Cluster, stale: bool, output: &Output) -> Result<(), Fa
         return Err(Failure::new(Kind::NoLeader, "the asked node knows no members: ask another one with --nodes"));
     }
     if !output.is_json() {
-        output.line(&format!("{:<12} {:<22} {:<8}", "NODE", "ADDRESS", "ROLE"))?;
+        output.line(&format!("{:<12} {:<22} ROLE", "NODE", "ADDRESS"))?;
     }
     for member in answer["members"].as_array().map(Vec::as_slice).unwrap_or_default() {
         output.result(member, || {

@@ -239,11 +239,12 @@ async fn list(
         let answer = expect_ok(&cluster.ask(Ask::get(&path, stale)).await?, prefix)?;
         let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
         for item in items {
-            output.result(item, || {
-                let (key, value) =
-                    (item["key"].as_str().unwrap_or_default(), item["value"].as_str().unwrap_or_default());
-                if keys { key.to_owned() } else { format!("{key}\t{value}") }
-            })?;
+            let key = item["key"].as_str().unwrap_or_default();
+            if keys {
+                output.result(&json!({ "key": key, "version": item["version"] }), || key.to_owned())?;
+            } else {
+                output.result(item, || format!("{key}\t{}", item["value"].as_str().unwrap_or_default()))?;
+            }
         }
         left -= items.len().min(left);
         match answer["next"].as_str() {

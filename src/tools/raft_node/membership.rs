@@ -1,7 +1,6 @@
 //! What a node does about its cluster's members beside its machine: dials them, joins them, learns which cluster they are.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::Method;
 use hyper::body::Bytes;
@@ -15,7 +14,7 @@ use crate::http::members::Members;
 use crate::http::upgrade::{self, Dialler};
 use crate::kv::RaftKv;
 use crate::net::acquaintances::Token;
-use crate::net::driver::Handle;
+use crate::net::driver::{Handle, Stopped};
 use crate::net::link::{self, Outbox};
 use crate::raft::{Configuration, NodeId};
 
@@ -58,40 +57,50 @@ pub(super) async fn learn_cluster(node: Handle<RaftKv>, members: Arc<Members>) {
     }
 }
 
-/// Asks the node at `at` to add this one to its cluster, until it hears of members, and says so when it is one of them.
-pub(super) async fn join(at: String, dialler: Dialler, output: Output) {
+/// Asks the node at `at` to add this one to its cluster, until it hears of members. Says so when it is one of them, and a
+/// leader speaks to it: its own log may not know yet that it was removed.
+pub(super) async fn join(at: String, node: Handle<RaftKv>, dialler: Dialler, output: Output) {
     let Dialler { id, addr, members } = dialler;
-    let addr = addr.unwrap_or_default();
-    let body = json!({ "id": id.as_str(), "addr": addr, "incarnation": members.known().hello().incarnation });
+    let (known, addr) = (members.known(), addr.unwrap_or_default());
+    let body = json!({ "id": id.as_str(), "addr": addr, "incarnation": known.hello().incarnation });
     let body = Bytes::from(body.to_string());
     let mut progress = Progress::default();
     if members.any() {
         tracing::info!("--join is of no use any more: {id} is a member of a cluster");
     }
-    let mut pause = Duration::ZERO;
-    while tokio::time::timeout(pause, members.include(id)).await.is_err() {
-        pause = JOIN_PAUSE;
-        if members.any() {
-            progress.is(&format!("{id} waits to hear that it is a member of its cluster"), true);
-            continue;
-        }
-        match ask_to_join(&at, &body).await {
-            Ok(cluster) => {
-                members.known().refused_by(&at, None);
-                if let Err(error) = members.known().belong_to(cluster) {
-                    tracing::error!("{error}");
+    loop {
+        let is_in = node.inspect(move |machine| {
+            let raft = machine.raft();
+            raft.leader().is_some() && raft.configuration().contains(id)
+        });
+        match is_in.await {
+            Ok(true) => break,
+            Ok(false) if members.any() => {
+                known.refused_by(&at, None);
+                let why = known.refusal().map(|why| format!(": {why}")).unwrap_or_default();
+                progress.is(&format!("{id} waits for the leader of its cluster{why}"), why.is_empty());
+            }
+            Ok(false) => match ask_to_join(&at, &body).await {
+                Ok(cluster) => {
+                    known.refused_by(&at, None);
+                    if let Err(error) = known.belong_to(cluster) {
+                        tracing::error!("{error}");
+                    }
+                    let what =
+                        format!("{at} adds {id} to cluster {cluster}, whose leader is to connect to it at {addr}");
+                    progress.is(&what, true);
                 }
-                let what = format!("{at} adds {id} to cluster {cluster}, whose leader is to connect to it at {addr}");
-                progress.is(&what, true);
-            }
-            Err(why) => {
-                members.known().refused_by(&at, Some(&why));
-                progress.is(&format!("cannot join the cluster of {at}: {why}; trying again"), false);
-            }
+                Err(why) => {
+                    known.refused_by(&at, Some(&why));
+                    progress.is(&format!("cannot join the cluster of {at}: {why}; trying again"), false);
+                }
+            },
+            Err(Stopped) => return,
         }
+        tokio::time::sleep(JOIN_PAUSE).await;
     }
-    members.known().refused_by(&at, None);
-    let cluster = members.known().cluster();
+    known.refused_by(&at, None);
+    let cluster = known.cluster();
     let joined = json!({ "event": "joined", "id": id.as_str(), "cluster": cluster });
     let name = cluster.map_or("a cluster".to_owned(), |cluster| format!("cluster {cluster}"));
     let _ = output.result(&joined, || format!("raft-node {id} is a member of {name}")); // as for any event of a server
@@ -118,7 +127,9 @@ impl Progress {
 
 async fn ask_to_join(at: &str, body: &Bytes) -> Result<Token, String> {
     let mut client = Client::connect(at).await.map_err(|error| error.to_string())?;
-    let answer = client.ask(Method::POST, "/members", body.clone(), &[], REQUEST_TIMEOUT).await;
+    // A little longer than the node tries, which can then say what it lacks.
+    let patience = REQUEST_TIMEOUT + JOIN_PAUSE;
+    let answer = client.ask(Method::POST, "/members", body.clone(), &[], patience).await;
     let answer = answer.map_err(|error| error.to_string())?;
     let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     if !answer.status.is_success() {

@@ -219,12 +219,12 @@ impl Tool for Args {
         let dialler = Dialler { id: self.id, addr: advertised, members };
         tokio::spawn(membership::learn_cluster(handle.clone(), dialler.members.clone()));
         tokio::spawn(membership::follow(dialler.clone()));
-        let api = Api::new(handle, info, waiters.clone(), first_request()?, halted.clone());
+        let api = Api::new(handle.clone(), info, waiters.clone(), first_request()?, halted.clone());
         let server = tokio::spawn(server::serve(listener, api.clone(), stop.clone()));
 
         ready::announce(output, Self::NAME, Some(self.id.as_str()), addr, self.ready_file.as_deref())?;
         if let Some(at) = self.join {
-            tokio::spawn(membership::join(at, dialler, output.clone()));
+            tokio::spawn(membership::join(at, handle, dialler, output.clone()));
         }
 
         // The driver outlives the server, whose last requests it answers.
