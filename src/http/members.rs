@@ -40,8 +40,6 @@ const MAX_ADDR_BYTES: usize = 260;
 #[derive(Debug)]
 pub struct Members {
     id: NodeId,
-    /// Where the operator says that they are, whatever the configuration says.
-    given: BTreeMap<NodeId, String>,
     known: Arc<Acquaintances>,
     links: Links<NodeId>,
     view: watch::Sender<View>,
@@ -50,6 +48,9 @@ pub struct Members {
 #[derive(Clone, Debug, Default)]
 struct View {
     configuration: Configuration,
+    /// Where the operator said at the start that they are, whatever the configuration says: until they are removed, since
+    /// one that comes back may be anywhere.
+    given: BTreeMap<NodeId, String>,
     /// Where nodes that called say that they are: newer than what the configuration says, and the only way to answer one of
     /// which nobody has told yet.
     callers: BTreeMap<NodeId, String>,
@@ -71,7 +72,8 @@ impl Members {
         known: Arc<Acquaintances>,
         links: Links<NodeId>,
     ) -> Result<Self, Stranger> {
-        let members = Self { id, given, known, links, view: watch::Sender::default() };
+        let view = watch::Sender::new(View { given, ..View::default() });
+        let members = Self { id, known, links, view };
         members.are(configuration)?;
         Ok(members)
     }
@@ -92,6 +94,7 @@ impl Members {
             let before = self.addresses(view);
             view.leaving.extend(before.into_iter().filter(|(id, _)| gone(id)));
             view.leaving.retain(|id, _| !configuration.contains(*id));
+            view.given.retain(|id, _| !gone(id));
             view.callers.retain(|id, _| {
                 seat(&view.configuration, id).is_none() || seat(&view.configuration, id) == seat(&configuration, id)
             });
@@ -176,7 +179,7 @@ impl Members {
         let mut addresses: BTreeMap<_, _> = members.map(|(id, member)| (*id, Seat::of(&member.addr).addr)).collect();
         addresses.extend(view.leaving.clone());
         addresses.extend(view.callers.clone());
-        for (id, addr) in &self.given {
+        for (id, addr) in &view.given {
             if addresses.contains_key(id) {
                 addresses.insert(*id, addr.clone());
             }
@@ -309,14 +312,14 @@ impl Inner {
         self.barrier(timeout).await?;
         let known = Arc::clone(&self.info.members);
         let info = self.info.clone();
-        let (seat, voter, cluster, rows) = self
+        let (configuration, cluster, rows) = self
             .inspect(move |machine| {
-                let member = machine.raft().configuration().members().get(&id);
                 let cluster = machine.state().cluster().map(Token);
-                let seat = member.map(|member| Seat::of(&member.addr));
-                (seat, member.is_some_and(|member| member.voter), cluster, rows(machine, &info.members, &info.addr))
+                (machine.raft().configuration().clone(), cluster, rows(machine, &info.members, &info.addr))
             })
             .await?;
+        let member = configuration.members().get(&id);
+        let (seat, voter) = (member.map(|member| Seat::of(&member.addr)), member.is_some_and(|member| member.voter));
         let wanted = match &seat {
             None => Seat { addr, incarnation },
             Some(seat) => {
@@ -332,7 +335,7 @@ impl Inner {
                 Seat { addr, incarnation: incarnation.or(seat.incarnation) }
             }
         };
-        if let Some(why) = taken(&rows, id, &wanted.addr) {
+        if let Some(why) = taken(&configuration, &rows, id, &wanted.addr) {
             return Err(Refusal::new(StatusCode::CONFLICT, &why));
         }
         let added = Added { id: id.as_str(), addr: &wanted.addr, voter, cluster };
@@ -406,20 +409,24 @@ impl Inner {
 }
 
 /// Why no node `id` can be at `addr`, beside these members: two that are dialled at one address are one at most.
-fn taken(rows: &[Member], id: NodeId, addr: &str) -> Option<String> {
+fn taken(configuration: &Configuration, rows: &[Member], id: NodeId, addr: &str) -> Option<String> {
     let is_anywhere = |addr: &str| addr.parse::<SocketAddr>().is_ok_and(|addr| addr.ip().is_unspecified());
-    rows.iter().find_map(|Member { id: member, addr: at, connected, .. }| {
-        if *member != id.as_str() {
-            let remedy = format!("give {id} another one; or, if {member} is gone, first raft-ctl members remove {member}");
-            return (at == addr).then(|| format!("{addr} is the address of {member}: {remedy}"));
-        }
-        let is_there = *connected != Some(false) && !is_anywhere(at);
-        (at != addr && is_there).then(|| {
-            format!(
-                "{id} is a member, and connected at {at}: to add another node give it another name; to move {id}, start it at \
-                 {addr}, which the others then hear from itself"
-            )
-        })
+    let seats = configuration.members().iter().map(|(id, member)| (id.as_str(), Seat::of(&member.addr).addr));
+    let places = seats.chain(rows.iter().map(|row| (row.id.as_str(), row.addr.clone())));
+    if let Some((other, _)) = places.into_iter().find(|(other, at)| *other != id.as_str() && at == addr) {
+        return Some(format!(
+            "{addr} is the address of {other}: give {id} another one; if {other} is gone, first raft-ctl members remove {other}; \
+             if it has moved, raft-ctl members add {other}=HOST:PORT"
+        ));
+    }
+    let row = rows.iter().find(|row| row.id == id.as_str())?;
+    let is_there = row.connected != Some(false) && !is_anywhere(&row.addr);
+    (row.addr != addr && is_there).then(|| {
+        format!(
+            "{id} is a member, and connected at {}: to add another node give it another name; to move {id}, start it at {addr}, \
+             which the others then hear from itself",
+            row.addr
+        )
     })
 }
 

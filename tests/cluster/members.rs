@@ -219,3 +219,26 @@ fn a_member_that_a_majority_needs_is_not_removed_and_one_that_is_away_is() {
     cluster.leader_among(&here[..1]);
     cluster.node(here[0]).set("goes", "on alone");
 }
+
+#[test]
+fn a_name_that_comes_back_elsewhere_is_dialled_there_although_peer_said_where_it_was() {
+    let mut cluster = Cluster::of_three();
+    let gone = (cluster.leader() + 1) % 3;
+    let here: Vec<_> = (0..3).filter(|number| *number != gone).map(|number| cluster.addr(number)).collect();
+    let (name, before) = (Cluster::id(gone), cluster.addr(gone).to_string());
+    cluster.kill(gone);
+    ask(here[0], "DELETE", &format!("/members/{name}"), &Value::Null).expect(200);
+    let new = tempfile::tempdir().unwrap();
+    let mut command = node_in(new.path(), &name);
+    command.args(["--join", &here[0].to_string()]);
+    let again = Node::start(command);
+    let at = again.addr.to_string();
+    assert_ne!(at, before);
+    for addr in here {
+        eventually("a connection to where it is now", || {
+            let members = ask(addr, "GET", "/members?consistency=stale", &Value::Null).json()["members"].clone();
+            let found = members[gone]["addr"] == at.as_str() && members[gone]["connected"] == true;
+            if found { Ok(()) } else { Err(members) }
+        });
+    }
+}

@@ -20,7 +20,7 @@ use crate::http::server;
 use crate::http::status::NodeInfo;
 use crate::http::upgrade::Dialler;
 use crate::kv::raft_kv::Event;
-use crate::net::acquaintances::{Acquaintances, Token};
+use crate::net::acquaintances::{Acquaintances, Seat, Token};
 use crate::net::data_dir::{Claim, DataDir};
 use crate::net::disk;
 use crate::net::driver::Driver;
@@ -303,6 +303,14 @@ impl Args {
     /// Who is named with `--peer` is a member, unless the members have changed since: a cluster that was begun without one of
     /// its nodes, by mistake, is another cluster.
     fn check_members(&self, data_dir: &DataDir, configuration: &Configuration) -> Result<(), Failure> {
+        for (id, given) in self.others() {
+            let seat = configuration.members().get(id).map(|member| Seat::of(&member.addr).addr);
+            if let Some(seat) = seat.filter(|seat| !seat.is_empty() && seat != given) {
+                tracing::warn!(
+                    "--peer says that {id} is at {given}, and the cluster that it is at {seat}: trying {given}"
+                );
+            }
+        }
         let strangers = self.others().map(|(id, _)| *id).filter(|id| !configuration.contains(*id));
         let strangers: Vec<_> = strangers.map(|id| id.to_string()).collect();
         if strangers.is_empty() || configuration.members().is_empty() {
