@@ -98,6 +98,8 @@ pub const MAX_FRAME_BYTES: usize = MAX_APPEND_BYTES + 2 * MAX_VALUE_BYTES + (256
 pub const RECONNECT: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_millis(200);
 /// A pause between two times that a node asks to join, or looks whether its cluster has a number yet.
 pub const JOIN_PAUSE: Duration = Duration::from_millis(100);
+/// A node that waits to be let in says for what this often: whoever looks at its log finds out, and the log stays short.
+pub const JOIN_REMINDER: Duration = Duration::from_secs(10);
 /// How long a node that was removed is still heard and spoken to: as long as it may take to commit that. A leader that is
 /// removed hands over in this time.
 pub const LEAVE_PAUSE: Duration = Duration::from_secs(2);

@@ -1,19 +1,23 @@
-//! The members of the cluster: who they are and where, as this node knows, and the requests that change them.
+//! The members of the cluster: who they are and where, and the requests that tell and change them.
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /members` | `{"members":[{"id","addr","voter","connected","matchIndex"}]}` |
+//! | `GET /members?consistency=` | `{"members":[{"id","addr","voter","connected","matchIndex"}]}` |
 //! | `POST /members` `{"id","addr","incarnation"?}` | 201, or 200 when there was nothing to change: `{"id","addr","voter","cluster"}` |
 //! | `DELETE /members/ID` | `{"id","removed":true}`, or 404 |
 //! | `POST /leader` `{"to":ID}`, or nothing | `{"leader"}`; without `to`, the follower that has most |
 //!
-//! Any node takes them all. A member is added as a learner, and votes as soon as it has caught up.
+//! Any member takes them all; a node that is in no cluster says so at once: 503. What is told is as fresh as a linearizable
+//! read, unless `consistency` is `stale`. A member is added as a learner, and votes as soon as it has caught up. Nobody is
+//! added where another member is, a member that is connected is not said to be elsewhere, and none is removed without whom
+//! those that are connected would be no majority: 409.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
@@ -36,8 +40,6 @@ const MAX_ADDR_BYTES: usize = 260;
 #[derive(Debug)]
 pub struct Members {
     id: NodeId,
-    /// Where the operator says that they are, whatever the configuration says.
-    given: BTreeMap<NodeId, String>,
     known: Arc<Acquaintances>,
     links: Links<NodeId>,
     view: watch::Sender<View>,
@@ -46,6 +48,9 @@ pub struct Members {
 #[derive(Clone, Debug, Default)]
 struct View {
     configuration: Configuration,
+    /// Where the operator said at the start that they are, whatever the configuration says: until they are removed, since
+    /// one that comes back may be anywhere.
+    given: BTreeMap<NodeId, String>,
     /// Where nodes that called say that they are: newer than what the configuration says, and the only way to answer one of
     /// which nobody has told yet.
     callers: BTreeMap<NodeId, String>,
@@ -67,7 +72,8 @@ impl Members {
         known: Arc<Acquaintances>,
         links: Links<NodeId>,
     ) -> Result<Self, Stranger> {
-        let members = Self { id, given, known, links, view: watch::Sender::default() };
+        let view = watch::Sender::new(View { given, ..View::default() });
+        let members = Self { id, known, links, view };
         members.are(configuration)?;
         Ok(members)
     }
@@ -88,6 +94,7 @@ impl Members {
             let before = self.addresses(view);
             view.leaving.extend(before.into_iter().filter(|(id, _)| gone(id)));
             view.leaving.retain(|id, _| !configuration.contains(*id));
+            view.given.retain(|id, _| !gone(id));
             view.callers.retain(|id, _| {
                 seat(&view.configuration, id).is_none() || seat(&view.configuration, id) == seat(&configuration, id)
             });
@@ -162,10 +169,9 @@ impl Members {
         }
     }
 
-    /// Waits until there are members at all: a node that joins has none at first.
-    pub async fn some(&self) {
-        let mut views = self.view.subscribe();
-        let _ = views.wait_for(|view| !view.configuration.members().is_empty()).await; // the sender is part of this
+    /// Whether there are any: a node that joins has none at first.
+    pub fn any(&self) -> bool {
+        !self.view.borrow().configuration.members().is_empty()
     }
 
     fn addresses(&self, view: &View) -> BTreeMap<NodeId, String> {
@@ -173,7 +179,7 @@ impl Members {
         let mut addresses: BTreeMap<_, _> = members.map(|(id, member)| (*id, Seat::of(&member.addr).addr)).collect();
         addresses.extend(view.leaving.clone());
         addresses.extend(view.callers.clone());
-        for (id, addr) in &self.given {
+        for (id, addr) in &view.given {
             if addresses.contains_key(id) {
                 addresses.insert(*id, addr.clone());
             }
@@ -270,7 +276,7 @@ impl Inner {
     pub(super) async fn route_members(&self, method: &Method, request: Request<Incoming>) -> Result<Reply, Refusal> {
         let path = request.uri().path().to_owned();
         match (method, path.as_str(), path.strip_prefix("/members/")) {
-            (&Method::GET, "/members", _) => self.members().await,
+            (&Method::GET, "/members", _) => self.members(&request).await,
             (&Method::POST, "/members", _) => self.add_member(request).await,
             (&Method::POST, "/leader", _) => self.change_leader(request).await,
             (&Method::DELETE, _, Some(id)) => self.remove_member(&request, id).await,
@@ -280,7 +286,15 @@ impl Inner {
         }
     }
 
-    async fn members(&self) -> Result<Reply, Refusal> {
+    async fn members(&self, request: &Request<Incoming>) -> Result<Reply, Refusal> {
+        let parameters = Parameters::parse(request.uri().query(), &["consistency", "timeout"])?;
+        if parameters.get("consistency") != Some("stale") {
+            self.refuse_outside().await?;
+        }
+        match self.read(Query::Version, &parameters).await? {
+            Answer::Version(_) => {}
+            other => return Err(self.refusal(&other)),
+        }
         let info = self.info.clone();
         let rows = self.inspect(move |machine| rows(machine, &info.members, &info.addr)).await?;
         Ok(json(StatusCode::OK, &serde_json::json!({ "members": rows })))
@@ -293,16 +307,19 @@ impl Inner {
         let Addition { id, addr, incarnation } = from_json(&body)?;
         let id = node_id(&id)?;
         checked_addr(&addr)?;
+        self.refuse_outside().await?;
         // What this node knows of the members may be old. It is not, after a linearizable read.
         self.barrier(timeout).await?;
         let known = Arc::clone(&self.info.members);
-        let (seat, voter, cluster) = self
+        let info = self.info.clone();
+        let (configuration, cluster, rows) = self
             .inspect(move |machine| {
-                let member = machine.raft().configuration().members().get(&id);
                 let cluster = machine.state().cluster().map(Token);
-                (member.map(|member| Seat::of(&member.addr)), member.is_some_and(|member| member.voter), cluster)
+                (machine.raft().configuration().clone(), cluster, rows(machine, &info.members, &info.addr))
             })
             .await?;
+        let member = configuration.members().get(&id);
+        let (seat, voter) = (member.map(|member| Seat::of(&member.addr)), member.is_some_and(|member| member.voter));
         let wanted = match &seat {
             None => Seat { addr, incarnation },
             Some(seat) => {
@@ -318,6 +335,9 @@ impl Inner {
                 Seat { addr, incarnation: incarnation.or(seat.incarnation) }
             }
         };
+        if let Some(why) = taken(&configuration, &rows, id, &wanted.addr) {
+            return Err(Refusal::new(StatusCode::CONFLICT, &why));
+        }
         let added = Added { id: id.as_str(), addr: &wanted.addr, voter, cluster };
         if seat.as_ref() == Some(&wanted) {
             return Ok(json(StatusCode::OK, &added));
@@ -331,6 +351,12 @@ impl Inner {
         let timeout = Parameters::parse(request.uri().query(), &["timeout"])?.timeout()?;
         let id = percent_decode_str(id).decode_utf8();
         let id = node_id(&id.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the name is not UTF-8"))?)?;
+        self.refuse_outside().await?;
+        let info = self.info.clone();
+        let needed = self.inspect(move |machine| needed(&rows(machine, &info.members, &info.addr), id)).await?;
+        if let Some(why) = needed {
+            return Err(Refusal::new(StatusCode::CONFLICT, &why).retry_after(1));
+        }
         self.administer(Administration::Change(Change::Remove { node: id }), timeout).await?;
         Ok(json(StatusCode::OK, &serde_json::json!({ "id": id.as_str(), "removed": true })))
     }
@@ -341,6 +367,7 @@ impl Inner {
         let (body, _memory) = self.body(body).await?;
         let Handover { to } = if body.is_empty() { Handover { to: None } } else { from_json(&body)? };
         let to = to.map(|to| node_id(&to)).transpose()?;
+        self.refuse_outside().await?;
         self.administer(Administration::Transfer(to), timeout).await?;
         let leader = self.inspect(|machine| machine.raft().leader()).await?;
         Ok(json(StatusCode::OK, &serde_json::json!({ "leader": leader.as_ref().map(NodeId::as_str) })))
@@ -349,17 +376,73 @@ impl Inner {
     async fn administer(&self, what: Administration, timeout: Duration) -> Result<(), Refusal> {
         match self.ask(Ask::Administer(what), timeout).await? {
             Answer::Done => Ok(()),
-            other => Err(Refusal::of(&other)),
+            other => Err(self.refusal(&other)),
         }
     }
 
     /// Waits until this node has applied all that was committed before.
     async fn barrier(&self, timeout: Duration) -> Result<(), Refusal> {
-        match self.ask(Ask::Read(Query::Get { key: Bytes::new() }), timeout).await? {
-            Answer::Value(_) => Ok(()),
-            other => Err(Refusal::of(&other)),
+        match self.ask(Ask::Read(Query::Version), timeout).await? {
+            Answer::Version(_) => Ok(()),
+            other => Err(self.refusal(&other)),
         }
     }
+
+    /// Why it is not done. Where there is no leader, somebody may have said why: a node that was removed hears of it so.
+    fn refusal(&self, answer: &Answer) -> Refusal {
+        match (answer, self.info.members.known().refusal()) {
+            (Answer::NoLeader, Some(why)) => {
+                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, &format!("no leader: {why}")).retry_after(1)
+            }
+            _ => Refusal::of(answer),
+        }
+    }
+
+    /// A node that is in no cluster knows nobody to wait for.
+    async fn refuse_outside(&self) -> Result<(), Refusal> {
+        let info = self.info.clone();
+        match self.inspect(move |machine| info.outside(machine)).await? {
+            Some(why) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, &why).retry_after(1)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why no node `id` can be at `addr`, beside these members: two that are dialled at one address are one at most.
+fn taken(configuration: &Configuration, rows: &[Member], id: NodeId, addr: &str) -> Option<String> {
+    let is_anywhere = |addr: &str| addr.parse::<SocketAddr>().is_ok_and(|addr| addr.ip().is_unspecified());
+    let seats = configuration.members().iter().map(|(id, member)| (id.as_str(), Seat::of(&member.addr).addr));
+    let places = seats.chain(rows.iter().map(|row| (row.id.as_str(), row.addr.clone())));
+    if let Some((other, _)) = places.into_iter().find(|(other, at)| *other != id.as_str() && at == addr) {
+        return Some(format!(
+            "{addr} is the address of {other}: give {id} another one; if {other} is gone, first raft-ctl members remove {other}; \
+             if it has moved, raft-ctl members add {other}=HOST:PORT"
+        ));
+    }
+    let row = rows.iter().find(|row| row.id == id.as_str())?;
+    let is_there = row.connected != Some(false) && !is_anywhere(&row.addr);
+    (row.addr != addr && is_there).then(|| {
+        format!(
+            "{id} is a member, and connected at {}: to add another node give it another name; to move {id}, start it at {addr}, \
+             which the others then hear from itself",
+            row.addr
+        )
+    })
+}
+
+/// Why `id` cannot go: without it those that are there would be no majority, and nothing could be changed any more, not even
+/// that. Whoever is away can go.
+fn needed(rows: &[Member], id: NodeId) -> Option<String> {
+    let (stay, go): (Vec<_>, Vec<_>) = rows.iter().filter(|row| row.voter).partition(|row| row.id != id.as_str());
+    let away: Vec<_> = stay.iter().filter(|row| row.connected == Some(false)).map(|row| row.id.as_str()).collect();
+    let is_majority = 2 * (stay.len() - away.len()) > stay.len();
+    (!go.is_empty() && !away.is_empty() && !is_majority).then(|| {
+        let (all, away) = (stay.len(), away.join(", "));
+        format!(
+            "without {id} the cluster would stand still: of the {all} that would vote this node is not connected to {away}; start \
+             or remove that first"
+        )
+    })
 }
 
 /// Why members or leader stay what they are.

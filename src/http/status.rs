@@ -111,6 +111,22 @@ impl NodeInfo {
         text
     }
 
+    /// Why the node is in no cluster, if it is in none, as far as it knows.
+    pub fn outside(&self, machine: &RaftKv) -> Option<String> {
+        let raft = machine.raft();
+        if raft.leader().is_some() || raft.configuration().contains(self.id) {
+            return None;
+        }
+        let id = self.id;
+        Some(match self.members.known().refusal() {
+            Some(refusal) => format!("{id} is not in a cluster: {refusal}"),
+            None if raft.configuration().members().is_empty() => {
+                format!("{id} is not in a cluster yet: start it with --join HOST:PORT of a node that is")
+            }
+            None => format!("{id} was removed from the cluster"),
+        })
+    }
+
     /// What keeps the node from serving, or [`HEALTHY`].
     pub fn health(&self, machine: &RaftKv, halted: Option<&str>) -> String {
         let configuration = machine.raft().configuration();

@@ -221,6 +221,10 @@ where
     }
     let known = members.known();
     if let Err(stranger) = known.meet(from.as_str(), &hello, members.seat(from).as_ref()) {
+        if matches!(stranger, Stranger::NotAMember { .. }) && !members.any() {
+            // The members often hear of a new one before it hears of them. It is nobody's mistake, and soon over.
+            return error(StatusCode::SERVICE_UNAVAILABLE, &format!("{id} does not know yet in which cluster it is"));
+        }
         known.turn_away(from.as_str(), &stranger);
         let status = match stranger {
             Stranger::OtherCluster { .. } | Stranger::OtherIncarnation { .. } | Stranger::OtherPast { .. } => {

@@ -507,6 +507,57 @@ fn a_cluster_of_one_tells_its_only_member_and_cannot_lose_it() {
 }
 
 #[test]
+fn without_a_leader_the_members_are_told_only_as_the_node_remembers_them() {
+    let (node, _dir) = without_leader();
+    assert_eq!(node.get("/members?timeout=300ms").expect(503).error(), "no leader");
+    let members = node.get("/members?consistency=stale").expect(200).json();
+    assert_eq!(members["members"][1], json!({ "id": "n2", "addr": "127.0.0.1:1", "voter": true, "connected": false }));
+    node.get("/members?consistency=old").expect(400);
+    node.get("/members?prefix=n").expect(400);
+}
+
+#[test]
+fn a_node_in_no_cluster_says_so_at_once_to_who_asks_for_its_members() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = node_in(dir.path(), "n4");
+    command.args(["--join", "127.0.0.1:1"]);
+    let node = Node::start(command);
+    let member = json!({ "id": "n5", "addr": "127.0.0.1:2" }).to_string();
+    for (method, path, body) in [
+        ("GET", "/members?timeout=60s", ""),
+        ("POST", "/members?timeout=60s", member.as_str()),
+        ("DELETE", "/members/n1?timeout=60s", ""),
+        ("POST", "/leader?timeout=60s", ""),
+    ] {
+        let answer = node.ask(method, path, body).expect(503);
+        assert!(answer.error().contains("n4 is not in a cluster"), "{method} {path}: {answer:?}");
+        assert!(answer.header("retry-after").is_some(), "{method} {path}");
+    }
+    assert_eq!(node.get("/members?consistency=stale").expect(200).json(), json!({ "members": [] }));
+}
+
+#[test]
+fn nobody_is_added_where_another_member_is_and_a_member_that_is_there_is_not_moved() {
+    let (node, _dir) = alone();
+    let own = node.addr.to_string();
+    let add = |id: &str, addr: &str| node.ask("POST", "/members", &json!({ "id": id, "addr": addr }).to_string());
+    let refused = |id: &str, addr: &str, texts: [&str; 2]| {
+        let answer = add(id, addr).expect(409);
+        assert!(texts.iter().all(|text| answer.error().contains(text)), "{id} at {addr}: {answer:?}");
+    };
+    refused("n2", &own, ["the address of n1", "raft-ctl members remove n1"]);
+    add("n2", "127.0.0.1:1").expect(201);
+    add("n2", "127.0.0.1:1").expect(200);
+    refused("n3", "127.0.0.1:1", ["the address of n2", "raft-ctl members remove n2"]);
+    add("n2", "127.0.0.1:2").expect(200); // it does not run: the address may have been wrong
+    add("n3", "127.0.0.1:1").expect(201);
+    refused("n1", "127.0.0.1:3", ["n1 is a member, and connected at", "another name"]);
+    let members = node.get("/members").expect(200).json();
+    let addrs: Vec<_> = members["members"].as_array().unwrap().iter().map(|member| &member["addr"]).collect();
+    assert_eq!(addrs, [own.as_str(), "127.0.0.1:2", "127.0.0.1:1"]);
+}
+
+#[test]
 fn a_bad_request_for_a_member_is_refused_and_changes_nothing() {
     let (node, _dir) = alone();
     for (body, why) in [

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::common::http::{Http, listing, set_body};
-use crate::common::{Ended, Node, Process, node_in, raft_ctl, run};
+use crate::common::{Ended, Node, Process, node_in, raft_ctl, run, run_with};
 
 fn alone() -> (Node, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
@@ -51,6 +51,68 @@ fn what_was_backed_up_comes_back_in_an_empty_cluster() {
     assert_eq!(values(&other), values(&node));
     let again = ctl(&other, &["restore", &file]).expect(1);
     assert!(again.stderr.contains("has keys") && again.stderr.contains("--force"), "{}", again.stderr);
+}
+
+#[test]
+fn a_backup_may_come_through_a_pipe() {
+    let (node, dir, file) = backed_up(300);
+    let (other, _other_dir) = alone();
+    let bytes = std::fs::read(&file).unwrap();
+    let said = run_with(command(&other, &["restore", "-"]), bytes.clone()).expect(0);
+    assert_eq!(said.stdout, "300 keys restored\n");
+    assert_eq!(values(&other), values(&node));
+    let cut = run_with(command(&other, &["restore", "-", "--force"]), &bytes[..bytes.len() - 1]).expect(1);
+    assert!(cut.stderr.contains("stdin") && cut.stderr.contains("cut short"), "{}", cut.stderr);
+    assert_eq!(values(&other), values(&node));
+
+    let pipe = dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let restore = Process::start(command(&other, &["restore", pipe.to_str().unwrap(), "--force"]));
+    std::fs::write(&pipe, &bytes).unwrap();
+    restore.out.line_with("300 keys restored");
+
+    let nowhere = dir.path().join("nowhere");
+    let mut restore = command(&other, &["restore", "-"]);
+    restore.env("TMPDIR", &nowhere);
+    run_with(restore, bytes).expect(6).says(&[nowhere.to_str().unwrap(), "TMPDIR"]);
+}
+
+#[test]
+fn a_backup_does_not_come_from_a_terminal_and_one_that_does_not_come_can_be_given_up() {
+    let (node, _dir) = alone();
+    let terminal = std::fs::File::options().read(true).write(true).open("/dev/ptmx").unwrap();
+    let said = command(&node, &["restore", "-"]).stdin(terminal).output().unwrap();
+    assert_eq!(said.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&said.stderr).contains("terminal"), "{said:?}");
+    let (mut waits, _stdin) = Process::start_fed(command(&node, &["restore", "-", "-vv"]));
+    waits.err.line_with("reading the backup from stdin");
+    waits.signal("INT");
+    assert_eq!(waits.ended().code(), Some(130));
+}
+
+#[test]
+fn for_programs_a_backup_ends_with_a_summary_interrupted_or_not() {
+    let (node, dir, file) = backed_up(7);
+    let summary = ctl(&node, &["snapshot", "--json", "--out", &file]).expect(0).json();
+    let cluster = node.get("/status").json()["clusterId"].clone();
+    let bytes = std::fs::metadata(&file).unwrap().len();
+    assert_eq!(
+        summary,
+        json!({
+            "event": "summary", "file": file, "keys": 7, "version": 7, "bytes": bytes, "cluster": cluster, "interrupted": false
+        })
+    );
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = silent.local_addr().unwrap().to_string();
+    let mut process = Process::start(command(&node, &["--nodes", &at, "snapshot", "--json", "--out", &file]));
+    let _connection = silent.accept().unwrap();
+    process.signal("INT");
+    assert_eq!(process.ended().code(), Some(130));
+    let events = process.out.events();
+    assert_eq!(events[0], json!({ "event": "summary", "file": file, "bytes": 0, "interrupted": true }));
+    assert_eq!((events.len(), &events[1]["kind"]), (2, &json!("interrupted")), "{events:?}");
+    assert_eq!(std::fs::metadata(&file).unwrap().len(), bytes, "the old one is as it was");
+    assert_eq!(dir.path().read_dir().unwrap().count(), 2, "n1 and the backup: no other file is left");
 }
 
 #[test]

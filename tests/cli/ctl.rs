@@ -111,6 +111,7 @@ fn json_results_are_one_object_a_line() {
     assert_eq!(json(&["set", "k", "v"]), json!({ "key": "k", "value": "v", "version": 1 }));
     assert_eq!(json(&["get", "k"]), json!({ "key": "k", "value": "v", "version": 1 }));
     assert_eq!(json(&["list"]), json!({ "key": "k", "value": "v", "version": 1 }));
+    assert_eq!(json(&["list", "--keys"]), json!({ "key": "k", "version": 1 }));
     assert_eq!(json(&["del", "k"]), json!({ "key": "k", "deleted": true }));
     assert_eq!(json(&["leader"]), json!({ "leader": "n1", "addr": scene.node.addr.to_string() }));
     let status = json(&["status"]);
@@ -256,6 +257,40 @@ fn nobody_there_comes_with_a_remedy() {
         command.args(["--nodes", "127.0.0.1:1"]).args(arguments);
         run(command).expect(3).says(&["--nodes"]);
     }
+}
+
+#[test]
+fn the_members_are_asked_of_a_node_that_is_one() {
+    let scene = Scene::new();
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = node_in(dir.path(), "n4");
+    command.args(["--join", "127.0.0.1:1"]);
+    let outside = Node::start(command);
+    let outside = outside.addr.to_string();
+    let ended = scene.ctl(&["--nodes", &outside, "members"]).expect(3).says(&["n4 is not in a cluster", "--nodes"]);
+    assert_eq!(ended.stdout, "");
+    let event = scene.ctl(&["--nodes", &outside, "members", "--json"]).expect(3).json();
+    assert_eq!(event["kind"], "no_leader", "{event}");
+    scene.ctl(&["--nodes", &outside, "members", "--stale"]).expect(3).says(&["knows no members", "--nodes"]);
+    let nodes = format!("{outside},{}", scene.node.addr);
+    let table = scene.prints(&["--nodes", &nodes, "members"]);
+    assert_eq!(table.lines().nth(1).unwrap().split_whitespace().next(), Some("n1"), "{table}");
+    assert_eq!(scene.prints(&["members", "--stale"]), table);
+}
+
+#[test]
+fn who_adds_a_member_is_told_how_to_start_it() {
+    let scene = Scene::new();
+    let at = scene.node.addr.to_string();
+    let start = format!("raft-node --id n2 --listen 127.0.0.1:1 --join {at}");
+    for said in ["added n2 at 127.0.0.1:1\n", "n2 is a member, at 127.0.0.1:1\n"] {
+        let ended = scene.ctl(&["members", "add", "n2=127.0.0.1:1"]).expect(0).says(&[&start]);
+        assert_eq!(ended.stdout, said);
+    }
+    let ended = scene.ctl(&["members", "add", "n2=127.0.0.1:1", "--quiet"]).expect(0);
+    assert_eq!(ended.stderr, "");
+    scene.ctl(&["members", "add", "n3=127.0.0.1:1"]).expect(5).says(&["127.0.0.1:1 is the address of n2"]);
+    scene.ctl(&["members", "remove", "n9"]).expect(1).says(&["not a member"]);
 }
 
 #[test]

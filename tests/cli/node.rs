@@ -191,6 +191,8 @@ fn a_node_that_waits_to_join_says_for_what_and_is_no_cluster_of_its_own() {
     command.args(["--join", "127.0.0.1:1"]);
     let node = Node::start(command);
     node.process.err.line_with("cannot join the cluster of 127.0.0.1:1");
+    node.process.err.line_with("still: cannot join the cluster of 127.0.0.1:1"); // after a while
+    assert_eq!(node.process.out.text().lines().count(), 1, "it is ready, and not a member");
     let health = node.get("/health").expect(503).json()["status"].as_str().unwrap().to_owned();
     assert!(health.contains("127.0.0.1:1") && health.contains("refused"), "{health}");
     node.ask("POST", "/kv?timeout=1s", &http::set_body("a", "1")).expect(503);
@@ -199,6 +201,52 @@ fn a_node_that_waits_to_join_says_for_what_and_is_no_cluster_of_its_own() {
     let node = Node::start(node_in(dir.path(), "n1"));
     let health = node.get("/health").expect(503).json()["status"].as_str().unwrap().to_owned();
     assert!(health.contains("not a member of a cluster yet") && health.contains("--join"), "{health}");
+}
+
+#[test]
+fn a_node_says_when_it_has_joined_and_again_when_it_starts_as_a_member() {
+    let (dir, text) = (temp(), temp());
+    let first = Node::alone(dir.path());
+    let addr = first.addr.to_string();
+    let mut command = node_in(dir.path(), "n2");
+    command.args(["--join", &addr]);
+    let mut node = Node::start(command);
+    let joined = node.process.out.event("joined");
+    let cluster = first.get("/status").json()["clusterId"].clone();
+    assert_eq!(joined, json!({ "event": "joined", "id": "n2", "cluster": cluster }));
+    let status = node.get("/status").json();
+    assert!(status["members"].as_array().unwrap().iter().any(|member| member["id"] == "n2"), "{status}");
+    assert!(!node.process.err.text().contains("WARN refused"), "{}", node.process.err.text());
+    node.wait_healthy();
+    node.stop();
+    let mut command = node_in(dir.path(), "n2");
+    command.args(["--join", &addr]);
+    assert_eq!(Node::start(command).process.out.event("joined"), joined);
+
+    let mut command = raft_node();
+    command.args(["--id", "n3", "--listen", "127.0.0.1:0", "--join", "127.0.0.1:1"]).current_dir(text.path());
+    let waits = Process::start(command);
+    waits.err.line_with("cannot join");
+    assert!(!waits.out.text().contains("is a member"), "{}", waits.out.text());
+}
+
+#[test]
+fn a_node_does_not_ask_itself_to_let_it_in() {
+    let dir = temp();
+    let refused = |arguments: &[&str], own: &str| {
+        let mut command = raft_node();
+        command.args(["--id", "n1", "--json", "--data-dir"]).arg(dir.path().join("n1")).args(arguments);
+        run(command).expect(2).says(&[own, "this node itself", "without --join"]);
+        assert!(!dir.path().join("n1").exists());
+    };
+    let port = reserve_port();
+    let own = format!("127.0.0.1:{port}");
+    refused(&["--listen", &own, "--join", &own], &own);
+    let named = format!("localhost:{port}");
+    refused(&["--listen", &own, "--join", &named], &named);
+    let all = format!("0.0.0.0:{port}");
+    refused(&["--listen", &all, "--insecure", "--advertise", "here.example:1", "--join", &own], &own);
+    refused(&["--listen", &own, "--advertise", "here.example:1", "--join", "here.example:1"], "here.example:1");
 }
 
 #[test]
@@ -215,6 +263,7 @@ fn a_node_on_every_address_must_say_which_is_its_own_before_it_joins() {
     run(with(&["--join", "127.0.0.1:1"])).expect(2).says(&["0.0.0.0", "--advertise HOST:PORT"]);
     assert!(!dir.path().join("n1").exists());
     let node = Node::start(with(&["--advertise", "here.example:7001"]));
+    node.wait_healthy();
     assert_eq!(node.get("/members").expect(200).json()["members"][0]["addr"], "here.example:7001");
 }
 
@@ -225,7 +274,7 @@ fn where_a_member_is_said_to_be_outranks_what_was_said_before() {
         let mut member = node_in(dir.path(), "n1");
         member.args(["--peer", &format!("n2={addr}")]);
         let node = Node::start(member);
-        assert_eq!(node.get("/members").expect(200).json()["members"][1]["addr"], addr);
+        assert_eq!(node.get("/members?consistency=stale").expect(200).json()["members"][1]["addr"], addr);
     }
 }
 

@@ -35,6 +35,16 @@ fn help_and_version_go_to_stdout_and_end_well() {
 }
 
 #[test]
+fn what_looks_after_a_cluster_is_shown_by_example() {
+    for words in ["snapshot", "restore", "watch", "members", "members add", "members remove", "transfer"] {
+        let help = ctl(&words.split(' ').chain(["--help"]).collect::<Vec<_>>()).expect(0).stdout;
+        let examples = help.split("Examples:\n").nth(1).unwrap_or_else(|| panic!("no examples in:\n{help}"));
+        let shown = examples.lines().filter(|line| line.contains(&format!("raft-ctl {words}"))).count();
+        assert!(shown >= 1 && examples.lines().count() >= 2, "{help}");
+    }
+}
+
+#[test]
 fn every_tool_writes_its_completions_and_man_pages() {
     let tools = [raft_node(), raft_ctl(), netsim(), tcp_echo(), udp_listen(), udp_send(), worker_pool()];
     for mut tool in tools {

@@ -180,4 +180,65 @@ fn the_leader_can_be_chosen_removed_and_stopped_and_another_one_leads_at_once() 
             Err(std::io::Error::other(health))
         }
     });
+    // It knows no members any more; another node of --nodes does.
+    let out = cluster.addr(successor);
+    let ended = run(ctl(out, &["members", "--timeout", "1s"])).expect(3);
+    ended.says(&[&format!("{removed} was removed from the cluster"), "--nodes"]);
+    let mut either = raft_ctl();
+    either.args(["members", "--nodes", &format!("{out},{left}")]);
+    let table = run(either).expect(0).stdout;
+    assert!(!table.contains(&removed) && names.iter().all(|name| table.contains(name)), "{table}");
+    // Started anew with what it has, it waits, says for what, and does not say that it is a member.
+    assert_eq!(cluster.stop(successor).code(), Some(0));
+    let mut command = cluster.joining(successor);
+    command.args(["--join", &left.to_string()]);
+    let again = Node::start(command);
+    again.process.err.line_with(&format!("waits for the leader of its cluster: refused by {}", names[0]));
+    assert!(!again.process.out.text().contains("joined"), "{}", again.process.out.text());
+}
+
+#[test]
+fn a_member_that_a_majority_needs_is_not_removed_and_one_that_is_away_is() {
+    let mut cluster = Cluster::of_three();
+    let away = (cluster.leader() + 1) % 3;
+    cluster.kill(away);
+    let here: Vec<_> = (0..3).filter(|number| *number != away).collect();
+    let (one, other) = (cluster.addr(here[0]), Cluster::id(here[1]));
+    eventually("the end of the connection", || {
+        let members = ask(one, "GET", "/members?consistency=stale", &Value::Null).json()["members"].clone();
+        if members[away]["connected"] == false { Ok(()) } else { Err(members) }
+    });
+    let refused = ask(one, "DELETE", &format!("/members/{other}"), &Value::Null).expect(409);
+    let why = refused.error();
+    assert!(why.contains(&format!("not connected to {}", Cluster::id(away))), "{why}");
+    run(ctl(one, &["members", "remove", &other])).expect(5).says(&["stand still"]);
+    ask(one, "DELETE", &format!("/members/{}", Cluster::id(away)), &Value::Null).expect(200);
+    wait_for_voters(one, &[&Cluster::id(here[0]), &other]);
+    cluster.node(here[0]).set("goes", "on");
+    ask(one, "DELETE", &format!("/members/{other}"), &Value::Null).expect(200);
+    cluster.leader_among(&here[..1]);
+    cluster.node(here[0]).set("goes", "on alone");
+}
+
+#[test]
+fn a_name_that_comes_back_elsewhere_is_dialled_there_although_peer_said_where_it_was() {
+    let mut cluster = Cluster::of_three();
+    let gone = (cluster.leader() + 1) % 3;
+    let here: Vec<_> = (0..3).filter(|number| *number != gone).map(|number| cluster.addr(number)).collect();
+    let (name, before) = (Cluster::id(gone), cluster.addr(gone).to_string());
+    cluster.kill(gone);
+    ask(here[0], "DELETE", &format!("/members/{name}"), &Value::Null).expect(200);
+    let new = tempfile::tempdir().unwrap();
+    let mut command = node_in(new.path(), &name);
+    command.args(["--join", &here[0].to_string()]);
+    let again = Node::start(command);
+    let at = again.addr.to_string();
+    assert_ne!(at, before);
+    for addr in here {
+        eventually("a connection to where it is now", || {
+            let members = ask(addr, "GET", "/members?consistency=stale", &Value::Null).json()["members"].clone();
+            let found = members[gone]["addr"] == at.as_str() && members[gone]["connected"] == true;
+            if found { Ok(()) } else { Err(members) }
+        });
+    }
 }

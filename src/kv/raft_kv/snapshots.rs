@@ -297,12 +297,13 @@ impl RaftKv {
     }
 }
 
-/// A node from its records, oldest first. The parts of a snapshot are put together as they come.
+/// A node from its records, oldest first. The parts of a snapshot are put together once it is whole.
 #[derive(Debug)]
 pub struct Recovery {
     raft: raft::Recovery,
     state: State,
-    incoming: Option<Restorer>,
+    /// The parts of a snapshot that is not whole yet, as they came: one that never gets whole costs no state.
+    incoming: Vec<Bytes>,
     /// Bytes of the state's snapshot, and of the one in the making.
     latest: u64,
     begun: u64,
@@ -323,7 +324,7 @@ impl Recovery {
     /// Before the first record, in a cluster that began with the members `initial`.
     pub fn new(initial: raft::Configuration) -> Self {
         let raft = raft::Recovery::new(initial);
-        Self { raft, state: State::default(), incoming: None, latest: 0, begun: 0 }
+        Self { raft, state: State::default(), incoming: Vec::new(), latest: 0, begun: 0 }
     }
 
     /// The next record.
@@ -333,13 +334,16 @@ impl Recovery {
     pub fn push(&mut self, record: Record) -> Result<(), SnapshotError> {
         match self.raft.push(record) {
             Recovered::Nothing => {}
-            Recovered::Begun => (self.incoming, self.begun) = (Some(Restorer::default()), 0),
+            Recovered::Begun => (self.incoming, self.begun) = (Vec::new(), 0),
             Recovered::Chunk(data) => {
                 self.begun += data.len() as u64;
-                self.incoming.get_or_insert_default().push(data)?;
+                self.incoming.push(data);
             }
             Recovered::Whole => {
-                self.state = self.incoming.take().unwrap_or_default().finish()?;
+                self.state = State::default(); // there need not be two of them
+                let mut restorer = Restorer::default();
+                std::mem::take(&mut self.incoming).into_iter().try_for_each(|part| restorer.push(part))?;
+                self.state = restorer.finish()?;
                 self.latest = self.begun;
             }
         }

@@ -1,8 +1,10 @@
 //! `raft-ctl snapshot`, and how a backup is read.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read, Seek, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use hyper::Method;
@@ -10,7 +12,7 @@ use hyper::body::Bytes;
 use serde_json::json;
 
 use super::{Ask, Cluster, expect_ok, failure};
-use crate::cli::{Failure, Kind, Output};
+use crate::cli::{Failure, Kind, Output, signals};
 use crate::defaults::CLIENT_STALL;
 use crate::http::client::{Client, ClientError, Stream};
 use crate::kv::command::Versioned;
@@ -19,6 +21,10 @@ use crate::wire::backup::{self, Header, Part};
 
 /// What to do with a snapshot.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    raft-ctl snapshot --out today.backup\n  \
+    raft-ctl snapshot --out - | zstd > today.backup.zst\n  \
+    raft-ctl --nodes 127.0.0.1:7001 snapshot    # that node writes one into its own log")]
 pub(super) struct Options {
     /// Back the cluster up into this file, or to stdout for - [default: the node writes a snapshot into its own log, and
     /// forgets what it replaces]
@@ -28,52 +34,78 @@ pub(super) struct Options {
 
 /// Backs up, or has a node write a snapshot of its own.
 pub(super) async fn run(cluster: &Cluster, options: &Options, output: &Output) -> Result<(), Failure> {
-    let Some(out) = &options.out else {
-        let path = "/snapshot".to_owned();
-        let ask = Ask { method: Method::POST, path, body: Bytes::new(), name: None, if_version: None };
-        let answer = expect_ok(&cluster.ask(ask).await?, "the snapshot")?;
-        return output.result(&answer, || format!("ok, through entry {}", answer["snapshotIndex"]));
-    };
+    match &options.out {
+        None => signals::interruptible(compact(cluster, output)).await,
+        Some(out) => back_up(cluster, out, output).await,
+    }
+}
+
+async fn compact(cluster: &Cluster, output: &Output) -> Result<(), Failure> {
+    let path = "/snapshot".to_owned();
+    let ask = Ask { method: Method::POST, path, body: Bytes::new(), name: None, if_version: None };
+    let answer = expect_ok(&cluster.ask(ask).await?, "the snapshot")?;
+    output.result(&answer, || format!("ok, through entry {}", answer["snapshotIndex"]))
+}
+
+async fn back_up(cluster: &Cluster, out: &Path, output: &Output) -> Result<(), Failure> {
     let to_stdout = out.as_os_str() == "-";
     if to_stdout && io::stdout().is_terminal() {
         return Err(Failure::usage("a backup is no text for a terminal: name a file with --out, or pipe it"));
     }
-    let stream = open(cluster).await?;
-    let failed = |error: &dyn std::fmt::Display| {
-        Failure::local(format!("cannot write the backup to {}: {error}", out.display()))
-    };
-    let is_special = out.metadata().is_ok_and(|metadata| !metadata.is_file());
-    let summary = if to_stdout {
-        copy(stream, |bytes| output.bytes(bytes)).await?
-    } else if is_special {
-        let mut file = File::options().write(true).open(out).map_err(|error| failed(&error))?;
-        copy(stream, |bytes| file.write_all(bytes).map_err(|error| failed(&error))).await?
-    } else {
-        // Whole and durable under its name, or not there at all.
-        let dir = out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(dir).map_err(|error| failed(&error))?;
-        let summary = copy(stream, |bytes| file.write_all(bytes).map_err(|error| failed(&error))).await?;
-        file.as_file().sync_all().map_err(|error| failed(&error))?;
-        file.persist(out).map_err(|error| failed(&error))?;
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| failed(&error))?;
-        summary
-    };
-    let Summary { header, keys, bytes } = summary;
-    if to_stdout {
-        tracing::info!("{keys} keys at version {}, {bytes} bytes", header.version);
-        return Ok(());
+    let (file, bytes) = (out.display().to_string(), Cell::new(0));
+    let ended = signals::interruptible(write(cluster, out, &bytes, output)).await;
+    match &ended {
+        Ok(Summary { header, keys }) if to_stdout => {
+            tracing::info!("{keys} keys at version {}, {} bytes", header.version, bytes.get());
+        }
+        Ok(Summary { header, keys }) => {
+            let cluster = header.cluster.map(|cluster| format!("{cluster:016x}"));
+            let summary = json!({
+                "event": "summary", "file": file, "keys": keys, "version": header.version, "bytes": bytes.get(),
+                "cluster": cluster, "interrupted": false
+            });
+            output.result(&summary, || {
+                format!("{file}: {keys} keys at version {}, {} bytes", header.version, bytes.get())
+            })?;
+        }
+        Err(Failure { kind: Kind::Interrupted { .. }, .. }) if output.is_json() && !to_stdout => {
+            let summary = json!({ "event": "summary", "file": file, "bytes": bytes.get(), "interrupted": true });
+            output.line(&summary.to_string())?;
+        }
+        Err(_) => {}
     }
-    let cluster = header.cluster.map(|cluster| format!("{cluster:016x}"));
-    let json = json!({
-        "file": out.display().to_string(), "keys": keys, "version": header.version, "bytes": bytes, "cluster": cluster
-    });
-    output.result(&json, || format!("{}: {keys} keys at version {}, {bytes} bytes", out.display(), header.version))
+    ended.map(drop)
 }
 
+/// What a backup was of.
 struct Summary {
     header: Header,
     keys: u64,
-    bytes: u64,
+}
+
+/// Writes a backup, and counts its bytes as they come.
+async fn write(cluster: &Cluster, out: &Path, bytes: &Cell<u64>, output: &Output) -> Result<Summary, Failure> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::local(format!("cannot write the backup to {}: {error}", out.display()))
+    };
+    if out.as_os_str() == "-" {
+        let stream = open(cluster).await?;
+        return copy(stream, bytes, |part| output.bytes(part)).await;
+    }
+    if out.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        let mut file = File::options().write(true).open(out).map_err(|error| failed(&error))?;
+        let stream = open(cluster).await?;
+        return copy(stream, bytes, |part| file.write_all(part).map_err(|error| failed(&error))).await;
+    }
+    // Whole and durable under its name, or not there at all.
+    let dir = out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(|error| failed(&error))?;
+    let stream = open(cluster).await?;
+    let summary = copy(stream, bytes, |part| file.write_all(part).map_err(|error| failed(&error))).await?;
+    file.as_file().sync_all().map_err(|error| failed(&error))?;
+    file.persist(out).map_err(|error| failed(&error))?;
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| failed(&error))?;
+    Ok(summary)
 }
 
 /// The backup of the first node that has one.
@@ -101,17 +133,20 @@ async fn open(cluster: &Cluster) -> Result<Stream, Failure> {
 }
 
 /// Copies a backup, and looks at every byte of it on the way.
-async fn copy(mut stream: Stream, mut write: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<Summary, Failure> {
+async fn copy(
+    mut stream: Stream,
+    bytes: &Cell<u64>,
+    mut write: impl FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<Summary, Failure> {
     let broken = |error: &dyn std::fmt::Display| Failure::new(Kind::Peer, format!("the backup broke off: {error}"));
-    let (mut checker, mut header, mut bytes) = (Checker::default(), None, 0);
+    let (mut checker, mut header) = (Checker::default(), None);
     while let Some(part) = stream.next(CLIENT_STALL).await.map_err(|error| broken(&error))? {
-        bytes += part.len() as u64;
         write(&part)?;
+        bytes.set(bytes.get() + part.len() as u64);
         header = checker.push(&part, |_, _| {}).map_err(|error| broken(&error))?.or(header);
     }
     let keys = checker.finish().map_err(|error| broken(&error))?;
-    let header = header.expect("a whole backup has a header");
-    Ok(Summary { header, keys, bytes })
+    Ok(Summary { header: header.expect("a whole backup has a header"), keys })
 }
 
 /// What is wrong with a backup.
@@ -152,39 +187,82 @@ impl Checker {
     }
 }
 
-/// The keys of a backup file, in order.
+/// A backup that can be read as often as it takes.
 #[derive(Debug)]
-pub(super) struct Items {
-    path: PathBuf,
+pub(super) struct Backup {
+    name: String,
     file: File,
+}
+
+impl Backup {
+    /// Opens a file; `-` is stdin. What can be read only once, such as a pipe, is kept in a file without a name first.
+    pub(super) async fn open(path: &Path) -> Result<Self, Failure> {
+        let stdin = io::stdin();
+        if path.as_os_str() == "-" {
+            if stdin.is_terminal() {
+                let message = "a backup does not come from a terminal: name a file, or pipe one into this command";
+                return Err(Failure::usage(message));
+            }
+            return Self::keep("stdin".to_owned(), stdin).await;
+        }
+        let name = path.display().to_string();
+        let failed = |error: io::Error| Failure::local(format!("cannot read the backup {name}: {error}"));
+        let file = File::open(path).map_err(failed)?;
+        let kind = file.metadata().map_err(failed)?.file_type();
+        match (kind.is_file(), kind.is_fifo()) {
+            (true, _) => Ok(Self { name, file }),
+            (_, true) => Self::keep(name, file).await,
+            (false, false) => Err(Failure::usage(format!("{name} is neither a file nor a pipe"))),
+        }
+    }
+
+    async fn keep(name: String, mut from: impl Read + Send + 'static) -> Result<Self, Failure> {
+        tracing::debug!("reading the backup from {name}");
+        // Beside the runtime, whose thread hears the signals.
+        let kept = tokio::task::spawn_blocking(move || {
+            let mut file = tempfile::tempfile()?;
+            io::copy(&mut from, &mut file).map(|_| file)
+        });
+        let dir = std::env::temp_dir();
+        let kept = kept.await.expect("to copy does not panic").map_err(|error| {
+            let place = dir.display();
+            Failure::local(format!(
+                "cannot keep the backup from {name} in {place}: {error} (TMPDIR names another place)"
+            ))
+        });
+        Ok(Self { file: kept?, name })
+    }
+
+    /// How many keys it has, once it was read to its end and found good.
+    pub(super) fn verify(&self) -> Result<u64, Failure> {
+        let mut items = self.items()?;
+        while items.next()?.is_some() {}
+        items.checker.finish().map_err(|error| items.broken(&error))
+    }
+
+    /// Its keys, from the first. One such reader at a time.
+    pub(super) fn items(&self) -> Result<Items<'_>, Failure> {
+        let rewound = (&self.file).rewind();
+        rewound.map_err(|error| Failure::local(format!("cannot read {}: {error}", self.name)))?;
+        Ok(Items { backup: self, checker: Checker::default(), ready: VecDeque::new() })
+    }
+}
+
+/// The keys of a backup, in order.
+#[derive(Debug)]
+pub(super) struct Items<'a> {
+    backup: &'a Backup,
     checker: Checker,
     ready: VecDeque<(Bytes, Versioned)>,
 }
 
-impl Items {
-    /// Opens a backup.
-    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
-        let failed = |error: io::Error| Failure::local(format!("cannot read the backup {}: {error}", path.display()));
-        let file = File::open(path).map_err(failed)?;
-        if !file.metadata().map_err(failed)?.is_file() {
-            let message = format!("{} is no regular file: a backup is read twice, first to verify it", path.display());
-            return Err(Failure::usage(message));
-        }
-        Ok(Self { path: path.to_owned(), file, checker: Checker::default(), ready: VecDeque::new() })
-    }
-
-    /// Reads all that is left, and tells how many keys the backup has.
-    pub(super) fn verify(mut self) -> Result<u64, Failure> {
-        while self.next()?.is_some() {}
-        self.checker.finish().map_err(|error| self.broken(&error))
-    }
-
+impl Items<'_> {
     /// The next key with its value; None at the end.
     pub(super) fn next(&mut self) -> Result<Option<(Bytes, Versioned)>, Failure> {
         let mut buffer = [0; 64 << 10];
         while self.ready.is_empty() {
-            let count = self.file.read(&mut buffer);
-            let count = count.map_err(|e| Failure::local(format!("cannot read {}: {e}", self.path.display())))?;
+            let count = (&self.backup.file).read(&mut buffer);
+            let count = count.map_err(|e| Failure::local(format!("cannot read {}: {e}", self.backup.name)))?;
             if count == 0 {
                 self.checker.finish().map_err(|error| self.broken(&error))?;
                 return Ok(None);
@@ -196,9 +274,6 @@ impl Items {
     }
 
     fn broken(&self, error: &Broken) -> Failure {
-        Failure::new(
-            Kind::No,
-            format!("{} is no good backup: {error}; nothing was restored from it", self.path.display()),
-        )
+        Failure::new(Kind::No, format!("{} is no good backup: {error}; nothing was restored from it", self.backup.name))
     }
 }

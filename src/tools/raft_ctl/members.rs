@@ -10,16 +10,43 @@ use crate::cli::{Failure, Kind, Output, args};
 use crate::http::client::Answer;
 use crate::raft::NodeId;
 
-/// What to do with the members; nothing prints them.
+/// What to do with the members.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  \
+        raft-ctl members\n  \
+        raft-ctl members --json | jq -r .addr\n  \
+        raft-node --id n4 --listen 127.0.0.1:7004 --join 127.0.0.1:7001    # a new member adds itself\n  \
+        raft-ctl members remove n4"
+)]
+pub(super) struct Options {
+    /// Print what the asked node knows, which may be out of date: for when there is no leader
+    #[arg(long)]
+    stale: bool,
+    #[command(subcommand)]
+    change: Option<Change>,
+}
+
+/// What to change.
 #[derive(Clone, Debug, Subcommand)]
-pub(super) enum Change {
-    /// Add a member, or tell where one is; it votes as soon as it has caught up
+enum Change {
+    /// Add a member, or tell where one is that moved; it votes as soon as it runs and has caught up
+    ///
+    /// There is seldom need to: a node that is started with --join adds itself. One that was added so must be started with
+    /// --join and an empty --data-dir all the same, since without --join it would be a cluster of its own.
+    #[command(after_help = "Examples:\n  \
+        raft-ctl members add n4=127.0.0.1:7004\n  \
+        raft-node --id n4 --listen 127.0.0.1:7004 --join 127.0.0.1:7001    # what has to follow")]
     Add {
-        /// Its name and where it is. `raft-node --join` does the same by itself
+        /// Its name and where it is
         #[arg(value_name = "ID=HOST:PORT", value_parser = member)]
         member: (NodeId, String),
     },
-    /// Remove a member
+    /// Remove a member; exit 1 when there is none of that name
+    #[command(after_help = "Examples:\n  \
+        raft-ctl members remove n3\n  \
+        raft-ctl transfer n1 && raft-ctl members remove n3    # when n3 leads, and n1 shall")]
     Remove {
         /// Its name
         id: NodeId,
@@ -33,16 +60,24 @@ fn member(text: &str) -> Result<(NodeId, String), String> {
 }
 
 /// Prints or changes the members.
-pub(super) async fn members(cluster: &Cluster, change: Option<Change>, output: &Output) -> Result<(), Failure> {
-    match change {
-        None => print(cluster, output).await,
+pub(super) async fn members(cluster: &Cluster, options: Options, output: &Output) -> Result<(), Failure> {
+    match options.change {
+        None => print(cluster, options.stale, output).await,
         Some(Change::Add { member: (id, addr) }) => {
             let body = json!({ "id": id.as_str(), "addr": addr });
             let answer = cluster.ask(change_of(Method::POST, "/members".to_owned(), &body)).await?;
             let is_new = answer.status == StatusCode::CREATED;
-            output.result(&expect_ok(&answer)?, || {
+            let added = expect_ok(&answer)?;
+            output.result(&added, || {
                 if is_new { format!("added {id} at {addr}") } else { format!("{id} is a member, at {addr}") }
-            })
+            })?;
+            if added["voter"] == json!(false) {
+                let at = &cluster.nodes[0];
+                tracing::info!(
+                    "{id} votes as soon as it has caught up; if it does not run yet: raft-node --id {id} --listen {addr} --join {at}"
+                );
+            }
+            Ok(())
         }
         Some(Change::Remove { id }) => {
             let path = format!("/members/{}", encoded(id.as_str()));
@@ -75,10 +110,13 @@ pub(super) async fn cut(cluster: &Cluster, peers: &[NodeId], output: &Output) ->
     })
 }
 
-async fn print(cluster: &Cluster, output: &Output) -> Result<(), Failure> {
-    let answer = expect_ok(&cluster.ask(Ask::get("/members", false)).await?)?;
+async fn print(cluster: &Cluster, stale: bool, output: &Output) -> Result<(), Failure> {
+    let answer = expect_ok(&cluster.ask(Ask::get("/members", stale)).await?)?;
+    if answer["members"].as_array().is_none_or(Vec::is_empty) {
+        return Err(Failure::new(Kind::NoLeader, "the asked node knows no members: ask another one with --nodes"));
+    }
     if !output.is_json() {
-        output.line(&format!("{:<12} {:<22} {:<8}", "NODE", "ADDRESS", "ROLE"))?;
+        output.line(&format!("{:<12} {:<22} ROLE", "NODE", "ADDRESS"))?;
     }
     for member in answer["members"].as_array().map(Vec::as_slice).unwrap_or_default() {
         output.result(member, || {
@@ -98,12 +136,14 @@ fn change_of(method: Method, path: String, body: &Value) -> Ask {
 fn expect_ok(answer: &Answer) -> Result<Value, Failure> {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let error = body["error"].as_str().unwrap_or("an answer without a reason");
-    let kind = match answer.status {
+    let (kind, remedy) = match answer.status {
         StatusCode::OK | StatusCode::CREATED => return Ok(body),
-        StatusCode::NOT_FOUND => Kind::No,
-        StatusCode::SERVICE_UNAVAILABLE => Kind::NoLeader,
-        StatusCode::GATEWAY_TIMEOUT => Kind::Deadline,
-        _ => Kind::Peer,
+        StatusCode::NOT_FOUND => (Kind::No, " (raft-ctl members shows who is)"),
+        StatusCode::SERVICE_UNAVAILABLE => {
+            (Kind::NoLeader, " (raft-ctl status shows which nodes are up; name others with --nodes)")
+        }
+        StatusCode::GATEWAY_TIMEOUT => (Kind::Deadline, " (raft-ctl members and raft-ctl leader show what came of it)"),
+        _ => (Kind::Peer, ""), // these say what to do
     };
-    Err(Failure::new(kind, format!("{error} (raft-ctl members shows who is a member)")))
+    Err(Failure::new(kind, format!("{error}{remedy}")))
 }

@@ -136,11 +136,11 @@ enum Command {
     /// Print the leader's name; exit 3 when there is none
     Leader,
     /// Print the members, or add or remove one; exit 1 when there is no such member
-    Members {
-        #[command(subcommand)]
-        change: Option<members::Change>,
-    },
-    /// Let another node lead
+    Members(members::Options),
+    /// Let another node lead; exit 1 when it is no member, 124 when it does not take over
+    #[command(after_help = "Examples:\n  \
+        raft-ctl transfer n2\n  \
+        raft-ctl transfer n2 --timeout 1s && raft-ctl leader")]
     Transfer {
         /// Its name
         id: crate::raft::NodeId,
@@ -166,10 +166,11 @@ impl Tool for Args {
     async fn run(self, output: &Output) -> Result<(), Failure> {
         let cluster = Cluster { nodes: self.nodes, timeout: self.timeout };
         match self.command {
-            // It has a summary to print when it is interrupted.
+            // They have a summary to print when they are interrupted.
             Command::Bench(options) => bench::run(&cluster, &options, output).await,
             Command::Watch(options) => watch::run(&cluster, &options, output).await,
             Command::Restore(options) => restore::run(&cluster, &options, output).await,
+            Command::Snapshot(options) => backup::run(&cluster, &options, output).await,
             command => signals::interruptible(run(&cluster, command, output)).await,
         }
     }
@@ -204,16 +205,17 @@ async fn run(cluster: &Cluster, command: Command, output: &Output) -> Result<(),
             }
         }
         Command::List { prefix, limit, keys, stale } => list(cluster, &prefix, limit, keys, stale, output).await,
-        Command::Snapshot(options) => backup::run(cluster, &options, output).await,
         Command::Status => status::print(cluster, output).await,
         Command::Leader => {
             let leader = status::leader(cluster).await?;
             output.result(&json!({ "leader": leader.id, "addr": leader.addr }), || leader.id.clone())
         }
-        Command::Members { change } => members::members(cluster, change, output).await,
+        Command::Members(options) => members::members(cluster, options, output).await,
         Command::Transfer { id } => members::transfer(cluster, id, output).await,
         Command::Cut { peers } => members::cut(cluster, &peers, output).await,
-        Command::Bench(_) | Command::Watch(_) | Command::Restore(_) => unreachable!("it has been run already"),
+        Command::Bench(_) | Command::Watch(_) | Command::Restore(_) | Command::Snapshot(_) => {
+            unreachable!("it has been run already")
+        }
     }
 }
 
@@ -237,11 +239,12 @@ async fn list(
         let answer = expect_ok(&cluster.ask(Ask::get(&path, stale)).await?, prefix)?;
         let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
         for item in items {
-            output.result(item, || {
-                let (key, value) =
-                    (item["key"].as_str().unwrap_or_default(), item["value"].as_str().unwrap_or_default());
-                if keys { key.to_owned() } else { format!("{key}\t{value}") }
-            })?;
+            let key = item["key"].as_str().unwrap_or_default();
+            if keys {
+                output.result(&json!({ "key": key, "version": item["version"] }), || key.to_owned())?;
+            } else {
+                output.result(item, || format!("{key}\t{}", item["value"].as_str().unwrap_or_default()))?;
+            }
         }
         left -= items.len().min(left);
         match answer["next"].as_str() {

@@ -4,7 +4,7 @@
 //! send again, so a connection that is lost, or a leader, only costs time; and so is the whole command.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use hyper::Method;
@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::backup::Items;
+use super::backup::Backup;
 use super::{Ask, Cluster, client_name, encoded, expect_ok, failure};
 use crate::cli::signals::Signals;
 use crate::cli::{Failure, Kind, Output};
@@ -24,8 +24,12 @@ use crate::http::client::{Answer, Client, ClientError};
 
 /// What to restore.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    raft-ctl restore today.backup\n  \
+    raft-ctl restore today.backup --force    # the cluster becomes what the backup was\n  \
+    zstd -dc today.backup.zst | raft-ctl restore -")]
 pub(super) struct Options {
-    /// A file that `snapshot --out` wrote
+    /// A file that `snapshot --out` wrote; - reads it from stdin, and keeps it in $TMPDIR until it has been verified
     file: PathBuf,
     /// Restore into a cluster that has keys: those of the file are overwritten, all others deleted
     #[arg(long)]
@@ -35,14 +39,18 @@ pub(super) struct Options {
 /// Verifies the whole file, then writes it, then deletes what is not in it.
 pub(super) async fn run(cluster: &Cluster, options: &Options, output: &Output) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
-    let total = Items::open(&options.file)?.verify()?;
+    let backup = tokio::select! {
+        backup = Backup::open(&options.file) => backup?,
+        signal = signals.stop() => return Err(Failure::new(Kind::Interrupted { signal }, "interrupted")),
+    };
+    let total = backup.verify()?;
     let progress = Progress::new(total, output);
     let work = async {
         if !options.force {
             refuse_keys(cluster).await?;
         }
-        write_all(cluster, &options.file, &progress).await?;
-        if options.force { delete_others(cluster, &options.file, &progress).await } else { Ok(()) }
+        write_all(cluster, &backup, &progress).await?;
+        if options.force { delete_others(cluster, &backup, &progress).await } else { Ok(()) }
     };
     let ended = tokio::select! {
         ended = work => ended,
@@ -113,8 +121,8 @@ async fn page(cluster: &Cluster, after: Option<&str>, limit: usize) -> Result<Va
     expect_ok(&answer, "the listing")
 }
 
-async fn write_all(cluster: &Cluster, file: &Path, progress: &Progress) -> Result<(), Failure> {
-    let mut items = Items::open(file)?;
+async fn write_all(cluster: &Cluster, backup: &Backup, progress: &Progress) -> Result<(), Failure> {
+    let mut items = backup.items()?;
     let mut crew = Crew::start(cluster, &progress.bar)?;
     while let Some((key, versioned)) = items.next()? {
         let text = |bytes: &Bytes| {
@@ -130,8 +138,8 @@ async fn write_all(cluster: &Cluster, file: &Path, progress: &Progress) -> Resul
 }
 
 /// Walks through the cluster's keys and the file's side by side.
-async fn delete_others(cluster: &Cluster, file: &Path, progress: &Progress) -> Result<(), Failure> {
-    let mut items = Items::open(file)?;
+async fn delete_others(cluster: &Cluster, backup: &Backup, progress: &Progress) -> Result<(), Failure> {
+    let mut items = backup.items()?;
     let mut kept = items.next()?;
     let mut crew = Crew::start(cluster, &progress.deleted)?;
     let mut after = None::<String>;

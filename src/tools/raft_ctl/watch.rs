@@ -12,6 +12,11 @@ use crate::wire::sse::{LAST_EVENT_ID, Message, Parser};
 
 /// What to watch.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    raft-ctl watch user/\n  \
+    raft-ctl watch --after 42    # goes on after that version\n  \
+    raft-ctl watch config/ --count 1 --quiet && systemctl reload app\n  \
+    raft-ctl watch --json | jq -r 'select(.event == \"delete\") | .key'")]
 pub(super) struct Options {
     /// Only keys that begin with this
     #[arg(default_value = "")]

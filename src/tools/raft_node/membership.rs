@@ -1,19 +1,20 @@
 //! What a node does about its cluster's members beside its machine: dials them, joins them, learns which cluster they are.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::Method;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use crate::defaults::{JOIN_PAUSE, REQUEST_TIMEOUT};
+use crate::cli::Output;
+use crate::defaults::{JOIN_PAUSE, JOIN_REMINDER, REQUEST_TIMEOUT};
 use crate::http::client::Client;
 use crate::http::members::Members;
 use crate::http::upgrade::{self, Dialler};
 use crate::kv::RaftKv;
 use crate::net::acquaintances::Token;
-use crate::net::driver::Handle;
+use crate::net::driver::{Handle, Stopped};
 use crate::net::link::{self, Outbox};
 use crate::raft::{Configuration, NodeId};
 
@@ -56,46 +57,79 @@ pub(super) async fn learn_cluster(node: Handle<RaftKv>, members: Arc<Members>) {
     }
 }
 
-/// Asks the node at `at` to add this one to its cluster, until there are members to speak to.
-pub(super) async fn join(at: String, dialler: Dialler) {
+/// Asks the node at `at` to add this one to its cluster, until it hears of members. Says so when it is one of them, and a
+/// leader speaks to it: its own log may not know yet that it was removed.
+pub(super) async fn join(at: String, node: Handle<RaftKv>, dialler: Dialler, output: Output) {
     let Dialler { id, addr, members } = dialler;
-    let body = json!({ "id": id.as_str(), "addr": addr, "incarnation": members.known().hello().incarnation });
+    let (known, addr) = (members.known(), addr.unwrap_or_default());
+    let body = json!({ "id": id.as_str(), "addr": addr, "incarnation": known.hello().incarnation });
     let body = Bytes::from(body.to_string());
-    let mut said = String::new();
-    let mut asks = true;
+    let mut progress = Progress::default();
+    if members.any() {
+        tracing::info!("--join is of no use any more: {id} is a member of a cluster");
+    }
     loop {
-        let pause = if asks { Duration::ZERO } else { JOIN_PAUSE };
-        if tokio::time::timeout(pause, members.some()).await.is_ok() {
-            if asks {
-                tracing::info!("--join is of no use any more: {id} is a member of a cluster");
+        let is_in = node.inspect(move |machine| {
+            let raft = machine.raft();
+            raft.leader().is_some() && raft.configuration().contains(id)
+        });
+        match is_in.await {
+            Ok(true) => break,
+            Ok(false) if members.any() => {
+                known.refused_by(&at, None);
+                let why = known.refusal().map(|why| format!(": {why}")).unwrap_or_default();
+                progress.is(&format!("{id} waits for the leader of its cluster{why}"), why.is_empty());
             }
-            return members.known().refused_by(&at, None);
-        }
-        asks = false;
-        match ask_to_join(&at, &body).await {
-            Ok(cluster) => {
-                members.known().refused_by(&at, None);
-                match members.known().belong_to(cluster) {
-                    Ok(()) if said.is_empty() => tracing::info!("{at} adds {id} to cluster {cluster}"),
-                    Ok(()) => {}
-                    Err(error) => tracing::error!("{error}"),
+            Ok(false) => match ask_to_join(&at, &body).await {
+                Ok(cluster) => {
+                    known.refused_by(&at, None);
+                    if let Err(error) = known.belong_to(cluster) {
+                        tracing::error!("{error}");
+                    }
+                    let what =
+                        format!("{at} adds {id} to cluster {cluster}, whose leader is to connect to it at {addr}");
+                    progress.is(&what, true);
                 }
-                said = "added".to_owned();
-            }
-            Err(why) => {
-                members.known().refused_by(&at, Some(&why));
-                if why != said {
-                    tracing::warn!("cannot join the cluster of {at}: {why}; trying again");
-                    said = why;
+                Err(why) => {
+                    known.refused_by(&at, Some(&why));
+                    progress.is(&format!("cannot join the cluster of {at}: {why}; trying again"), false);
                 }
-            }
+            },
+            Err(Stopped) => return,
         }
+        tokio::time::sleep(JOIN_PAUSE).await;
+    }
+    known.refused_by(&at, None);
+    let cluster = known.cluster();
+    let joined = json!({ "event": "joined", "id": id.as_str(), "cluster": cluster });
+    let name = cluster.map_or("a cluster".to_owned(), |cluster| format!("cluster {cluster}"));
+    let _ = output.result(&joined, || format!("raft-node {id} is a member of {name}")); // as for any event of a server
+}
+
+/// Says how it goes: at each change, and now and then while nothing changes.
+#[derive(Default)]
+struct Progress {
+    said: Option<(String, Instant)>,
+}
+
+impl Progress {
+    fn is(&mut self, what: &str, is_good: bool) {
+        let last = self.said.as_ref();
+        match last.map(|(said, at)| (said == what, at.elapsed())) {
+            Some((true, since)) if since < JOIN_REMINDER => return,
+            Some((true, _)) => tracing::warn!("still: {what}"),
+            Some((false, _)) | None if is_good => tracing::info!("{what}"),
+            Some((false, _)) | None => tracing::warn!("{what}"),
+        }
+        self.said = Some((what.to_owned(), Instant::now()));
     }
 }
 
 async fn ask_to_join(at: &str, body: &Bytes) -> Result<Token, String> {
     let mut client = Client::connect(at).await.map_err(|error| error.to_string())?;
-    let answer = client.ask(Method::POST, "/members", body.clone(), &[], REQUEST_TIMEOUT).await;
+    // A little longer than the node tries, which can then say what it lacks.
+    let patience = REQUEST_TIMEOUT + JOIN_PAUSE;
+    let answer = client.ask(Method::POST, "/members", body.clone(), &[], patience).await;
     let answer = answer.map_err(|error| error.to_string())?;
     let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     if !answer.status.is_success() {

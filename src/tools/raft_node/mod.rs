@@ -13,14 +13,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::bind_failure;
 use crate::cli::{Common, Failure, Output, Tool, args, ready, signals};
-use crate::defaults::{DRAIN, GATHER, MIN_SNAPSHOT_EVERY, SNAPSHOT_EVERY};
+use crate::defaults::{CONNECT_TIMEOUT, DRAIN, GATHER, MIN_SNAPSHOT_EVERY, SNAPSHOT_EVERY};
 use crate::http::api::{Api, Halted, Waiters};
 use crate::http::members::Members;
 use crate::http::server;
 use crate::http::status::NodeInfo;
 use crate::http::upgrade::Dialler;
 use crate::kv::raft_kv::Event;
-use crate::net::acquaintances::{Acquaintances, Token};
+use crate::net::acquaintances::{Acquaintances, Seat, Token};
 use crate::net::data_dir::{Claim, DataDir};
 use crate::net::disk;
 use crate::net::driver::Driver;
@@ -69,7 +69,8 @@ pub struct Args {
         value_parser = peer
     )]
     peers: Vec<Peer>,
-    /// Join the cluster of the node at that address, unless this node belongs to one already
+    /// Join the cluster of the node at that address, unless this node belongs to one already. The ready line comes as soon as
+    /// the port answers; another one, or the event joined, when this node is a member
     #[arg(long, value_name = "HOST:PORT", value_parser = args::address)]
     join: Option<String>,
     /// Where the others reach this node [default: the address it listens on]
@@ -159,6 +160,7 @@ impl Tool for Args {
         let listener = self.bind().await?;
         let addr = listener.local_addr().map_err(|error| Failure::local(format!("cannot serve: {error}")))?;
         let advertised = self.advertised(addr)?;
+        self.check_join(addr, advertised.as_deref()).await?;
 
         let data_dir = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.raft", self.id)));
         let data_dir = DataDir::open(
@@ -219,13 +221,13 @@ impl Tool for Args {
         let dialler = Dialler { id: self.id, addr: advertised, members };
         tokio::spawn(membership::learn_cluster(handle.clone(), dialler.members.clone()));
         tokio::spawn(membership::follow(dialler.clone()));
-        if let Some(at) = self.join {
-            tokio::spawn(membership::join(at, dialler));
-        }
-        let api = Api::new(handle, info, waiters.clone(), first_request()?, halted.clone());
+        let api = Api::new(handle.clone(), info, waiters.clone(), first_request()?, halted.clone());
         let server = tokio::spawn(server::serve(listener, api.clone(), stop.clone()));
 
         ready::announce(output, Self::NAME, Some(self.id.as_str()), addr, self.ready_file.as_deref())?;
+        if let Some(at) = self.join {
+            tokio::spawn(membership::join(at, handle, dialler, output.clone()));
+        }
 
         // The driver outlives the server, whose last requests it answers.
         let drained = CancellationToken::new();
@@ -274,6 +276,23 @@ impl Args {
         }
     }
 
+    /// A node that asks itself to let it in would do so for ever.
+    async fn check_join(&self, addr: SocketAddr, advertised: Option<&str>) -> Result<(), Failure> {
+        let Some(join) = &self.join else { return Ok(()) };
+        let found = tokio::time::timeout(CONNECT_TIMEOUT, tcp::resolve(join)).await;
+        let found = found.ok().and_then(Result::ok).unwrap_or_default(); // a name may get its address later
+        let is_own = |at: &SocketAddr| {
+            *at == addr || (at.port() == addr.port() && addr.ip().is_unspecified() && at.ip().is_loopback())
+        };
+        if advertised != Some(join) && !found.iter().any(is_own) {
+            return Ok(());
+        }
+        Err(Failure::usage(format!(
+            "--join {join} is the address of this node itself: name a node that is in the cluster; the first node of a cluster is \
+             started without --join"
+        )))
+    }
+
     /// The members of a cluster that begins now; none, when this node joins one.
     fn first_members(&self, advertised: Option<&str>) -> BTreeMap<String, String> {
         if self.join.is_some() {
@@ -286,6 +305,14 @@ impl Args {
     /// Who is named with `--peer` is a member, unless the members have changed since: a cluster that was begun without one of
     /// its nodes, by mistake, is another cluster.
     fn check_members(&self, data_dir: &DataDir, configuration: &Configuration) -> Result<(), Failure> {
+        for (id, given) in self.others() {
+            let seat = configuration.members().get(id).map(|member| Seat::of(&member.addr).addr);
+            if let Some(seat) = seat.filter(|seat| !seat.is_empty() && seat != given) {
+                tracing::warn!(
+                    "--peer says that {id} is at {given}, and the cluster that it is at {seat}: trying {given}"
+                );
+            }
+        }
         let strangers = self.others().map(|(id, _)| *id).filter(|id| !configuration.contains(*id));
         let strangers: Vec<_> = strangers.map(|id| id.to_string()).collect();
         if strangers.is_empty() || configuration.members().is_empty() {
