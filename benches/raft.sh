@@ -3,17 +3,18 @@
 # medians. Then a snapshot under load, and a restart: what the longest write waited, how long the node took, what it holds.
 set -eu
 
+name=raft.sh
 root=$(cd "$(dirname "$0")/.." && pwd)
-bin=${NETBELT_BIN:-$root/target/release}
+# shellcheck source=scripts/lib.sh
+. "$root/scripts/lib.sh"
 rounds=${ROUNDS:-3}
 fill=${FILL:-30s}
 keys=${KEYS:-1000000}
 seconds=${SECONDS_EACH:-3}
 value=${VALUE:-256}
 first_port=${RAFT_PORT:-$((20000 + $$ % 10000))}
-for tool in raft-node raft-ctl; do
-    [ -x "$bin/$tool" ] || cargo build --manifest-path "$root/Cargo.toml" --release --locked --bins --target-dir "$root/target"
-done
+find_tools raft-node raft-ctl
+bin=$NETBELT_BIN
 command -v jq >/dev/null || {
     echo "raft.sh: jq is not installed" >&2
     exit 6
@@ -22,29 +23,15 @@ command -v jq >/dev/null || {
 # The logs go where the disk is: a directory in memory would make fdatasync free.
 dir=$(mktemp -d "${BENCH_DIR:-$root/target}/raft-bench.XXXXXX")
 pids=''
-cleanup() {
-    status=$?
-    trap - EXIT INT TERM
+clean_up_here() {
     # shellcheck disable=SC2086  # one word a process
     [ -z "$pids" ] || kill $pids 2>/dev/null || true
     # shellcheck disable=SC2086
     [ -z "$pids" ] || wait $pids 2>/dev/null || true
     rm -rf "$dir"
-    exit "$status"
 }
-trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+end_with clean_up_here
 
-within() { # TENTHS COMMAND...: waits until it succeeds
-    tenths=$1
-    shift
-    while ! "$@" >/dev/null 2>&1; do
-        tenths=$((tenths - 1))
-        [ "$tenths" -gt 0 ] || return 1
-        sleep 0.1
-    done
-}
 median() { sort -g | awk '{ all[NR] = $1 } END { print all[int((NR + 1) / 2)] }'; }
 addr() { echo "127.0.0.1:$((first_port + $1))"; }
 nodes=$(addr 1),$(addr 2),$(addr 3)

@@ -2,41 +2,21 @@
 # Shows tcp-echo: frames, a refusal, a drain, and how fast. Fails when any of it does not hold.
 set -eu
 
+name=echo-demo
 root=$(cd "$(dirname "$0")/.." && pwd)
-bin=${NETBELT_BIN:-$root/target/release}
-if [ -z "${NETBELT_BIN:-}" ] && command -v cargo >/dev/null; then
-    cargo build --manifest-path "$root/Cargo.toml" --target-dir "$root/target" --release --locked --quiet --bins
-fi
-PATH="$bin:$PATH"
+# shellcheck source=scripts/lib.sh
+. "$root/scripts/lib.sh"
+find_tools tcp-echo
+PATH="$NETBELT_BIN:$PATH"
 
-dir=$(mktemp -d "${TMPDIR:-/tmp}/netbelt-echo.XXXXXX")
+dir=$(mktemp -d "${TMPDIR:-/tmp}/netbelt-$name.XXXXXX")
 server=''
-cleanup() {
-    status=$?
-    trap - EXIT INT TERM
+clean_up_here() {
     [ -z "$server" ] || kill "$server" 2>/dev/null || true
     rm -rf "$dir"
-    exit "$status"
 }
-trap cleanup EXIT
-trap 'exit 129' HUP
-trap 'exit 130' INT
-trap 'exit 141' PIPE
-trap 'exit 143' TERM
+end_with clean_up_here
 
-fail() {
-    printf 'echo-demo: FAILED: %s\n' "$*" >&2
-    exit 1
-}
-# Waits up to 10 s until the rest of the line succeeds.
-eventually() {
-    tenths=100
-    while ! "$@"; do
-        tenths=$((tenths - 1))
-        [ "$tenths" -gt 0 ] || return 1
-        sleep 0.1
-    done
-}
 # Says what it runs, then starts a server on a free port; its address is in $addr.
 serve() {
     printf '$ tcp-echo serve %s &\n' "$*"

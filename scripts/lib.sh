@@ -1,5 +1,5 @@
-# What the scripts that show something share: a cluster in a directory of its own, waiting, checking, a verdict. To be read
-# by a script that has set `root` to the top of the project and `name` to its own name.
+# What scripts share: finding the tools, an end that leaves nothing behind, waiting, checking, a verdict, a cluster in a
+# directory of its own. To be read by a script that has set `root` to the top of the project and `name` to its own name.
 # shellcheck shell=sh
 : "${root:?}" "${name:?}"
 
@@ -26,35 +26,53 @@ check() {
 }
 verdict() { printf '\n%s: PASS (%s checks)\n' "$name" "$checks"; }
 
-# The tools, built where there is cargo and NETBELT_BIN does not say where they are.
+# find_tools TOOL...: says in NETBELT_BIN where they are. They are built, where there is cargo and NETBELT_BIN says nothing.
 find_tools() {
     if [ -z "${NETBELT_BIN:-}" ]; then
-        command -v cargo >/dev/null || fail "cargo is not there: install a Rust toolchain (https://rustup.rs), or set NETBELT_BIN"
-        cargo build --manifest-path "$root/Cargo.toml" --target-dir "$root/target" --release --locked --quiet --bins
         NETBELT_BIN=$root/target/release
+        if command -v cargo >/dev/null; then
+            cargo build --manifest-path "$root/Cargo.toml" --target-dir "$root/target" --release --locked --quiet --bins
+        fi
     fi
+    case $NETBELT_BIN in
+    /*) ;;
+    *) NETBELT_BIN=$PWD/$NETBELT_BIN ;;
+    esac
+    for tool in "$@"; do
+        [ -x "$NETBELT_BIN/$tool" ] ||
+            fail "no $tool in $NETBELT_BIN: install a Rust toolchain (https://rustup.rs), or set NETBELT_BIN"
+    done
     export NETBELT_BIN
 }
 
-# A directory and ports for one run, and an end that leaves nothing behind, however it comes.
-begin_cluster() {
-    find_tools
-    RAFT_DIR=$(mktemp -d "${TMPDIR:-/tmp}/netbelt-$name.XXXXXX")
-    # Two runs at once do not meet; a port that is taken is reported by the node that wanted it.
-    RAFT_PORT=${RAFT_PORT:-$((20000 + $$ % 10000))}
-    export RAFT_DIR RAFT_PORT
-    trap end_cluster EXIT
+# end_with COMMAND: however the script ends from now on, the command cleans up.
+end_with() {
+    clean_up=$1
+    trap end EXIT
     trap 'exit 129' HUP
     trap 'exit 130' INT
     trap 'exit 141' PIPE
     trap 'exit 143' TERM
 }
-end_cluster() {
+end() {
     status=$?
     trap - EXIT INT TERM
+    "$clean_up" || true
+    exit "$status"
+}
+
+# A directory and ports for one run.
+begin_cluster() {
+    find_tools raft-node raft-ctl
+    RAFT_DIR=$(mktemp -d "${TMPDIR:-/tmp}/netbelt-$name.XXXXXX")
+    # Two runs at once do not meet; a port that is taken is reported by the node that wanted it.
+    RAFT_PORT=${RAFT_PORT:-$((20000 + $$ % 10000))}
+    export RAFT_DIR RAFT_PORT
+    end_with end_cluster
+}
+end_cluster() {
     cluster down >/dev/null 2>&1 || true
     rm -rf "$RAFT_DIR"
-    exit "$status"
 }
 
 cluster() { "$root/scripts/raft-cluster.sh" "$@"; }
@@ -73,15 +91,18 @@ ctl_at() {
 }
 ids() { seq -f 'n%.0f' 1 "$(echo "$nodes" | tr , '\n' | grep -c .)"; }
 
-# Waits up to 10 s until the rest of the line succeeds.
-eventually() {
-    tenths=100
+# Waits up to $1 tenths of a second until the rest of the line succeeds.
+within() {
+    tenths=$1
+    shift
     while ! "$@" >/dev/null 2>&1; do
         tenths=$((tenths - 1))
         [ "$tenths" -gt 0 ] || return 1
         sleep 0.1
     done
 }
+# The same, up to 10 s.
+eventually() { within 100 "$@"; }
 not() { ! "$@"; }
 leads_other_than() { new=$(ctl leader) && [ "$new" != "$1" ]; }
 has() { [ "$(ctl_at "$1" get "$2")" = "$3" ]; }

@@ -2,29 +2,16 @@
 # Shows what worker-pool does, on real commands, and fails when any of it does not hold. Takes a few seconds.
 set -eu
 
+name=pool-demo
 root=$(cd "$(dirname "$0")/.." && pwd)
-bin=${NETBELT_BIN:-$root/target/release}
+# shellcheck source=scripts/lib.sh
+. "$root/scripts/lib.sh"
+find_tools worker-pool
+bin=$NETBELT_BIN
 
-bold='' plain=''
-if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$(printf '\033[1m') plain=$(printf '\033[0m'); fi
-step() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
-fail() {
-    printf '\npool-demo: FAILED: %s\n' "$*" >&2
-    exit 1
-}
-
-if [ -z "${NETBELT_BIN:-}" ] && command -v cargo >/dev/null; then
-    cargo build --manifest-path "$root/Cargo.toml" --target-dir "$root/target" --release --locked --quiet --bins
-fi
-[ -x "$bin/worker-pool" ] || fail "no worker-pool in $bin: install cargo, or set NETBELT_BIN"
-bin=$(cd "$bin" && pwd)
-
-dir=$(mktemp -d "${TMPDIR:-/tmp}/netbelt-pool.XXXXXX")
-trap 'rm -rf "$dir"' EXIT
-trap 'exit 129' HUP
-trap 'exit 130' INT
-trap 'exit 141' PIPE
-trap 'exit 143' TERM
+dir=$(mktemp -d "${TMPDIR:-/tmp}/netbelt-$name.XXXXXX")
+clean_up_here() { rm -rf "$dir"; }
+end_with clean_up_here
 cd "$dir"
 PATH=$bin:$PATH
 

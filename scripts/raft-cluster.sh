@@ -23,19 +23,22 @@ Environment:
 EOF
 }
 
+name=raft-cluster
 root=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=scripts/lib.sh
+. "$root/scripts/lib.sh"
 dir=${RAFT_DIR:-.raft-cluster}
 first_port=${RAFT_PORT:-7001}
 bin=${NETBELT_BIN:-$root/target/release}
 
-die() {
-    echo "raft-cluster: $*" >&2
+fail() {
+    echo "$name: $*" >&2
     exit 1
 }
 
 # The cluster's size and first port stay as they were when it was created.
 load() {
-    [ -f "$dir/cluster" ] || die "no cluster in $dir: start one with scripts/raft-cluster.sh up 3"
+    [ -f "$dir/cluster" ] || fail "no cluster in $dir: start one with scripts/raft-cluster.sh up 3"
     read -r size first_port <"$dir/cluster"
 }
 
@@ -47,7 +50,7 @@ check_id() {
     for known in $(ids); do
         [ "$known" = "$1" ] && return
     done
-    die "no node '$1' in this cluster: there are $(ids | tr '\n' ' ')"
+    fail "no node '$1' in this cluster: there are $(ids | tr '\n' ' ')"
 }
 
 addresses() {
@@ -60,7 +63,7 @@ running() {
 }
 
 start_node() {
-    if running "$1"; then die "$1 is running already"; fi
+    if running "$1"; then fail "$1 is running already"; fi
     peers=
     for peer in $(ids); do
         [ "$peer" = "$1" ] || peers="$peers --peer $peer=127.0.0.1:$(port_of "$peer")"
@@ -72,64 +75,46 @@ start_node() {
     echo $! >"$dir/$1.pid"
 }
 
-# Waits up to $1 tenths of a second until the rest of the line succeeds.
-within() {
-    tenths=$1
-    shift
-    while ! "$@" >/dev/null 2>&1; do
-        tenths=$((tenths - 1))
-        [ "$tenths" -gt 0 ] || return 1
-        sleep 0.1
-    done
-}
-
 # By its number: right after the fork, its command line is still that of this shell.
 ready_or_gone() { [ -f "$dir/$1.ready" ] || ! kill -0 "$(cat "$dir/$1.pid")" 2>/dev/null; }
 
 wait_ready() {
-    within 300 ready_or_gone "$1" || die "$1 is not ready after 30 s; its log is $dir/$1.log"
+    within 300 ready_or_gone "$1" || fail "$1 is not ready after 30 s; its log is $dir/$1.log"
     if [ ! -f "$dir/$1.ready" ]; then
         tail -n 3 "$dir/$1.log" >&2
-        die "$1 did not start; its log is $dir/$1.log"
+        fail "$1 did not start; its log is $dir/$1.log"
     fi
 }
 
 signal() {
-    running "$2" || die "$2 is not running"
+    running "$2" || fail "$2 is not running"
     kill "-$1" "$(cat "$dir/$2.pid")"
 }
 
 gone() { ! running "$1"; }
 
 up() {
-    if [ -z "${NETBELT_BIN:-}" ] && command -v cargo >/dev/null; then
-        cargo build --manifest-path "$root/Cargo.toml" --target-dir "$root/target" --release --locked --quiet --bins
-    fi
-    for tool in raft-node raft-ctl; do
-        [ -x "$bin/$tool" ] || die "no $tool in $bin: install cargo, or set NETBELT_BIN"
-    done
+    find_tools raft-node raft-ctl
+    bin=$NETBELT_BIN
     mkdir -p "$dir"
-    mkdir "$dir/starting" 2>/dev/null || die "another 'up' is at work in $dir (if not: rmdir $dir/starting)"
-    trap 'rmdir "$dir/starting" 2>/dev/null' EXIT
-    trap 'exit 129' HUP
-    trap 'exit 130' INT
-    trap 'exit 143' TERM
+    mkdir "$dir/starting" 2>/dev/null || fail "another 'up' is at work in $dir (if not: rmdir $dir/starting)"
+    end_with has_started
     new=''
     if [ -f "$dir/cluster" ]; then
         wanted=$1
         load
         if [ -n "$wanted" ] && [ "$wanted" != "$size" ]; then
-            die "$dir holds a cluster of $size: remove it, or set RAFT_DIR to another directory"
+            fail "$dir holds a cluster of $size: remove it, or set RAFT_DIR to another directory"
         fi
         if [ -n "${RAFT_PORT:-}" ] && [ "$RAFT_PORT" != "$first_port" ]; then
-            die "the cluster in $dir has its ports from $first_port on: unset RAFT_PORT, or set RAFT_DIR to another directory"
+            fail "the cluster in $dir has its ports from $first_port on: unset RAFT_PORT, or set RAFT_DIR to another directory"
         fi
     else
         new=yes
         size=${1:-3}
         case $size in
         [1-9]) ;;
-        *) die "'$size' is no number of nodes from 1 to 9" ;;
+        *) fail "'$size' is no number of nodes from 1 to 9" ;;
         esac
         echo "$size $first_port" >"$dir/cluster"
     fi
@@ -147,9 +132,11 @@ up() {
         }
     done
     within 100 "$bin/raft-ctl" --nodes "$(addresses)" leader ||
-        die "no leader within 10 s; the logs are $dir/*.log"
+        fail "no leader within 10 s; the logs are $dir/*.log"
     echo "$size nodes in $dir, leader $("$bin/raft-ctl" --nodes "$(addresses)" leader)"
 }
+
+has_started() { rmdir "$dir/starting" 2>/dev/null; }
 
 down() {
     for id in $(ids); do
@@ -179,7 +166,7 @@ nodes)
     addresses
     ;;
 kill | stop | restart | pause | resume)
-    [ $# -eq 2 ] || die "$1 which node? (scripts/raft-cluster.sh $1 n1)"
+    [ $# -eq 2 ] || fail "$1 which node? (scripts/raft-cluster.sh $1 n1)"
     load
     check_id "$2"
     case $1 in

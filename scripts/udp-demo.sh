@@ -3,49 +3,22 @@
 # Environment: NETBELT_BIN, where the binaries are (default: target/release, built when missing)
 set -eu
 
+name=udp-demo
 root=$(cd "$(dirname "$0")/.." && pwd)
-bin=${NETBELT_BIN:-$root/target/release}
-case $bin in
-/*) ;;
-*) bin=$PWD/$bin ;;
-esac
-fail() {
-    printf '\nudp-demo: FAILED: %s\n' "$*" >&2
-    exit 1
-}
-if [ -z "${NETBELT_BIN:-}" ] && command -v cargo >/dev/null; then
-    cargo build --manifest-path "$root/Cargo.toml" --target-dir "$root/target" --release --locked --quiet \
-        --bin udp-listen --bin udp-send
-fi
-for tool in udp-listen udp-send; do
-    [ -x "$bin/$tool" ] || fail "no $tool in $bin: install cargo, or set NETBELT_BIN"
-done
+# shellcheck source=scripts/lib.sh
+. "$root/scripts/lib.sh"
+find_tools udp-listen udp-send
+bin=$NETBELT_BIN
 
-dir=$(mktemp -d "${TMPDIR:-/tmp}/netbelt-udp-demo.XXXXXX")
+dir=$(mktemp -d "${TMPDIR:-/tmp}/netbelt-$name.XXXXXX")
 cd "$dir"
 listener=''
-cleanup() {
-    status=$?
-    trap - EXIT INT TERM
+clean_up_here() {
     [ -z "$listener" ] || kill "$listener" 2>/dev/null || true
     rm -rf "$dir"
-    exit "$status"
 }
-trap cleanup EXIT
-trap 'exit 129' HUP
-trap 'exit 130' INT
-trap 'exit 141' PIPE
-trap 'exit 143' TERM
+end_with clean_up_here
 
-# Waits up to 10 s until the rest of the line succeeds.
-eventually() {
-    tenths=100
-    while ! "$@" >/dev/null 2>&1; do
-        tenths=$((tenths - 1))
-        [ "$tenths" -gt 0 ] || return 1
-        sleep 0.1
-    done
-}
 ready_or_gone() { [ -f ready ] || ! kill -0 "$listener" 2>/dev/null; }
 # Starts a listener on a free port, with these arguments; its output goes to the file out.
 listen() {

@@ -12,6 +12,7 @@
 //! - [`loader`]: the same for a load generator, which must cost little.
 
 pub mod api;
+mod attentive;
 pub mod backup;
 pub mod client;
 mod cut;

@@ -29,6 +29,8 @@ pub enum Body {
     Whole(Full<Bytes>),
     /// Parts as they come, until there are no more. An error breaks the connection off, so that the client can tell.
     Stream(mpsc::Receiver<Result<Bytes, BrokenOff>>),
+    /// The same, with silence between them for as long as it takes. It breaks off when the client closes its half.
+    Events(mpsc::Receiver<Result<Bytes, BrokenOff>>),
 }
 
 /// A stream that did not come to its end.
@@ -51,21 +53,23 @@ impl hyper::body::Body for Body {
             Self::Whole(full) => {
                 Pin::new(full).poll_frame(context).map_err(|impossible: Infallible| match impossible {})
             }
-            Self::Stream(parts) => parts.poll_recv(context).map(|part| part.map(|part| part.map(Frame::data))),
+            Self::Stream(parts) | Self::Events(parts) => {
+                parts.poll_recv(context).map(|part| part.map(|part| part.map(Frame::data)))
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(full) => full.is_end_stream(),
-            Self::Stream(_) => false,
+            Self::Stream(_) | Self::Events(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(full) => full.size_hint(),
-            Self::Stream(_) => SizeHint::default(),
+            Self::Stream(_) | Self::Events(_) => SizeHint::default(),
         }
     }
 }

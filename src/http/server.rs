@@ -16,7 +16,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::reply::Reply;
+use super::attentive::{Attention, Attentive};
+use super::reply::{Body, Reply};
 use crate::defaults::{ACCEPT_PAUSE, CLIENT_STALL, HEADER_TIMEOUT, MAX_CONNECTIONS, MAX_HEADER_BYTES};
 use crate::net::link::KEEP_ALIVE;
 use crate::net::tcp::{Acceptor, most_connections};
@@ -58,9 +59,16 @@ pub trait AsyncHandler: Clone + Send + 'static {
 
 async fn serve_connection<H: AsyncHandler>(stream: TcpStream, handle: H, stop: CancellationToken) {
     prepare(&stream, CLIENT_STALL);
+    let attention = Attention::default();
+    let stream = Attentive::new(stream, attention.clone());
     let service = service_fn(move |request| {
-        let handle = handle.clone();
-        async move { Ok::<_, Infallible>(handle.answer(request).await) }
+        let (handle, attention) = (handle.clone(), attention.clone());
+        async move {
+            attention.set(false);
+            let reply = handle.answer(request).await;
+            attention.set(matches!(reply.body(), Body::Events(_)));
+            Ok::<_, Infallible>(reply)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

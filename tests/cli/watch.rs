@@ -163,13 +163,30 @@ fn watchers_have_a_limit_and_a_place_is_free_again_when_one_leaves() {
     assert_eq!(refused.error(), "too many watchers");
     assert!(refused.header("retry-after").is_some());
     streams.pop();
-    crate::common::eventually("a free place", || {
-        node.set("a", "1"); // that somebody has left is noticed when there is something to tell
-        match node.ask("HEAD", "/watch", "").status {
-            200 => Ok(()),
-            status => Err(status),
-        }
+    crate::common::eventually("a free place", || match node.ask("HEAD", "/watch", "").status {
+        200 => Ok(()),
+        status => Err(status),
     });
+}
+
+/// It was noticed when there was something to tell, a sign of life at the latest, and till then there was no place for others.
+#[test]
+fn a_watcher_that_leaves_is_noticed_before_there_is_anything_to_tell() {
+    let (node, _dir) = alone();
+    let mut leaves = Stream::open(&node, "/watch", "");
+    assert_eq!(leaves.next(), ["id: 0"]);
+    leaves.0.finish_sending().unwrap();
+    assert_eq!(leaves.0.until_closed().unwrap(), b"", "not even a sign of life");
+
+    // Who waits for an answer with his half closed gets it.
+    let mut waits = Http::connect(node.addr).unwrap();
+    waits.send(crate::common::http::request("GET", "/kv?stale=no", &[], b"")).unwrap();
+    waits.finish_sending().unwrap();
+    waits.answer(false).unwrap().expect(400);
+    let mut waits = Http::connect(node.addr).unwrap();
+    waits.send(crate::common::http::request("GET", "/kv", &[], b"")).unwrap();
+    waits.finish_sending().unwrap();
+    waits.answer(false).unwrap().expect(200);
 }
 
 fn ctl(node: &Node, arguments: &[&str]) -> Command {
