@@ -61,7 +61,7 @@ pub enum ClientError {
         source: io::Error,
     },
     /// No answer in time: the request may have been carried out.
-    #[error("{addr} did not answer within {after:?}")]
+    #[error("{addr} did not answer within {after:.1?}")]
     TimedOut {
         /// Who.
         addr: String,

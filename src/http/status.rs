@@ -121,10 +121,22 @@ impl NodeInfo {
         Some(match self.members.known().refusal() {
             Some(refusal) => format!("{id} is not in a cluster: {refusal}"),
             None if raft.configuration().members().is_empty() => {
-                format!("{id} is not in a cluster yet: start it with --join HOST:PORT of a node that is")
+                format!("{id} is not in a cluster yet: {}", self.lacks())
             }
             None => format!("{id} was removed from the cluster"),
         })
+    }
+
+    /// What a node needs that has not heard of members yet.
+    fn lacks(&self) -> String {
+        match self.members.known().cluster() {
+            Some(cluster) => format!(
+                "cluster {cluster} adds it, and its leader has not connected to {}; if that is not where the others reach it, \
+                 start it with --advertise HOST:PORT",
+                self.addr
+            ),
+            None => "start it with --join HOST:PORT of a node that is".to_owned(),
+        }
     }
 
     /// What keeps the node from serving, or [`HEALTHY`].
@@ -136,7 +148,7 @@ impl NodeInfo {
             (None, None) => match self.members.known().refusal() {
                 Some(refusal) => refusal,
                 None if configuration.members().is_empty() => {
-                    "not a member of a cluster yet: start it with --join HOST:PORT of a node that is".to_owned()
+                    format!("not a member of a cluster yet: {}", self.lacks())
                 }
                 None if !configuration.contains(self.id) => format!("{} was removed from the cluster", self.id),
                 None => "no leader".to_owned(),

@@ -12,6 +12,8 @@ use super::types::{Entry, Index, Payload, Position, Term};
 pub struct Log {
     base: Position,
     entries: VecDeque<Entry>,
+    /// What they take, by [`Entry::size`].
+    bytes: usize,
     /// Every configuration that the entries hold, and before them the one that held at the base; never empty.
     configurations: Vec<(Position, Configuration)>,
 }
@@ -19,7 +21,7 @@ pub struct Log {
 impl Log {
     /// An empty log after `base`, where `configuration` holds.
     pub fn new(base: Position, configuration: Configuration) -> Self {
-        Self { base, entries: VecDeque::new(), configurations: vec![(base, configuration)] }
+        Self { base, entries: VecDeque::new(), bytes: 0, configurations: vec![(base, configuration)] }
     }
 
     /// The place before the first entry kept; [`Position::ORIGIN`] while nothing has been compacted.
@@ -40,6 +42,11 @@ impl Log {
     /// How many entries are kept.
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// What they take, by [`Entry::size`].
+    pub const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether there is none.
@@ -88,13 +95,15 @@ impl Log {
         if let Payload::Configuration(configuration) = &entry.payload {
             self.configurations.push((entry.position, configuration.clone()));
         }
+        self.bytes += entry.size();
         self.entries.push_back(entry);
     }
 
     /// Removes the entry at `index`, which is after the base, and everything after it.
     pub fn truncate_from(&mut self, index: Index) {
         let place = self.place(index).expect("what is in a snapshot is committed, and stays");
-        self.entries.truncate(place);
+        let gone = self.entries.drain(place.min(self.entries.len())..);
+        self.bytes -= gone.map(|entry| entry.size()).sum::<usize>();
         if !cfg!(mutant = "truncation_keeps_members") {
             self.configurations.retain(|(position, _)| position.index < index);
         }
@@ -103,7 +112,8 @@ impl Log {
     /// Forgets the entries up to and including `through`, which a snapshot holds.
     pub fn compact(&mut self, through: Index) {
         let Some(base) = self.position(through) else { return };
-        self.entries.drain(..(through.0 - self.base.index.0) as usize);
+        let gone = self.entries.drain(..(through.0 - self.base.index.0) as usize);
+        self.bytes -= gone.map(|entry| entry.size()).sum::<usize>();
         self.base = base;
         let passed = self.configurations.partition_point(|(position, _)| position.index <= through);
         self.configurations.drain(..passed - 1);

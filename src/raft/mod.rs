@@ -88,6 +88,9 @@ pub struct Config {
     pub window: Window,
     /// Bytes of entries before a snapshot that are kept in memory for followers that are a little behind.
     pub retained_bytes: usize,
+    /// Bytes of entries beyond which applied ones are forgotten although no snapshot replaces them: a follower that is
+    /// further behind gets a snapshot. Those that followers are catching up with are kept.
+    pub memory_bytes: usize,
     /// Entries applied in one step.
     pub apply_batch: u64,
     /// How long proposals are gathered while earlier ones are on their way to a majority; zero sends each batch at once.
@@ -144,6 +147,7 @@ impl Config {
             max_append_bytes: crate::defaults::MAX_APPEND_BYTES,
             window: Window { appends: crate::defaults::APPEND_WINDOW, bytes: crate::defaults::APPEND_WINDOW_BYTES },
             retained_bytes: crate::defaults::RETAINED_BYTES,
+            memory_bytes: crate::defaults::LOG_MEMORY_BYTES,
             apply_batch: crate::defaults::APPLY_BATCH,
             gather: Duration::ZERO,
         }
@@ -427,6 +431,7 @@ impl Raft {
             out.emit(Event::Committed(self.log.between(self.last_applied, through)));
             self.last_applied = through;
         }
+        self.trim();
         if self.last_applied < self.commit_index {
             out.set_timer(Timer::Apply, APPLY_PAUSE..=APPLY_PAUSE);
         }

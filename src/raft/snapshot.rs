@@ -5,6 +5,8 @@
 //! are gone, the leader sends a view of its application as it is, not the snapshot on its disk: the view is newer.
 //! One part is on its way at a time, and the follower says which one it wants next.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::configuration::Configuration;
@@ -86,13 +88,7 @@ impl Raft {
             bytes += entry.size();
             through = through.prev();
         }
-        if let Role::Leader(leader) = &self.role {
-            let on_their_way = leader.progress.values().filter_map(|progress| match &progress.flow {
-                Flow::Snapshot(install) => install.last.map(|last| last.index),
-                Flow::Probe { .. } | Flow::Replicate { .. } => None,
-            });
-            through = on_their_way.fold(through, Index::min);
-        }
+        let through = self.not_on_its_way(through);
         let base = self.log.base().index;
         let part = through.min(Index(base.0 + self.config.apply_batch));
         if part > base {
@@ -101,6 +97,40 @@ impl Raft {
         if part < through {
             out.set_timer(Timer::Compact, APPLY_PAUSE..=APPLY_PAUSE);
         }
+    }
+
+    /// Forgets the oldest entries when there are too many of them, whether a snapshot replaces them or not: they are on the
+    /// disk until one does.
+    pub(super) fn trim(&mut self) {
+        let excess = self.log.bytes().saturating_sub(self.config.memory_bytes);
+        if excess == 0 {
+            return;
+        }
+        let catching_up = self.progress().into_iter().flat_map(BTreeMap::values).filter(|progress| progress.reachable);
+        let needed = catching_up.map(|progress| progress.match_index).fold(self.last_applied, Index::min);
+        let (mut through, mut bytes) = (self.log.base().index, 0);
+        let most = needed.min(Index(through.0 + self.config.apply_batch));
+        while bytes < excess
+            && through < most
+            && let Some(entry) = self.log.get(through.next())
+        {
+            bytes += entry.size();
+            through = through.next();
+        }
+        let through = self.not_on_its_way(through);
+        if through > self.log.base().index {
+            self.log.compact(through);
+        }
+    }
+
+    /// No further than to where the snapshots end that are on their way to followers.
+    fn not_on_its_way(&self, through: Index) -> Index {
+        let on_their_way =
+            self.progress().into_iter().flat_map(BTreeMap::values).filter_map(|progress| match &progress.flow {
+                Flow::Snapshot(install) => install.last.map(|last| last.index),
+                Flow::Probe { .. } | Flow::Replicate { .. } => None,
+            });
+        on_their_way.fold(through, Index::min)
     }
 }
 

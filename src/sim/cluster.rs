@@ -200,6 +200,7 @@ impl Cluster {
             max_append_bytes: 400,
             window: Window { appends: 4, bytes: 1000 },
             retained_bytes: 200,
+            memory_bytes: 2000,
             apply_batch: 5,
             pre_vote: draws.pre_vote,
             check_quorum: draws.check_quorum,

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::common::cluster::reserve_port;
 use crate::common::http::{self, Http};
-use crate::common::{Node, PATIENCE, Process, Reader, eventually, node_in, raft_node, run};
+use crate::common::{Node, PATIENCE, Process, Reader, eventually, node_in, raft_ctl, raft_node, run};
 
 fn temp() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary directory")
@@ -228,6 +228,27 @@ fn a_node_says_when_it_has_joined_and_again_when_it_starts_as_a_member() {
     let waits = Process::start(command);
     waits.err.line_with("cannot join");
     assert!(!waits.out.text().contains("is a member"), "{}", waits.out.text());
+}
+
+#[test]
+fn a_node_that_was_added_where_nobody_reaches_it_says_so() {
+    let dir = temp();
+    let first = Node::alone(dir.path());
+    let mut command = node_in(dir.path(), "n2");
+    command.args(["--join", &first.addr.to_string(), "--advertise", "127.0.0.1:1"]);
+    let node = Node::start(command);
+    node.process.err.line_with("whose leader is to connect to 127.0.0.1:1 (--advertise");
+    eventually("a health that says so", || {
+        let health = node.get("/health").expect(503).json()["status"].as_str().unwrap().to_owned();
+        let says_so = health.contains("not a member") && health.contains("not connected to 127.0.0.1:1");
+        if says_so && health.contains("--advertise") { Ok(()) } else { Err(health) }
+    });
+    let mut members = raft_ctl();
+    members.args(["members", "--nodes", &first.addr.to_string()]);
+    let table = run(members).expect(0).stdout;
+    let row = table.lines().find(|line| line.starts_with("n2")).unwrap_or_else(|| panic!("{table}"));
+    assert!(row.ends_with("learner, not connected"), "{table}");
+    assert!(!node.process.out.text().contains("joined"), "{}", node.process.out.text());
 }
 
 #[test]

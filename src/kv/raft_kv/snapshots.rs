@@ -297,16 +297,22 @@ impl RaftKv {
     }
 }
 
-/// A node from its records, oldest first. The parts of a snapshot are put together once it is whole.
+/// A node from its records, oldest first.
+///
+/// Of the snapshots among them it keeps the parts of one only: there is rarely a second one that is whole, since the log then
+/// begins with that, but often one that was being written when the node ended.
 #[derive(Debug)]
 pub struct Recovery {
     raft: raft::Recovery,
     state: State,
-    /// The parts of a snapshot that is not whole yet, as they came: one that never gets whole costs no state.
-    incoming: Vec<Bytes>,
-    /// Bytes of the state's snapshot, and of the one in the making.
-    latest: u64,
-    begun: u64,
+    /// The number of the snapshot whose parts are kept, from 1, and how many have begun.
+    kept: usize,
+    begun: usize,
+    parts: Vec<Bytes>,
+    /// Bytes of the snapshot that is kept.
+    bytes: u64,
+    /// The number of the latest snapshot that is whole.
+    whole: Option<usize>,
 }
 
 /// Records that make no node.
@@ -321,10 +327,15 @@ pub enum RecoverError {
 }
 
 impl Recovery {
-    /// Before the first record, in a cluster that began with the members `initial`.
+    /// Before the first record, in a cluster that began with the members `initial`. Keeps the parts of the first snapshot.
     pub fn new(initial: raft::Configuration) -> Self {
         let raft = raft::Recovery::new(initial);
-        Self { raft, state: State::default(), incoming: Vec::new(), latest: 0, begun: 0 }
+        Self { raft, state: State::default(), kept: 1, begun: 0, parts: Vec::new(), bytes: 0, whole: None }
+    }
+
+    /// The same, for the parts of the snapshot that [`Recovery::lacks`].
+    pub fn keeping(initial: raft::Configuration, snapshot: usize) -> Self {
+        Self { kept: snapshot, ..Self::new(initial) }
     }
 
     /// The next record.
@@ -334,29 +345,42 @@ impl Recovery {
     pub fn push(&mut self, record: Record) -> Result<(), SnapshotError> {
         match self.raft.push(record) {
             Recovered::Nothing => {}
-            Recovered::Begun => (self.incoming, self.begun) = (Vec::new(), 0),
+            Recovered::Begun => self.begun += 1,
             Recovered::Chunk(data) => {
-                self.begun += data.len() as u64;
-                self.incoming.push(data);
+                if self.begun == self.kept {
+                    self.bytes += data.len() as u64;
+                    self.parts.push(data);
+                }
             }
             Recovered::Whole => {
-                self.state = State::default(); // there need not be two of them
-                let mut restorer = Restorer::default();
-                std::mem::take(&mut self.incoming).into_iter().try_for_each(|part| restorer.push(part))?;
-                self.state = restorer.finish()?;
-                self.latest = self.begun;
+                self.whole = Some(self.begun);
+                if self.begun == self.kept {
+                    let mut restorer = Restorer::default();
+                    std::mem::take(&mut self.parts).into_iter().try_for_each(|part| restorer.push(part))?;
+                    self.state = restorer.finish()?;
+                }
             }
         }
         Ok(())
     }
 
+    /// After the last record: the number of the snapshot that the node needs, if its parts were not kept. Then all records
+    /// are to be read once more.
+    pub fn lacks(&self) -> Option<usize> {
+        self.whole.filter(|whole| *whole != self.kept)
+    }
+
     /// The node, which writes a snapshot every so many applied bytes.
+    ///
+    /// # Panics
+    /// When it [lacks](Recovery::lacks) a snapshot.
     ///
     /// # Errors
     /// When the records are not those of a whole log, or `config` cannot work.
     pub fn finish(self, config: Config, snapshot_every: u64) -> Result<RaftKv, RecoverError> {
+        assert_eq!(self.lacks(), None, "the state is another snapshot");
         let raft = Raft::recovered(config, self.raft)?;
-        Ok(RaftKv::new(raft, self.state, Snapshots::new(snapshot_every, self.latest)))
+        Ok(RaftKv::new(raft, self.state, Snapshots::new(snapshot_every, self.bytes)))
     }
 }
 
@@ -368,10 +392,14 @@ impl RaftKv {
     pub fn recover(
         config: Config,
         snapshot_every: u64,
-        records: impl IntoIterator<Item = Record>,
+        records: impl IntoIterator<Item = Record> + Clone,
     ) -> Result<Self, RecoverError> {
         let mut recovery = Recovery::new(config.initial.clone());
-        records.into_iter().try_for_each(|record| recovery.push(record))?;
+        records.clone().into_iter().try_for_each(|record| recovery.push(record))?;
+        if let Some(snapshot) = recovery.lacks() {
+            recovery = Recovery::keeping(config.initial.clone(), snapshot);
+            records.into_iter().try_for_each(|record| recovery.push(record))?;
+        }
         recovery.finish(config, snapshot_every)
     }
 }

@@ -88,6 +88,40 @@ fn alone_a_node_answers_a_write() {
     assert!(answered && node.requests_in_hand() == 0);
 }
 
+/// A crash after the end of a snapshot, and before the log began with it.
+#[test]
+fn of_two_whole_snapshots_in_the_log_the_second_is_the_state() {
+    let mut node = leader();
+    let mut records = vec![Record::HardState(node.raft().hard_state())];
+    let mut persist = |node: &mut RaftKv, input| {
+        let mut effects = Effects::new();
+        node.step(Time::ZERO, input, &mut effects);
+        let persisted =
+            effects.drain().filter_map(|effect| if let Effect::Persist(record) = effect { Some(record) } else { None });
+        records.extend(persisted);
+    };
+    persist(&mut node, Input::Elapsed(Timer::Raft(raft::Timer::Flush)));
+    for id in 0..2 {
+        let ask = Ask::Write(write(None));
+        persist(&mut node, Input::Requested(Command { id: RequestId(id), ask, timeout: Duration::from_secs(5) }));
+        persist(&mut node, Input::Elapsed(Timer::Raft(raft::Timer::Flush)));
+        let index = node.raft().log().last().index;
+        let body = Body::Appended { round: raft::Round::default(), outcome: raft::AppendOutcome::Matched(index) };
+        let message = Message::Raft(raft::Message { term: Term(2), body });
+        persist(&mut node, Input::Received { from: NodeId::numbered(2), message });
+        let ask = Ask::Snapshot;
+        persist(&mut node, Input::Requested(Command { id: RequestId(id + 10), ask, timeout: Duration::from_secs(5) }));
+        while node.raft().is_taking_snapshot() {
+            persist(&mut node, Input::Elapsed(Timer::Snapshot));
+        }
+    }
+    assert_eq!(node.store().version(), 2);
+    let ends = records.iter().filter(|record| matches!(record, Record::SnapshotEnd)).count();
+    let recovered = RaftKv::recover(node.raft().config().clone(), u64::MAX, records).unwrap();
+    assert_eq!((ends, recovered.store()), (2, node.store()));
+    assert_eq!(recovered.raft().snapshot(), node.raft().snapshot());
+}
+
 #[test]
 fn a_forwarded_command_that_cannot_be_decoded_reaches_no_log() {
     let mut node = leader();

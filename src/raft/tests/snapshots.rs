@@ -216,6 +216,30 @@ fn a_leader_sends_a_snapshot_to_a_follower_that_needs_what_is_gone() {
     assert_eq!(did.appends()[0].1.prev, at(2, 3), "and then the entries that follow it");
 }
 
+/// Snapshots of a large state are far apart, and the entries between them would take as much memory as it does.
+#[test]
+fn entries_that_take_too_much_memory_are_forgotten_without_a_snapshot_unless_a_follower_lacks_them() {
+    let mut node = Node::with(3, vec![hard(1, None)]);
+    node.raft.config.memory_bytes = entries(1, &[1, 1]).iter().map(Entry::size).sum();
+    node.append(2, 1, (0, 0), &[1; 10], 7);
+    assert_eq!(node.raft.log().first_index(), Index(8), "what is not applied stays");
+    node.append(2, 1, (1, 10), &[], 10);
+    assert_eq!(node.raft.log().first_index(), Index(9), "and so does what there is memory for");
+    assert_eq!(node.raft.snapshot(), Position::ORIGIN);
+    assert_eq!(node.snapshot().len(), 3, "begin, part and end: nothing has been lost for a snapshot");
+
+    let mut node = Node::leader(2, &[1, 1]);
+    node.raft.config.memory_bytes = 0;
+    node.matched(3, 2, 0);
+    node.matched(2, 2, 3);
+    assert_eq!(node.raft.log().first_index(), Index(1), "n3 is there, and has none");
+    node.matched(3, 2, 2);
+    node.propose("x");
+    node.fire(Timer::Flush);
+    node.matched(2, 2, 4);
+    assert_eq!(node.raft.log().first_index(), Index(3));
+}
+
 /// Found by a transcript of etcd-io/raft, slow_follower_after_compaction: heartbeats were answered, and freed nothing.
 #[test]
 fn a_follower_that_lost_a_whole_window_of_what_is_gone_is_sent_a_snapshot() {

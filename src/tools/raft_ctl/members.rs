@@ -122,7 +122,9 @@ async fn print(cluster: &Cluster, stale: bool, output: &Output) -> Result<(), Fa
         output.result(member, || {
             let text = |name: &str| member[name].as_str().unwrap_or("-").to_owned();
             let role = if member["voter"] == json!(true) { "voter" } else { "learner" };
-            format!("{:<12} {:<22} {role}", text("id"), text("addr"))
+            // From where the answering node stands.
+            let link = if member["connected"] == json!(false) { ", not connected" } else { "" };
+            format!("{:<12} {:<22} {role}{link}", text("id"), text("addr"))
         })?;
     }
     Ok(())

@@ -86,8 +86,10 @@ pub(super) async fn join(at: String, node: Handle<RaftKv>, dialler: Dialler, out
                     if let Err(error) = known.belong_to(cluster) {
                         tracing::error!("{error}");
                     }
-                    let what =
-                        format!("{at} adds {id} to cluster {cluster}, whose leader is to connect to it at {addr}");
+                    let what = format!(
+                        "{at} adds {id} to cluster {cluster}, whose leader is to connect to {addr} (--advertise names another \
+                         address)"
+                    );
                     progress.is(&what, true);
                 }
                 Err(why) => {

@@ -19,16 +19,24 @@ pub(super) fn recover(config: Config, snapshot_every: u64, dir: &Path) -> Result
             dir.display()
         ))
     };
-    let mut records = Log::open(dir, Options::new(entropy()?)).map_err(|error| Failure::local(error.to_string()))?;
-    let mut recovery = Recovery::new(config.initial.clone());
-    for (number, record) in records.by_ref().enumerate() {
-        let record = Record::decode(record.map_err(|error| Failure::local(error.to_string()))?).map_err(|error| {
-            Failure::local(format!(
-                "record {number} of the log in {} is whole but not understood ({error}): start the newer netbelt that wrote it",
-                dir.display()
-            ))
-        })?;
-        recovery.push(record).map_err(|error| cannot(&error))?;
+    let read = |mut recovery: Recovery| {
+        let mut records =
+            Log::open(dir, Options::new(entropy()?)).map_err(|error| Failure::local(error.to_string()))?;
+        for (number, record) in records.by_ref().enumerate() {
+            let record = Record::decode(record.map_err(|error| Failure::local(error.to_string()))?).map_err(|error| {
+                Failure::local(format!(
+                    "record {number} of the log in {} is whole but not understood ({error}): start the newer netbelt that wrote it",
+                    dir.display()
+                ))
+            })?;
+            recovery.push(record).map_err(|error| cannot(&error))?;
+        }
+        Ok((records, recovery))
+    };
+    let (mut records, mut recovery) = read(Recovery::new(config.initial.clone()))?;
+    if let Some(snapshot) = recovery.lacks() {
+        drop((records, recovery));
+        (records, recovery) = read(Recovery::keeping(config.initial.clone(), snapshot))?;
     }
     let machine = recovery.finish(config, snapshot_every).map_err(|error| cannot(&error))?;
     let (log, _) = records.finish().map_err(|error| Failure::local(error.to_string()))?;
