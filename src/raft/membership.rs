@@ -153,7 +153,13 @@ impl Raft {
         match to {
             None => self.best_follower().ok_or(Refusal::CannotLead),
             Some(to) => match leader.progress.get(&to) {
-                Some(progress) if progress.reachable && self.configuration().is_voter(to) => Ok(to),
+                // A new leader has heard nobody yet; a handover to somebody who is not there comes to its end in time.
+                Some(progress)
+                    if (progress.reachable || self.commit_index < leader.first_of_term)
+                        && self.configuration().is_voter(to) =>
+                {
+                    Ok(to)
+                }
                 Some(_) => Err(Refusal::CannotLead),
                 None if to == self.config.id => Err(Refusal::CannotLead),
                 None => Err(Refusal::NotAMember),

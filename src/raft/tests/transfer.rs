@@ -35,6 +35,18 @@ fn the_successor_is_told_as_soon_as_it_has_every_entry() {
     assert!(node.matched(2, 1, 2).told_to_lead().is_empty(), "once");
 }
 
+/// Found by a test that asked for the next transfer as soon as the last one was done: it was refused once in many runs.
+#[test]
+fn a_new_leader_hands_over_to_a_follower_that_it_has_not_heard_yet() {
+    let mut node = Node::leader(1, &[]);
+    let did = node.transfer(Some(2));
+    assert!(did.refused().is_empty() && did.told_to_lead().is_empty());
+    assert_eq!(node.matched(2, 1, 1).told_to_lead(), [n(2)]);
+    let mut node = Node::leader(1, &[]);
+    node.matched(2, 1, 1);
+    assert_eq!(node.transfer(Some(3)).refused(), [Refusal::CannotLead], "a leader of some time would have heard n3");
+}
+
 #[test]
 fn without_a_name_the_follower_that_has_most_is_chosen() {
     let mut node = Node::leader(1, &[]);
