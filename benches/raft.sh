@@ -98,7 +98,7 @@ done
 first=$(leader)
 held=$(metric "$first" keys)
 jq -r --arg keys "$held" --arg snapshot "$(metric "$first" snapshot_index)" \
-    '"filled with \($keys) keys, \(.writes_per_s) writes/s, latest snapshot at \($snapshot); longest write \(.write_max_us / 1000 | round) ms, p99 \(.write_p99_us / 1000 | round) ms"' "$dir/last"
+    '"filled with \($keys) keys, \(.writes_per_s) writes/s, latest snapshot at \($snapshot); p99 \(.write_p99_us / 1000 | round) ms, longest write \(.write_max_us / 1000 | round) ms, longest time without any \(.write_pause_us / 1000 | round) ms"' "$dir/last"
 follower=$((first % 3 + 1))
 commit=$(metric "$first" commit_index)
 pid=$(cat "$dir/n$follower.pid")

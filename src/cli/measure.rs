@@ -124,7 +124,7 @@ pub fn quantiles_text(latency: &Histogram<u64>) -> String {
 }
 
 /// A time as people read it: three digits and a unit.
-fn time(nanoseconds: u64) -> String {
+pub fn time(nanoseconds: u64) -> String {
     let (value, unit) = match nanoseconds as f64 {
         few if few < 1e6 => (few / 1e3, "us"),
         some if some < 1e9 => (some / 1e6, "ms"),

@@ -364,9 +364,13 @@ fn a_benchmark_ends_with_exactly_one_summary() {
     for kind in ["write", "read"] {
         let quantiles = ["p50", "p90", "p99", "p999", "max"].map(|name| summary[format!("{kind}_{name}_us")].as_f64());
         assert!(quantiles.is_sorted() && quantiles[0] > Some(0.0), "{summary}");
+        // As many pauses as answers, and one at the end, make up the whole time.
+        let (pause, answers) = (count(&format!("{kind}_pause_us")), count(&format!("{kind}s")));
+        let time = (summary["seconds"].as_f64().unwrap() * 1e6) as u64;
+        assert!((time / (answers + 1)..time + 10_000).contains(&pause), "{summary}");
     }
     let text = scene.prints(&load);
-    assert!(text.contains("writes") && text.contains("p99"), "{text}");
+    assert!(text.contains("writes") && text.contains("p99") && text.contains("pause"), "{text}");
     assert!(http::listing(scene.node.addr, "").unwrap().keys().all(|key| key.starts_with("bench/")));
 }
 

@@ -1,7 +1,8 @@
 //! `raft-ctl bench`: how many writes and reads a second, and how long they take.
 //!
 //! Each client has one connection and one request at a time: a closed loop. A latency therefore tells what one such
-//! client waits, and throughput what so many of them get; a stall shows as the maximum, once a client.
+//! client waits, and throughput what so many of them get; a stall shows as the maximum, once a client. What stops all of
+//! them at a time, an election or a disk, shows as the longest time without any answer.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -65,22 +66,58 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// What all clients have measured.
 struct Tally {
-    writes: Histogram<u64>,
-    reads: Histogram<u64>,
+    writes: Answers,
+    reads: Answers,
     errors: u64,
     first_error: Option<String>,
     measuring: bool,
 }
 
-impl Tally {
+/// The answers to one kind of request.
+struct Answers {
+    /// Nanoseconds that each took.
+    times: Histogram<u64>,
+    /// When the latest one came, to whichever client, and the longest time without any.
+    latest: Instant,
+    pause: Duration,
+}
+
+impl Answers {
     fn new() -> Self {
         // Nanoseconds, a microsecond up to two minutes, three digits.
-        let histogram = || Histogram::new_with_bounds(1000, 120_000_000_000, 3).expect("the bounds are valid");
-        Self { writes: histogram(), reads: histogram(), errors: 0, first_error: None, measuring: false }
+        let times = Histogram::new_with_bounds(1000, 120_000_000_000, 3).expect("the bounds are valid");
+        Self { times, latest: Instant::now(), pause: Duration::ZERO }
+    }
+
+    fn record(&mut self, started: Instant, ended: Instant) {
+        self.times.saturating_record(ended.duration_since(started).as_nanos() as u64);
+        self.end_pause(ended);
+    }
+
+    fn end_pause(&mut self, now: Instant) {
+        self.pause = self.pause.max(now.saturating_duration_since(self.latest));
+        self.latest = now;
+    }
+}
+
+impl Tally {
+    fn new() -> Self {
+        Self { writes: Answers::new(), reads: Answers::new(), errors: 0, first_error: None, measuring: false }
+    }
+
+    fn measure(&mut self, measuring: bool) {
+        self.measuring = measuring;
+        for answers in [&mut self.writes, &mut self.reads] {
+            if measuring {
+                answers.latest = Instant::now();
+            } else {
+                answers.end_pause(Instant::now());
+            }
+        }
     }
 
     fn operations(&self) -> u64 {
-        self.writes.len() + self.reads.len()
+        self.writes.times.len() + self.reads.times.len()
     }
 
     fn error(&mut self, error: String) {
@@ -118,11 +155,11 @@ pub(super) async fn run(cluster: &Cluster, options: &Options, output: &Output) -
     let measured = options.period.measure(
         "operations",
         output,
-        || tally.borrow_mut().measuring = true,
+        || tally.borrow_mut().measure(true),
         || tally.borrow().operations(),
     );
     let Measured { seconds, signal } = clients.run_until(measured).await?;
-    tally.borrow_mut().measuring = false;
+    tally.borrow_mut().measure(false);
     stop.cancel();
     clients.await;
     report(options, &tally.borrow(), seconds, signal, output)
@@ -190,8 +227,8 @@ impl Load {
             }
             let mut tally = self.tally.borrow_mut();
             if tally.measuring {
-                let histogram = if is_read { &mut tally.reads } else { &mut tally.writes };
-                histogram.saturating_record(ended.duration_since(started).as_nanos() as u64);
+                let answers = if is_read { &mut tally.reads } else { &mut tally.writes };
+                answers.record(started, ended);
             }
             started = ended;
         }
@@ -207,20 +244,23 @@ fn report(options: &Options, tally: &Tally, seconds: f64, signal: Option<u8>, ou
         "seconds": (seconds * 1000.0).round() / 1000.0,
         "ops": tally.operations(),
         "ops_per_s": rate(tally.operations()),
-        "writes": tally.writes.len(),
-        "writes_per_s": rate(tally.writes.len()),
-        "reads": tally.reads.len(),
-        "reads_per_s": rate(tally.reads.len()),
+        "writes": tally.writes.times.len(),
+        "writes_per_s": rate(tally.writes.times.len()),
+        "reads": tally.reads.times.len(),
+        "reads_per_s": rate(tally.reads.times.len()),
         "errors": tally.errors,
         "interrupted": signal.is_some(),
     });
     let mut lines = vec![format!("{} clients, values of {} bytes, {seconds:.1} s", options.clients, options.value)];
-    for (name, histogram) in [("write", &tally.writes), ("read", &tally.reads)] {
-        if histogram.is_empty() {
+    for (name, Answers { times, pause, .. }) in [("write", &tally.writes), ("read", &tally.reads)] {
+        if times.is_empty() {
             continue;
         }
-        measure::quantiles(&mut summary, &format!("{name}_"), histogram);
-        lines.push(format!("{name:>6}s {:>9.0}/s  {}", rate(histogram.len()), measure::quantiles_text(histogram)));
+        measure::quantiles(&mut summary, &format!("{name}_"), times);
+        summary[format!("{name}_pause_us")] = Value::from(pause.as_micros() as u64);
+        let (rate, quantiles) = (rate(times.len()), measure::quantiles_text(times));
+        let pause = measure::time(pause.as_nanos() as u64);
+        lines.push(format!("{name:>6}s {rate:>9.0}/s  {quantiles}  pause {pause}"));
     }
     let error = tally.first_error.as_deref().unwrap_or("not even an error came back in that time");
     if tally.errors > 0 {

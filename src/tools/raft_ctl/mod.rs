@@ -152,7 +152,8 @@ enum Command {
         #[arg(value_delimiter = ',')]
         peers: Vec<crate::raft::NodeId>,
     },
-    /// Measure writes and reads a second, and their latency. Leaves keys bench/0, bench/1, ... behind
+    /// Measure writes and reads a second, their latency, and the longest pause in which nobody was answered. Leaves keys
+    /// bench/0, bench/1, ... behind
     Bench(bench::Options),
 }
 
