@@ -5,6 +5,7 @@
 //! - this file: the public API, and the life of a batch on its way to the disk;
 //! - `frame`: the bytes of one durable write, and how a reader tells a torn write from damage (pure);
 //! - `segment`: the files that hold frames, filled with zeros before they are used;
+//! - `background`: filling and removing them, without haste;
 //! - `appender`: one write and one fdatasync a frame;
 //! - `recovery`: reading a directory back, and the decision to boot, to cut or to refuse;
 //! - `beginning`: how a log forgets what came before one of its frames.
@@ -33,6 +34,7 @@
 //! ```
 
 mod appender;
+mod background;
 mod beginning;
 mod frame;
 mod recovery;

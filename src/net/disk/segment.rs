@@ -8,14 +8,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crc32c::crc32c;
 use rustix::fs::OFlags;
 
+use super::background::Background;
 use super::frame::{Seal, ZEROS};
 use super::{Error, Options};
 
@@ -27,6 +25,9 @@ pub(super) const BLOCK: usize = 4096;
 
 /// A pause between two pieces of a filling: a segment takes 150 ms, and no frame waits for more than a piece of it.
 const FILL_PAUSE: Duration = Duration::from_millis(2);
+
+/// A pause between the removals of two segments, whose space the disk is told to take back.
+const REMOVE_PAUSE: Duration = Duration::from_millis(40);
 
 /// The format this program writes, and the newest that it reads.
 pub(super) const FORMAT: u8 = 1;
@@ -128,97 +129,56 @@ impl Segment {
     }
 }
 
-/// The next segment's file while a thread of its own fills it, without haste: a disk that is told to make a frame durable
-/// makes all durable that it has been given, and a whole segment of zeros takes it some 20 ms.
+/// The next segment's file in the making.
 #[derive(Debug)]
-pub(super) struct Filling {
-    /// Somebody waits for the file.
-    hurry: Arc<AtomicBool>,
-    /// `None` once the outcome was taken.
-    thread: Option<JoinHandle<Result<File, Error>>>,
-}
+pub(super) struct Filling(Background<Result<File, Error>>);
 
 impl Filling {
-    /// Starts the thread; fails only if the system has none to give.
+    /// Starts to fill it; fails only if the system has no thread to give.
     pub(super) fn start(dir: &Path, size: u64) -> io::Result<Filling> {
         let dir = dir.to_path_buf();
-        let hurry = Arc::new(AtomicBool::new(false));
-        let pause = {
-            let hurry = Arc::clone(&hurry);
-            move || {
-                if !hurry.load(Ordering::Relaxed) {
-                    thread::park_timeout(FILL_PAUSE);
-                }
-            }
-        };
-        let thread = thread::Builder::new().name("log-fill".into()).spawn(move || fill(&dir, size, pause))?;
-        Ok(Filling { hurry, thread: Some(thread) })
+        Background::start("log-fill", move |haste| fill(&dir, size, || haste.pause(FILL_PAUSE))).map(Filling)
     }
 
     /// Waits for the file, for use with [`Segment::create`]. A full disk is reported here, when the file is needed.
-    pub(super) fn finish(mut self) -> Result<File, Error> {
-        let thread = self.hurry().expect("taken here and in drop only");
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
-
-    fn hurry(&mut self) -> Option<JoinHandle<Result<File, Error>>> {
-        self.hurry.store(true, Ordering::Relaxed);
-        let thread = self.thread.take()?;
-        thread.thread().unpark();
-        Some(thread)
+    pub(super) fn finish(self) -> Result<File, Error> {
+        self.0.finish()
     }
 }
 
-impl Drop for Filling {
-    /// Waits, lest the thread go on writing in a directory that the log has let go of.
-    fn drop(&mut self) {
-        if let Some(thread) = self.hurry() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Threads that remove segments which nobody needs: to give back 16 MiB takes a disk some milliseconds, for which no write
-/// should wait.
+/// Segments which nobody needs, on their way out.
 #[derive(Debug, Default)]
-pub(super) struct Removing(Vec<JoinHandle<()>>);
+pub(super) struct Removing(Vec<Background<()>>);
 
 impl Removing {
     /// Starts to remove these segments. What cannot be removed is left to the next start.
     pub(super) fn start(&mut self, dir: &Path, numbers: impl IntoIterator<Item = u64>) {
         let paths: Vec<_> = numbers.into_iter().map(|number| path(dir, number)).collect();
-        self.0.retain(|thread| !thread.is_finished());
+        self.0.retain(|removing| !removing.is_finished());
         if paths.is_empty() {
             return;
         }
         let left = |error: &dyn std::fmt::Display| {
             tracing::warn!("old segments of the log stay until this node starts anew: {error}");
         };
-        let started = thread::Builder::new().name("log-remove".into()).spawn(move || {
+        let started = Background::start("log-remove", move |haste| {
             for path in paths {
                 if let Err(error) = remove(&path) {
                     left(&error);
                 }
+                haste.pause(REMOVE_PAUSE);
             }
         });
         match started {
-            Ok(thread) => self.0.push(thread),
+            Ok(removing) => self.0.push(removing),
             Err(error) => left(&error),
         }
     }
 
     /// Waits until all of it is done.
+    #[cfg(test)]
     pub(super) fn finish(&mut self) {
-        for thread in self.0.drain(..) {
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        }
-    }
-}
-
-impl Drop for Removing {
-    /// Waits, lest a thread go on in a directory that the log has let go of.
-    fn drop(&mut self) {
-        self.finish();
+        self.0.drain(..).for_each(Background::finish);
     }
 }
 
