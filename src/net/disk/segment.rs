@@ -13,7 +13,7 @@ use std::time::Duration;
 use crc32c::crc32c;
 use rustix::fs::OFlags;
 
-use super::background::Background;
+use super::background::{Background, Haste};
 use super::frame::{Seal, ZEROS};
 use super::{Error, Options};
 
@@ -26,8 +26,9 @@ pub(super) const BLOCK: usize = 4096;
 /// A pause between two pieces of a filling: a segment takes 150 ms, and no frame waits for more than a piece of it.
 const FILL_PAUSE: Duration = Duration::from_millis(2);
 
-/// A pause between the removals of two segments, whose space the disk is told to take back.
-const REMOVE_PAUSE: Duration = Duration::from_millis(40);
+/// What is given back to the disk at a time, and a pause after that.
+const REMOVE_PIECE: u64 = 1 << 20;
+const REMOVE_PAUSE: Duration = Duration::from_millis(10);
 
 /// The format this program writes, and the newest that it reads.
 pub(super) const FORMAT: u8 = 1;
@@ -163,10 +164,9 @@ impl Removing {
         };
         let started = Background::start("log-remove", move |haste| {
             for path in paths {
-                if let Err(error) = remove(&path) {
+                if let Err(error) = shrink(&path, haste).and_then(|()| remove(&path)) {
                     left(&error);
                 }
-                haste.pause(REMOVE_PAUSE);
             }
         });
         match started {
@@ -180,6 +180,21 @@ impl Removing {
     pub(super) fn finish(&mut self) {
         self.0.drain(..).for_each(Background::finish);
     }
+}
+
+/// Gives back what a file takes that is about to be removed, but for a little.
+fn shrink(path: &Path, haste: &Haste) -> Result<(), Error> {
+    let file = match OpenOptions::new().write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(Error::io("open", path))?,
+    };
+    let mut size = file.metadata().map_err(Error::io("examine", path))?.len();
+    while size > REMOVE_PIECE {
+        size -= REMOVE_PIECE;
+        file.set_len(size).map_err(Error::io("shorten", path))?;
+        haste.pause(REMOVE_PAUSE);
+    }
+    Ok(())
 }
 
 /// Makes `next.tmp`: `size` zeros, durable, with a pause now and then. Past the page cache where that can be had: they are
