@@ -19,17 +19,20 @@ pub const APPEND_WINDOW_BYTES: usize = 8 << 20;
 pub const SNAPSHOT_EVERY: u64 = 64 << 20;
 /// The least that may be asked for: each snapshot costs a few writes to the disk.
 pub const MIN_SNAPSHOT_EVERY: u64 = 4 << 10;
-/// A pause between two chunks of a snapshot, in which writes go on: some 64 MiB a second, several times what the fastest
+/// A pause between two chunks of a snapshot, in which writes go on: some 64 MiB a second, more than twice what the fastest
 /// writes bring, and little beside them for processors and disk.
 pub const SNAPSHOT_PAUSE: Duration = Duration::from_millis(4);
+/// How long a leader waits for the answer to a part of a snapshot from a follower that answers otherwise, before it begins anew:
+/// longer than any disk takes for a part.
+pub const INSTALL_PATIENCE: Duration = Duration::from_secs(10);
 /// Backups that a node sends at a time: each keeps what is changed under it, and at most the whole state.
 pub const MAX_BACKUPS: usize = 2;
 /// How long a backup that nobody reads keeps its view.
 pub const BACKUP_PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of entries kept in memory before a snapshot: a follower that is this little behind needs none.
 pub const RETAINED_BYTES: usize = 4 << 20;
-/// Bytes of entries that a node keeps in memory at most: snapshots of a large state are far apart, and the entries between
-/// them should not take as much memory as the state.
+/// Bytes of entries (16 and the command each) that a node keeps in memory, but for those that a follower is about to get:
+/// snapshots of a large state are far apart, and the entries between them should not take as much memory as the state.
 pub const LOG_MEMORY_BYTES: usize = 64 << 20;
 /// How long a leader's proposals wait for those before them, to share a write and an answer a follower: longer than a
 /// write takes where disks and followers are near, and next to nothing beside the way to followers that are far.

@@ -352,6 +352,7 @@ impl Inner {
         let id = percent_decode_str(id).decode_utf8();
         let id = node_id(&id.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the name is not UTF-8"))?)?;
         self.refuse_outside().await?;
+        self.barrier(timeout).await?;
         let info = self.info.clone();
         let needed = self.inspect(move |machine| needed(&rows(machine, &info.members, &info.addr), id)).await?;
         if let Some(why) = needed {

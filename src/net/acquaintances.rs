@@ -282,7 +282,8 @@ impl Acquaintances {
     }
 
     /// A node says that it is `peer`, which has this seat among the members, or none. What is new about a member is durable
-    /// before this returns, and so before any of its messages is taken; that takes as long as an fsync, once a start.
+    /// before this returns, and so before any of its messages is taken; that takes as long as an fsync, once a start. On a full
+    /// disk, a start of a peer that is known is remembered until this node ends.
     ///
     /// # Errors
     /// Why it is not to be spoken to.
@@ -317,7 +318,7 @@ impl Acquaintances {
                 if book.peers.len() >= MAX_KNOWN {
                     return Err(Stranger::NotAMember { me, peer: name });
                 }
-                self.keep(&mut book, peer, |book| _ = book.peers.insert(name, met))
+                self.remember(&mut book, name, met)
             }
             (None, _) => Err(Stranger::NotAMember { me, peer: name }),
             (Some(Seat { incarnation: Some(wanted), .. }), _) if *wanted != hello.incarnation => {
@@ -327,7 +328,19 @@ impl Acquaintances {
             (Some(Seat { incarnation: None, .. }), Some(known)) if same.is_none() && !known.removed => {
                 Err(Stranger::OtherIncarnation { me, peer: name })
             }
-            (Some(_), _) => self.keep(&mut book, peer, |book| _ = book.peers.insert(name, met)),
+            (Some(_), _) => self.remember(&mut book, name, met),
+        }
+    }
+
+    fn remember(&self, book: &mut Book, peer: String, met: Peer) -> Result<(), Stranger> {
+        let kept = self.keep(book, &peer, |book| _ = book.peers.insert(peer.clone(), met.clone()));
+        match (kept, book.peers.get(&peer)) {
+            (Err(why), Some(known)) if known.incarnation == met.incarnation && known.removed == met.removed => {
+                tracing::warn!("{why}; a copy of its disk would not be noticed after a restart of this node");
+                book.peers.insert(peer, met);
+                Ok(())
+            }
+            (kept, _) => kept,
         }
     }
 

@@ -148,6 +148,13 @@ pub enum DataDirError {
     },
 }
 
+impl DataDirError {
+    /// Whether what is missing is space.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+    }
+}
+
 impl DataDir {
     /// Opens `path` for whoever claims it, creating it when it is missing or empty.
     ///

@@ -59,7 +59,8 @@ struct Written {
 }
 
 impl Starts {
-    /// Counts a start of the data directory `dir` and gives it the mark `fresh`. It is durable before this returns.
+    /// Counts a start of the data directory `dir` and gives it the mark `fresh`. It is durable before this returns. On a full
+    /// disk a start is not counted, but for the first: the node goes by the last that was, and is there for its readers.
     ///
     /// # Errors
     /// When the file is damaged or of a newer format, or the disk refuses.
@@ -77,14 +78,22 @@ impl Starts {
         if before.format > FORMAT {
             return Err(DataDirError::Newer { path: file, format: before.format, known: FORMAT });
         }
+        let last = Self::new(before.number, before.marks.clone());
         let number = before.number.checked_add(1).ok_or_else(|| damaged("no node starts so often".to_owned()))?;
         let marks: Vec<_> = [fresh].into_iter().chain(before.marks).take(MAX_STARTS).collect();
         let starts = Self::new(number, marks).map_err(|why| damaged(why.to_string()))?;
-        write_durably(dir, FILE, |_| {
+        let written = write_durably(dir, FILE, |_| {
             let written = Written { format: FORMAT, number, marks: starts.marks.clone() };
             serde_json::to_vec(&written).expect("starts are JSON")
-        })?;
-        Ok(starts)
+        });
+        match (written, last) {
+            (Ok(()), _) => Ok(starts),
+            (Err(error), Ok(last)) if error.is_full() => {
+                tracing::warn!("this start is not counted: {error}");
+                Ok(last)
+            }
+            (Err(error), _) => Err(error),
+        }
     }
 
     fn new(number: u64, marks: Vec<Token>) -> Result<Self, InvalidStarts> {

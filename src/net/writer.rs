@@ -166,14 +166,14 @@ impl<R: Wire> Thread<R> {
         }
         self.flush()?;
         let Some(place) = self.complete.take() else { return Ok(()) };
-        metrics.snapshots.inc();
         match self.log.begin_with(place) {
+            Ok(()) => drop(metrics.snapshots.inc()),
             Err(error @ disk::Error::NoSpace { .. }) => {
                 tracing::warn!("the log stays longer than it need be: {error}");
-                Ok(())
             }
-            result => result,
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 
     fn push(&mut self, record: &R) -> Result<(), disk::Error> {

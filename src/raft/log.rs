@@ -1,6 +1,6 @@
 //! The log in memory: entries, where terms begin and end, and the configurations among them.
 //!
-//! It begins after its *base*: what stood there and before is in a snapshot, and committed.
+//! It begins after its *base*: what stood there and before was applied, and is in a snapshot or on the disk.
 
 use std::collections::VecDeque;
 
@@ -101,7 +101,7 @@ impl Log {
 
     /// Removes the entry at `index`, which is after the base, and everything after it.
     pub fn truncate_from(&mut self, index: Index) {
-        let place = self.place(index).expect("what is in a snapshot is committed, and stays");
+        let place = self.place(index).expect("what is gone was applied, hence committed, and stays");
         let gone = self.entries.drain(place.min(self.entries.len())..);
         self.bytes -= gone.map(|entry| entry.size()).sum::<usize>();
         if !cfg!(mutant = "truncation_keeps_members") {
@@ -109,7 +109,7 @@ impl Log {
         }
     }
 
-    /// Forgets the entries up to and including `through`, which a snapshot holds.
+    /// Forgets the entries up to and including `through`, which have been applied.
     pub fn compact(&mut self, through: Index) {
         let Some(base) = self.position(through) else { return };
         let gone = self.entries.drain(..(through.0 - self.base.index.0) as usize);

@@ -60,8 +60,19 @@ pub struct Install {
     pub number: u64,
     /// The last entry the snapshot replaces, once part 0 has been offered.
     pub last: Option<Position>,
-    /// The part on its way, kept in case it is lost, and when it was last sent.
-    pub unanswered: Option<(InstallSnapshot, Time)>,
+    /// The part on its way, kept in case it is lost, and when it was first and last sent.
+    pub unanswered: Option<Unanswered>,
+}
+
+/// A part of a snapshot to which there is no answer yet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Unanswered {
+    /// The part.
+    pub part: InstallSnapshot,
+    /// When it was sent first.
+    pub first: Time,
+    /// When it was sent last.
+    pub last: Time,
 }
 
 /// How much may be on its way to one follower (thesis §10.2.1).

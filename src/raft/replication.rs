@@ -262,7 +262,7 @@ impl Raft {
         let matched = Index(prev.index.0.saturating_add(entries.len() as u64));
         let base = self.log.base();
         if prev.index < base.index {
-            // What a snapshot has replaced is committed, so it is the leader's, too.
+            // What is gone was applied, hence committed, so it is the leader's, too.
             entries.drain(..entries.len().min((base.index.0 - prev.index.0) as usize));
             prev = base;
         }

@@ -12,12 +12,12 @@ use bytes::Bytes;
 use super::configuration::Configuration;
 use super::log::Log;
 use super::message::{AppendOutcome, InstallSnapshot};
-use super::progress::{Flow, Install};
+use super::progress::{Flow, Install, Unanswered};
 use super::record::{Checkpoint, Record};
 use super::replication::in_parts;
 use super::types::{Index, NodeId, Position, Term};
 use super::{Body, Event, Message, Raft, Role, Round, Timer};
-use crate::defaults::APPLY_PAUSE;
+use crate::defaults::{APPLY_PAUSE, INSTALL_PATIENCE};
 use crate::protocol::{Effects, Time};
 
 /// No log gets so long: a snapshot that says otherwise is a mistake, and would leave no room for what follows it.
@@ -106,7 +106,11 @@ impl Raft {
         if excess == 0 {
             return;
         }
-        let catching_up = self.progress().into_iter().flat_map(BTreeMap::values).filter(|progress| progress.reachable);
+        let catching_up = self
+            .progress()
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .filter(|progress| progress.reachable && !matches!(progress.flow, Flow::Snapshot(_)));
         let needed = catching_up.map(|progress| progress.match_index).fold(self.last_applied, Index::min);
         let (mut through, mut bytes) = (self.log.base().index, 0);
         let most = needed.min(Index(through.0 + self.config.apply_batch));
@@ -163,7 +167,7 @@ impl Raft {
         let configuration = self.log.configuration_at(last.index).clone();
         let part = InstallSnapshot { last, configuration, number, data, done };
         if let Some(install) = self.install_of(to) {
-            install.unanswered = Some((part.clone(), now));
+            install.unanswered = Some(Unanswered { part: part.clone(), first: now, last: now });
         }
         self.send(to, Body::InstallSnapshot(part), out);
     }
@@ -188,16 +192,18 @@ impl Raft {
         out.emit(Event::ChunkWanted { to: from, number });
     }
 
-    /// Sends again what must have been lost.
+    /// Sends again what must have been lost. A follower that is there and does not answer, since it cannot read the snapshot,
+    /// must not keep the leader from forgetting entries for ever.
     pub(super) fn repeat_lost_chunk(&mut self, now: Time, to: NodeId, out: &mut Effects<Self>) {
         let patience = *self.config.election_timeout.start();
-        let Some(install) = self.install_of(to) else { return };
-        let Some((part, sent)) = install.unanswered.as_mut().filter(|(_, sent)| now.since(*sent) >= patience) else {
-            return;
-        };
-        *sent = now;
-        let part = part.clone();
-        self.send(to, Body::InstallSnapshot(part), out);
+        let Some(unanswered) = self.install_of(to).and_then(|install| install.unanswered.as_mut()) else { return };
+        if now.since(unanswered.first) >= INSTALL_PATIENCE {
+            self.give_up_install(to, out);
+        } else if now.since(unanswered.last) >= patience {
+            unanswered.last = now;
+            let part = unanswered.part.clone();
+            self.send(to, Body::InstallSnapshot(part), out);
+        }
     }
 
     /// The follower is not there any more, or this node leads no more.

@@ -36,6 +36,8 @@ pub(crate) struct Scope {
     pub(crate) pre_vote: bool,
     /// An append carries one entry at most.
     pub(crate) one_by_one: bool,
+    /// Applied entries are forgotten as soon as that may be, without a snapshot.
+    pub(crate) forgets: bool,
     /// No term beyond this one.
     pub(crate) terms: u64,
     /// No longer log.
@@ -123,6 +125,7 @@ impl Scope {
             nodes: vec![Beginning::default(); nodes],
             pre_vote: false,
             one_by_one: false,
+            forgets: false,
             terms: 1,
             log: 2,
             in_flight: 2,
@@ -144,6 +147,7 @@ impl Scope {
             election_timeout: ELECTION,
             max_append_bytes: if self.one_by_one { 1 } else { usual.max_append_bytes },
             retained_bytes: 0,
+            memory_bytes: if self.forgets { 0 } else { usual.memory_bytes },
             ..usual
         };
         let Beginning { term, vote, log } = &self.nodes[number];

@@ -119,6 +119,13 @@ fn small_scopes() -> Vec<Scope> {
             ..three()
         },
         Scope {
+            name: "entries that are forgotten without a snapshot".to_owned(),
+            forgets: true,
+            budget: Budget { heartbeats: 1, crashes: 1, ..Budget::default() },
+            log: 1,
+            ..three()
+        },
+        Scope {
             name: "a member that joins, and a crash".to_owned(),
             voters: 2,
             log: 3,
@@ -163,6 +170,7 @@ fn read(bounds: &str) -> Scope {
             "voters" => scope.voters = value as usize,
             "pre_vote" => scope.pre_vote = value > 0,
             "one_by_one" => scope.one_by_one = value > 0,
+            "forgets" => scope.forgets = value > 0,
             "terms" => scope.terms = value,
             "log" => scope.log = value,
             "in_flight" => scope.in_flight = value as usize,

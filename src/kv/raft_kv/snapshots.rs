@@ -31,8 +31,8 @@ pub(super) struct Snapshots {
     installs: BTreeMap<NodeId, Install>,
     /// The one on its way from the leader.
     incoming: Option<Incoming>,
-    /// The one that was refused last, and in which term it came.
-    refused: Option<(Term, Position)>,
+    /// In which term one was refused last.
+    refused: Option<Term>,
     /// Views that backups read, and when they were last used.
     backups: BTreeMap<ViewId, Time>,
 }
@@ -197,8 +197,8 @@ impl RaftKv {
 /// Snapshots from the leader.
 impl RaftKv {
     /// Looks at the part of a snapshot that Raft would take next, before anything is durable or answered. False when nothing
-    /// can be made of it: what came of that snapshot is forgotten, and no part of it is taken any more in this term. The
-    /// leader does not begin it anew while nobody answers, so that the log does not fill with what is refused again.
+    /// can be made of it: what came of that snapshot is forgotten, and none is taken any more in this term, so that the log does
+    /// not fill with what is refused again.
     pub(super) fn can_read(
         &mut self,
         now: Time,
@@ -207,8 +207,7 @@ impl RaftKv {
         out: &mut Effects<Self>,
     ) -> bool {
         let Body::InstallSnapshot(part) = &message.body else { return true };
-        let name = (message.term, part.last);
-        if self.snapshots.refused == Some(name) {
+        if self.snapshots.refused == Some(message.term) {
             return false;
         }
         if !self.raft.would_take_part(from, message) {
@@ -222,7 +221,7 @@ impl RaftKv {
             Err(why) => {
                 self.step_raft(now, Input::Requested(raft::Command::GiveUpInstall), out);
                 self.snapshots.incoming = None;
-                self.snapshots.refused = Some(name);
+                self.snapshots.refused = Some(message.term);
                 out.emit(Event::SnapshotRefused { from, why });
                 false
             }
@@ -380,7 +379,8 @@ impl Recovery {
     pub fn finish(self, config: Config, snapshot_every: u64) -> Result<RaftKv, RecoverError> {
         assert_eq!(self.lacks(), None, "the state is another snapshot");
         let raft = Raft::recovered(config, self.raft)?;
-        Ok(RaftKv::new(raft, self.state, Snapshots::new(snapshot_every, self.bytes)))
+        let latest = self.whole.map_or(0, |_| self.bytes);
+        Ok(RaftKv::new(raft, self.state, Snapshots::new(snapshot_every, latest)))
     }
 }
 
