@@ -10,9 +10,10 @@
 //!                                       "n3":{"incarnation":"70..","start":{"number":1,"mark":"b2.."},"removed":true}}}
 //! ```
 //!
-//! with the latest [start](super::starts) of it that was told of (format 1 has none). Another one under the same name is refused, until that name has been removed from the members. A node that joins says its
-//! incarnation when it asks to be added, and gets a [`Seat`] for that one only, which every member learns from the log. The
-//! cluster has a random number, too, so that nodes of two clusters whose addresses got mixed up do not talk.
+//! It keeps the latest [start](super::starts), too, that it was told of (format 1 has none). Another incarnation under the same
+//! name is refused, until that name has been removed from the members. A node that joins says its incarnation when it asks to
+//! be added, and gets a [`Seat`] for that one only, which every member learns from the log. The cluster has a random number,
+//! too, so that nodes of two clusters whose addresses got mixed up do not talk.
 
 use std::collections::BTreeMap;
 use std::fmt;

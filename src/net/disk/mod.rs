@@ -23,8 +23,8 @@
 //! # On disk
 //!
 //! A directory of segments `00000000000000000001.log`, `…2.log`, consecutive from 1, or from 7 when there is a file
-//! `00000000000000000007-0000004096.first`, each of a fixed size. All numbers are little-endian. The directory belongs to one [`Log`]
-//! at a time; keeping a second process out is the caller's part.
+//! `00000000000000000007-0000004096.first`, each of a fixed size. All numbers are little-endian. The directory belongs to one
+//! [`Log`] at a time; keeping a second process out is the caller's part.
 //!
 //! ```text
 //! segment  magic 8 · format u8 · 0 · number u64 · salt u64 · size u64 · chain u32 · 0 · crc u32     (64 bytes)
@@ -345,8 +345,12 @@ pub enum Error {
         /// The newest version that this program reads.
         supported: u8,
     },
-    /// A `.log` file whose name is not a segment's: perhaps a renamed segment, so it is not passed over.
-    #[error("{} is not named like a segment of the log: move it elsewhere, or give it its name back", file.display())]
+    /// A `.log` or `.first` file with another name than such files have: perhaps a renamed one, so it is not passed over.
+    #[error(
+        "{} is not named like a file of the log: give it its name back, start the newer version that wrote it, or, if it never \
+         belonged here, move it elsewhere",
+        file.display()
+    )]
     UnknownFile {
         /// The file.
         file: PathBuf,

@@ -141,9 +141,10 @@ fn expect_ok(answer: &Answer) -> Result<Value, Failure> {
     let (kind, remedy) = match answer.status {
         StatusCode::OK | StatusCode::CREATED => return Ok(body),
         StatusCode::NOT_FOUND => (Kind::No, " (raft-ctl members shows who is)"),
-        StatusCode::SERVICE_UNAVAILABLE => {
-            (Kind::NoLeader, " (raft-ctl status shows which nodes are up; name others with --nodes)")
-        }
+        StatusCode::SERVICE_UNAVAILABLE => (
+            Kind::NoLeader,
+            " (raft-ctl status shows which nodes are up, members --stale what one remembers; name others with --nodes)",
+        ),
         StatusCode::GATEWAY_TIMEOUT => (Kind::Deadline, " (raft-ctl members and raft-ctl leader show what came of it)"),
         _ => (Kind::Peer, ""), // these say what to do
     };

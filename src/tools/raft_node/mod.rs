@@ -160,9 +160,11 @@ impl Tool for Args {
         let listener = self.bind().await?;
         let addr = listener.local_addr().map_err(|error| Failure::local(format!("cannot serve: {error}")))?;
         let advertised = self.advertised(addr)?;
-        self.check_join(addr, advertised.as_deref()).await?;
-
         let data_dir = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.raft", self.id)));
+        let is_new = std::fs::read_dir(&data_dir).map_or(true, |mut entries| entries.next().is_none());
+        if is_new {
+            self.check_join(addr, advertised.as_deref()).await?; // otherwise it has joined, and need not again
+        }
         let data_dir = DataDir::open(
             &data_dir,
             &Claim {
