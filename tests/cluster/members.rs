@@ -82,7 +82,7 @@ fn a_node_that_needs_what_was_compacted_gets_a_snapshot_and_old_segments_are_gon
     command.args(["--snapshot-every", "64KiB"]);
     let mut first = Node::start(command);
     first.wait_healthy();
-    let value = "v".repeat(1000);
+    let value = "v".repeat(50_000); // more than a segment of 16 MiB in all
     for number in 0..500 {
         first.set(&format!("key/{}", number % 40), &format!("{number} {value}"));
     }
