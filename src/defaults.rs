@@ -34,6 +34,13 @@ pub const RETAINED_BYTES: usize = 4 << 20;
 /// Bytes of entries (16 and the command each) that a node keeps in memory, but for those that a follower is about to get:
 /// snapshots of a large state are far apart, and the entries between them should not take as much memory as the state.
 pub const LOG_MEMORY_BYTES: usize = 64 << 20;
+/// A pause between two quarters of a megabyte of zeros for the log's next segment: that takes 150 ms, well within the time in
+/// which a snapshot at its pace fills one, and no write waits for more than a piece of it.
+pub const LOG_FILL_PAUSE: Duration = Duration::from_millis(2);
+/// What is given back to the disk at a time of a segment that is not needed.
+pub const LOG_REMOVE_PIECE: u64 = 1 << 20;
+/// A pause after that: a segment takes 150 ms.
+pub const LOG_REMOVE_PAUSE: Duration = Duration::from_millis(10);
 /// How long a leader's proposals wait for those before them, to share a write and an answer a follower: longer than a
 /// write takes where disks and followers are near, and next to nothing beside the way to followers that are far.
 pub const GATHER: Duration = Duration::from_millis(1);

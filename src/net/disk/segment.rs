@@ -8,7 +8,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crc32c::crc32c;
 use rustix::fs::OFlags;
@@ -16,19 +15,13 @@ use rustix::fs::OFlags;
 use super::background::{Background, Haste};
 use super::frame::{Seal, ZEROS};
 use super::{Error, Options};
+use crate::defaults::{LOG_FILL_PAUSE, LOG_REMOVE_PAUSE, LOG_REMOVE_PIECE};
 
 /// Size of a segment's header; the first frame follows it.
 pub(super) const HEADER_BYTES: usize = 64;
 
 /// What direct I/O is aligned to: no common disk has larger blocks.
 pub(super) const BLOCK: usize = 4096;
-
-/// A pause between two pieces of a filling: a segment takes 150 ms, and no frame waits for more than a piece of it.
-const FILL_PAUSE: Duration = Duration::from_millis(2);
-
-/// What is given back to the disk at a time, and a pause after that.
-const REMOVE_PIECE: u64 = 1 << 20;
-const REMOVE_PAUSE: Duration = Duration::from_millis(10);
 
 /// The format this program writes, and the newest that it reads.
 pub(super) const FORMAT: u8 = 1;
@@ -138,7 +131,7 @@ impl Filling {
     /// Starts to fill it; fails only if the system has no thread to give.
     pub(super) fn start(dir: &Path, size: u64) -> io::Result<Filling> {
         let dir = dir.to_path_buf();
-        Background::start("log-fill", move |haste| fill(&dir, size, || haste.pause(FILL_PAUSE))).map(Filling)
+        Background::start("log-fill", move |haste| fill(&dir, size, || haste.pause(LOG_FILL_PAUSE))).map(Filling)
     }
 
     /// Waits for the file, for use with [`Segment::create`]. A full disk is reported here, when the file is needed.
@@ -189,10 +182,10 @@ fn shrink(path: &Path, haste: &Haste) -> Result<(), Error> {
         opened => opened.map_err(Error::io("open", path))?,
     };
     let mut size = file.metadata().map_err(Error::io("examine", path))?.len();
-    while size > REMOVE_PIECE {
-        size -= REMOVE_PIECE;
+    while size > LOG_REMOVE_PIECE {
+        size -= LOG_REMOVE_PIECE;
         file.set_len(size).map_err(Error::io("shorten", path))?;
-        haste.pause(REMOVE_PAUSE);
+        haste.pause(LOG_REMOVE_PAUSE);
     }
     Ok(())
 }
