@@ -37,14 +37,15 @@ instrument() {
 
 # finding LOG: what broke, as short as it can be said.
 finding() {
+    panic=$(awk '/panicked at/ { found = 1; next } found && NF { print; exit }' "$1")
+    seed=$(sed -n 's/.*(netsim raft --seed \([0-9]*\) .*/\1/p' "$1" | head -n 1)
+    broken=$(sed -n 's/.*Unexpected "\([^"]*\)".*/\1/p' "$1" | head -n 1)
     {
         sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$1" | grep -v 'every_seed_of_faults\|everything_that_can_happen'
-        sed -n 's/^\([^:]*\): .*(netsim raft --seed \([0-9]*\) .*/seed \2: \1/p' "$1"
-        broken=$(sed -n 's/.*Unexpected "\([^"]*\)".*/\1/p' "$1")
-        states=$(sed -n 's/^\(.*\): \([0-9]*\) states,.*/after \2 states of "\1"/p' "$1" | tail -n 1)
-        [ -z "$broken" ] || echo "$broken, $states"
-        sed -n '/panicked at/{n;p;}' "$1" # a node's own assertion
-        echo "it failed"
+        [ -z "$seed" ] || echo "seed $seed: ${panic%%:*}"
+        [ -z "$broken" ] ||
+            echo "$broken, $(sed -n 's/^\(.*\): \([0-9]*\) states,.*/after \2 states of "\1"/p' "$1" | tail -n 1)"
+        echo "${panic:-it failed}"
     } | head -n 1
 }
 
