@@ -344,7 +344,10 @@ impl Recovery {
     pub fn push(&mut self, record: Record) -> Result<(), SnapshotError> {
         match self.raft.push(record) {
             Recovered::Nothing => {}
-            Recovered::Begun => self.begun += 1,
+            Recovered::Begun => {
+                self.begun += 1;
+                self.parts.clear(); // of one that did not get whole
+            }
             Recovered::Chunk(data) => {
                 if self.begun == self.kept {
                     self.bytes += data.len() as u64;

@@ -216,6 +216,30 @@ fn a_leader_sends_a_snapshot_to_a_follower_that_needs_what_is_gone() {
     assert_eq!(did.appends()[0].1.prev, at(2, 3), "and then the entries that follow it");
 }
 
+/// A follower that cannot read the snapshot answers heartbeats, and no part; its leader forgot no entries any more.
+#[test]
+fn an_install_that_nobody_answers_for_long_is_given_up_and_begins_anew() {
+    let mut node = small(Node::leader(2, &[1, 1]));
+    node.matched(2, 2, 3);
+    node.snapshot();
+    let lacking = || Body::Appended {
+        round: Round(0),
+        outcome: AppendOutcome::Conflict { prev: at(1, 2), first: Index(1), term: None },
+    };
+    assert_eq!(node.hear(3, 2, lacking()).chunks_wanted(), [0]);
+    let offer = Command::OfferChunk { to: n(3), number: 0, data: Bytes::from_static(b"x"), done: false };
+    node.step(Input::Requested(offer));
+    for heartbeat in 1..=200 {
+        node.pass(Duration::from_millis(50));
+        node.matched(2, 2, 3);
+        node.hear(3, 2, lacking());
+        let did = node.fire(Timer::Heartbeat);
+        let given_up = did.told.iter().any(|event| matches!(event, Event::ChunksUnwanted { to } if *to == n(3)));
+        assert_eq!(given_up, heartbeat == 200, "after {:?}", node.now);
+    }
+    assert_eq!(node.hear(3, 2, lacking()).chunks_wanted(), [0]);
+}
+
 /// Snapshots of a large state are far apart, and the entries between them would take as much memory as it does.
 #[test]
 fn entries_that_take_too_much_memory_are_forgotten_without_a_snapshot_unless_a_follower_lacks_them() {
