@@ -16,6 +16,7 @@ impl Raft {
         } else {
             out.set_timer(Timer::Election, self.config.election_timeout.clone());
         }
+        self.apply(out); // what the records say is committed
     }
 
     /// No leader was heard in time, or the candidacy came to nothing: seek election (Raft §5.2).

@@ -289,4 +289,6 @@ pub enum Timer {
     Apply,
     /// A snapshot replaces more entries than have been forgotten.
     Compact,
+    /// What is committed is to be noted among the records.
+    Note,
 }

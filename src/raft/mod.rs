@@ -95,6 +95,9 @@ pub struct Config {
     pub apply_batch: u64,
     /// How long proposals are gathered while earlier ones are on their way to a majority; zero sends each batch at once.
     pub gather: Duration,
+    /// How long after a commit it is noted among the records, if no append has taken the note along: what a node knows to be
+    /// committed it then knows after a restart, too, without a majority. Zero notes nothing.
+    pub note_commit: Duration,
 }
 
 /// A configuration that cannot work.
@@ -150,6 +153,7 @@ impl Config {
             memory_bytes: crate::defaults::LOG_MEMORY_BYTES,
             apply_batch: crate::defaults::APPLY_BATCH,
             gather: Duration::ZERO,
+            note_commit: Duration::ZERO,
         }
     }
 
@@ -179,6 +183,8 @@ pub struct Raft {
     hard_state: HardState,
     log: Log,
     commit_index: Index,
+    /// What of it the records tell.
+    noted: Noted,
     /// The last entry that the application was told to apply, or that a snapshot gave it.
     last_applied: Index,
     /// The last entry that the latest whole snapshot replaces; the log may begin earlier.
@@ -191,6 +197,14 @@ pub struct Raft {
     /// Names the next question for a read index. It never starts again, not with a new leader either.
     next_question: u64,
     counters: Counters,
+}
+
+/// How much of the commit index is among the records, which need not have the latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Noted {
+    through: Index,
+    /// [`Timer::Note`] runs.
+    due: bool,
 }
 
 /// A role with the data that only it has.
@@ -261,7 +275,7 @@ impl Raft {
     /// Those of [`Raft::recover`].
     pub fn recovered(config: Config, recovery: Recovery) -> Result<Self, ConfigError> {
         config.validate()?;
-        let record::Stored { hard_state, log } = recovery.finish()?;
+        let (record::Stored { hard_state, log }, commit_index) = recovery.finish()?;
         let snapshot = log.base();
         let role = Role::Follower(Follower::default());
         let (next_question, counters) = (config.life, Counters::default());
@@ -269,7 +283,8 @@ impl Raft {
             config,
             hard_state,
             log,
-            commit_index: snapshot.index,
+            commit_index,
+            noted: Noted { through: commit_index, due: false },
             last_applied: snapshot.index,
             snapshot,
             incoming: None,
@@ -419,8 +434,32 @@ impl Raft {
     fn commit_through(&mut self, index: Index, out: &mut Effects<Self>) {
         if index > self.commit_index {
             self.commit_index = index;
+            if !self.config.note_commit.is_zero() && !self.noted.due {
+                self.noted.due = true;
+                out.set_timer(Timer::Note, self.config.note_commit..=self.config.note_commit);
+            }
             self.apply(out);
         }
+    }
+
+    /// The next append takes along what is committed by now: that costs no write of its own.
+    fn persist_append(&mut self, entries: Vec<Entry>, out: &mut Effects<Self>) {
+        if !self.config.note_commit.is_zero() {
+            self.note_commit(out);
+        }
+        out.persist(Record::Append(entries));
+    }
+
+    fn note_commit(&mut self, out: &mut Effects<Self>) {
+        if self.commit_index > self.noted.through {
+            self.noted.through = self.commit_index;
+            out.persist(Record::Committed(self.commit_index));
+        }
+    }
+
+    fn on_note(&mut self, out: &mut Effects<Self>) {
+        self.noted.due = false;
+        self.note_commit(out);
     }
 
     /// Tells what is committed (Raft, Figure 2, all servers), a part at a time: after a restart the whole log is
@@ -472,6 +511,7 @@ impl Protocol for Raft {
             Input::Elapsed(Timer::Flush) => self.flush(now, out),
             Input::Elapsed(Timer::Apply) => self.apply(out),
             Input::Elapsed(Timer::Compact) => self.compact(out),
+            Input::Elapsed(Timer::Note) => self.on_note(out),
             Input::Requested(Command::Propose { ticket, command }) => self.propose(ticket, command, out),
             Input::Requested(Command::Read { ticket }) => self.read(ticket, out),
             Input::Requested(Command::Change { ticket, change }) => self.change(now, ticket, change, out),

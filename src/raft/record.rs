@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::configuration::Configuration;
 use super::log::Log;
-use super::types::{Entry, NodeId, Position, Term};
+use super::types::{Entry, Index, NodeId, Position, Term};
 
 /// One change of the persistent state. Recovery folds them, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +29,8 @@ pub enum Record {
     SnapshotChunk(Bytes),
     /// The snapshot begun last is whole.
     SnapshotEnd,
+    /// All entries up to here are committed. Nothing waits for it, so the latest may be missing.
+    Committed(Index),
 }
 
 impl Record {
@@ -36,7 +38,11 @@ impl Record {
     pub const fn entries(&self) -> usize {
         match self {
             Self::Append(entries) | Self::SnapshotTail(entries) => entries.len(),
-            Self::HardState(_) | Self::SnapshotBegin(_) | Self::SnapshotChunk(_) | Self::SnapshotEnd => 0,
+            Self::HardState(_)
+            | Self::SnapshotBegin(_)
+            | Self::SnapshotChunk(_)
+            | Self::SnapshotEnd
+            | Self::Committed(_) => 0,
         }
     }
 }
@@ -67,6 +73,8 @@ pub struct Recovery {
     /// None when the records begin in the middle, before the snapshot that replaces what is missing is whole.
     state: Option<Stored>,
     begun: Option<Stored>,
+    /// The last entry that the records say is committed.
+    committed: Index,
 }
 
 /// What the records so far come to.
@@ -98,7 +106,7 @@ impl Recovery {
     /// Before the first record, in a cluster that began with the members `initial`.
     pub fn new(initial: Configuration) -> Self {
         let log = Log::new(Position::ORIGIN, initial);
-        Self { state: Some(Stored { hard_state: HardState::default(), log }), begun: None }
+        Self { state: Some(Stored { hard_state: HardState::default(), log }), begun: None, committed: Index(0) }
     }
 
     /// The next record.
@@ -127,6 +135,7 @@ impl Recovery {
                     return Recovered::Chunk(data);
                 }
             }
+            Record::Committed(index) => self.committed = self.committed.max(index),
             Record::SnapshotEnd => {
                 if let Some(begun) = self.begun.take() {
                     self.state = Some(begun);
@@ -137,8 +146,11 @@ impl Recovery {
         Recovered::Nothing
     }
 
-    pub(super) fn finish(self) -> Result<Stored, Incomplete> {
-        self.state.ok_or(Incomplete)
+    /// The state, and the last entry of its log that is known to be committed.
+    pub(super) fn finish(self) -> Result<(Stored, Index), Incomplete> {
+        let state = self.state.ok_or(Incomplete)?;
+        let committed = self.committed.clamp(state.log.base().index, state.log.last().index);
+        Ok((state, committed))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::message::{Append, AppendOutcome};
 use super::progress::{Flow, Progress};
 use super::types::{Entry, Index, NodeId, Payload, Position};
-use super::{Body, Event, Leader, LeaderReads, Message, Raft, Record, Role, Round, Ticket, Timer, flush_soon};
+use super::{Body, Event, Leader, LeaderReads, Message, Raft, Role, Round, Ticket, Timer, flush_soon};
 use crate::protocol::{Effects, Time};
 
 /// The leader's half.
@@ -107,7 +107,7 @@ impl Raft {
             self.send_entries(peer, out);
         }
         for part in in_parts(entries, self.config.max_append_bytes) {
-            out.persist(Record::Append(part));
+            self.persist_append(part, out);
         }
     }
 
@@ -286,7 +286,7 @@ impl Raft {
                 if cfg!(mutant = "reply_before_persist") {
                     self.send(from, Body::Appended { round, outcome: AppendOutcome::Matched(matched) }, out);
                 }
-                out.persist(Record::Append(new));
+                self.persist_append(new, out);
             }
             // What lies beyond this append may still differ from the leader's (Figure 2, AppendEntries RPC 5).
             let vouched = if cfg!(mutant = "commit_beyond_append") { self.log.last().index } else { matched };

@@ -53,7 +53,7 @@ impl Checker {
         for record in records {
             let disk = self.disks.entry(node).or_default();
             match record {
-                Record::HardState(_) | Record::SnapshotChunk(_) => {}
+                Record::HardState(_) | Record::SnapshotChunk(_) | Record::Committed(_) => {}
                 Record::Append(entries) => {
                     disk.begun.take_if(|begun| !begun.append(entries));
                     disk.log.append(entries);

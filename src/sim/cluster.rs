@@ -195,6 +195,7 @@ impl Cluster {
         let peers: Vec<_> = (1..=plan.nodes).map(NodeId::numbered).collect();
         let config = raft::Config {
             gather: Duration::from_millis(1), // as the real driver has it
+            note_commit: Duration::from_millis(20),
             election_timeout: draws.election_timeout.clone(),
             // Small limits, so that the little that happens here reaches them.
             max_append_bytes: 400,

@@ -305,6 +305,7 @@ mod kind {
     pub(super) const SNAPSHOT_TAIL: u8 = 4;
     pub(super) const SNAPSHOT_CHUNK: u8 = 5;
     pub(super) const SNAPSHOT_END: u8 = 6;
+    pub(super) const COMMITTED: u8 = 7;
 }
 
 impl Wire for Record {
@@ -333,6 +334,10 @@ impl Wire for Record {
                 out.put_slice(data);
             }
             Self::SnapshotEnd => out.put_u8(kind::SNAPSHOT_END),
+            Self::Committed(index) => {
+                out.put_u8(kind::COMMITTED);
+                out.put_u64(index.0);
+            }
         }
     }
 
@@ -349,6 +354,11 @@ impl Wire for Record {
             kind::SNAPSHOT_END => {
                 at_end(&bytes)?;
                 Ok(Self::SnapshotEnd)
+            }
+            kind::COMMITTED => {
+                let index = Index(bytes.try_get_u64()?);
+                at_end(&bytes)?;
+                Ok(Self::Committed(index))
             }
             value => Err(WireError::Unknown { what: "record", value }),
         }

@@ -179,7 +179,7 @@ fn snapshots_in(log: &Path) -> String {
         Record::SnapshotBegin(_) => "{",
         Record::SnapshotChunk(_) => ".",
         Record::SnapshotEnd => "}",
-        Record::HardState(_) | Record::Append(_) | Record::SnapshotTail(_) => "",
+        Record::HardState(_) | Record::Append(_) | Record::SnapshotTail(_) | Record::Committed(_) => "",
     });
     signs.collect()
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bind_failure;
 use crate::cli::{Common, Failure, Output, Tool, args, ready, signals};
-use crate::defaults::{CONNECT_TIMEOUT, DRAIN, GATHER, MIN_SNAPSHOT_EVERY, SNAPSHOT_EVERY};
+use crate::defaults::{CONNECT_TIMEOUT, DRAIN, GATHER, MIN_SNAPSHOT_EVERY, NOTE_COMMIT, SNAPSHOT_EVERY};
 use crate::http::api::{Api, Halted, Waiters};
 use crate::http::members::Members;
 use crate::http::server;
@@ -356,6 +356,7 @@ impl Args {
             heartbeat: self.heartbeat,
             election_timeout: self.election_timeout.clone(),
             gather: GATHER,
+            note_commit: NOTE_COMMIT,
             ..Config::new(self.id, 0, [])
         }
     }

@@ -138,6 +138,7 @@ fn record() -> impl Strategy<Value = Record> {
         checkpoint,
         bytes().prop_map(Record::SnapshotChunk),
         Just(Record::SnapshotEnd),
+        any::<u64>().prop_map(|index| Record::Committed(Index(index))),
     ]
 }
 
