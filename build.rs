@@ -22,6 +22,8 @@ const MUTANTS: &[&str] = &[
     "old_leader_followed",
     "no_back_off",
     "reply_before_persist",
+    "leads_with_a_disk_that_stands_still",
+    "impatient_with_slow_disks",
     // Reads.
     "read_without_majority",
     "read_before_first_commit",

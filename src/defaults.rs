@@ -47,6 +47,12 @@ pub const GATHER: Duration = Duration::from_millis(1);
 /// How long after a commit a node notes it in its log, when no write has taken the note along: a few syncs a second at the
 /// most, and whoever is started without the others shows all but what was committed last.
 pub const NOTE_COMMIT: Duration = Duration::from_millis(250);
+/// How long a write may take before a disk counts as one that stands still: a hundred times what a slow one takes, and soon
+/// enough that clients which wait for some seconds get their answer from another leader.
+pub const DISK_PATIENCE: Duration = Duration::from_secs(1);
+/// Bytes of records after which a batch for the disk is full: a few tens of milliseconds of a modest disk, so that answers come
+/// in time however large the values are.
+pub const MAX_BATCH_BYTES: usize = 4 << 20;
 /// Entries applied in one step: some milliseconds, well within a heartbeat.
 pub const APPLY_BATCH: u64 = 4096;
 /// A pause between such steps, in which peers and clients are heard.

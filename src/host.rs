@@ -12,6 +12,7 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::defaults::MAX_BATCH_BYTES;
 use crate::protocol::{Effect, Effects, Input, Protocol, Time};
 
 /// A machine, its running timers and its effects that wait for the disk.
@@ -26,8 +27,12 @@ pub struct Host<P: Protocol> {
     persisted: u64,
     taken: u64,
     durable: u64,
+    /// When the batch on its way to the disk was taken.
+    taken_at: Time,
     /// Each output with the number of records that must be durable before it may leave; never decreasing.
     outputs: VecDeque<(u64, Output<P>)>,
+    /// What waits for no record.
+    at_once: VecDeque<Output<P>>,
 }
 
 /// An effect that leaves the host: what a driver carries out.
@@ -56,7 +61,9 @@ impl<P: Protocol> Host<P> {
             persisted: 0,
             taken: 0,
             durable: 0,
+            taken_at: Time::ZERO,
             outputs: VecDeque::new(),
+            at_once: VecDeque::new(),
         }
     }
 
@@ -78,6 +85,12 @@ impl<P: Protocol> Host<P> {
                     self.outputs.push_back((self.persisted, Output::Send { to, message }));
                 }
                 Effect::Emit(event) => self.outputs.push_back((self.persisted, Output::Emit(event))),
+                Effect::Meanwhile { to, message } => {
+                    if self.durable < self.persisted {
+                        self.at_once.push_back(Output::Send { to, message });
+                    }
+                }
+                Effect::EmitAtOnce(event) => self.at_once.push_back(Output::Emit(event)),
                 Effect::SetTimer(timer, length) => {
                     self.timers.insert(timer, now + draw(&mut self.jitter, &length));
                 }
@@ -108,22 +121,37 @@ impl<P: Protocol> Host<P> {
         self.timers.remove(&timer).is_some()
     }
 
-    /// The records to write next, in order, when there are any and no earlier batch is on its way.
-    pub fn take_batch(&mut self) -> Option<Vec<P::Record>> {
+    /// The records to write next, in order, when there are any and no earlier batch is on its way: as many as
+    /// [`MAX_BATCH_BYTES`] hold, and one at least.
+    pub fn take_batch(&mut self, now: Time) -> Option<Vec<P::Record>> {
         if self.taken > self.durable || self.records.is_empty() {
             return None;
         }
-        self.taken = self.persisted;
-        Some(std::mem::take(&mut self.records))
+        let mut bytes = 0;
+        let mut fits = |record: &P::Record| {
+            let is_full = bytes >= MAX_BATCH_BYTES;
+            bytes += P::record_bytes(record);
+            !is_full
+        };
+        let count = self.records.iter().take_while(|record| fits(record)).count();
+        let rest = self.records.split_off(count);
+        self.taken += count as u64;
+        self.taken_at = now;
+        Some(std::mem::replace(&mut self.records, rest))
     }
 
-    /// The batch taken last is durable.
-    pub fn batch_durable(&mut self) {
+    /// The batch taken last is durable; the machine hears how long that took.
+    pub fn batch_durable(&mut self, now: Time) {
         self.durable = if cfg!(mutant = "later_batch_durable_too_soon") { self.persisted } else { self.taken };
+        let more = self.durable < self.persisted;
+        self.step(now, Input::Synced { took: now.since(self.taken_at), more });
     }
 
     /// The next output that may leave, in the order the machine wanted.
     pub fn next_output(&mut self) -> Option<Output<P>> {
+        if let Some(output) = self.at_once.pop_front() {
+            return Some(output);
+        }
         let (needs, _) = self.outputs.front()?;
         if *needs > self.durable && !cfg!(mutant = "messages_before_barrier") {
             return None;
@@ -173,6 +201,7 @@ mod tests {
                     out.set_timer(8, Duration::ZERO..=Duration::ZERO);
                 }
                 Input::Received { .. } => out.cancel_timer(7),
+                Input::Synced { .. } => {}
             }
         }
     }
@@ -191,8 +220,8 @@ mod tests {
         let mut host = Host::new(Probe, 0);
         host.step(Time::ZERO, Input::Requested((1, true)));
         assert_eq!(outputs(&mut host), ["send 1"]);
-        assert_eq!(host.take_batch(), Some(vec![1]));
-        host.batch_durable();
+        assert_eq!(host.take_batch(Time::ZERO), Some(vec![1]));
+        host.batch_durable(Time::ZERO);
         assert_eq!(outputs(&mut host), ["emit 1"]);
     }
 
@@ -200,15 +229,15 @@ mod tests {
     fn what_follows_a_second_batch_waits_for_the_second_batch() {
         let mut host = Host::new(Probe, 0);
         host.step(Time::ZERO, Input::Requested((1, true)));
-        assert_eq!(host.take_batch(), Some(vec![1]));
+        assert_eq!(host.take_batch(Time::ZERO), Some(vec![1]));
         host.step(Time::ZERO, Input::Requested((2, true)));
         host.step(Time::ZERO, Input::Requested((3, false)));
-        assert_eq!(host.take_batch(), None, "one batch at a time");
+        assert_eq!(host.take_batch(Time::ZERO), None, "one batch at a time");
         outputs(&mut host);
-        host.batch_durable();
+        host.batch_durable(Time::ZERO);
         assert_eq!(outputs(&mut host), ["emit 1", "send 2"]);
-        assert_eq!(host.take_batch(), Some(vec![2]));
-        host.batch_durable();
+        assert_eq!(host.take_batch(Time::ZERO), Some(vec![2]));
+        host.batch_durable(Time::ZERO);
         assert_eq!(outputs(&mut host), ["emit 2", "send 3", "emit 3"]);
     }
 

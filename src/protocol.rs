@@ -13,6 +13,9 @@
 //! its disk synchronously and happens to be slow; the machine itself never asks whether a write is done.
 //! The same rule gives group commit: step every queued input, write all their records at once, make them
 //! durable with one `fdatasync`, let the effects go.
+//!
+//! Two effects stand outside of that order, for what rests on no record: [`Effect::Meanwhile`] and [`Effect::EmitAtOnce`].
+//! A node whose disk is slow goes on saying that it is there, and that it has no answer, while nothing durable is said.
 
 use std::fmt::{self, Debug};
 use std::ops::{Add, RangeInclusive};
@@ -73,6 +76,12 @@ pub trait Protocol: Sized {
 
     /// Takes one input at `now` and appends what is to be done about it to `out`, in order.
     fn step(&mut self, now: Time, input: Input<Self>, out: &mut Effects<Self>);
+
+    /// About how many bytes a record takes on a disk: a driver makes no more durable at a time than a disk takes in a short
+    /// time.
+    fn record_bytes(_record: &Self::Record) -> usize {
+        0
+    }
 }
 
 /// What happens to a machine.
@@ -90,6 +99,14 @@ pub enum Input<P: Protocol> {
     Elapsed(P::Timer),
     /// The local application asks for something.
     Requested(P::Command),
+    /// Records have become durable, after so long. Effects that waited go by themselves; this is for a machine that sets
+    /// its times by its disk.
+    Synced {
+        /// How long the write and its sync took.
+        took: Duration,
+        /// Whether records are left that are not durable.
+        more: bool,
+    },
 }
 
 /// What a machine wants done.
@@ -110,6 +127,15 @@ pub enum Effect<P: Protocol> {
     CancelTimer(P::Timer),
     /// Tell the local application.
     Emit(P::Event),
+    /// Send this at once if what follows has to wait for the disk, and nothing at all otherwise: what follows says more.
+    Meanwhile {
+        /// To whom.
+        to: P::Peer,
+        /// What to say.
+        message: P::Message,
+    },
+    /// Tell the local application, past everything that waits for the disk.
+    EmitAtOnce(P::Event),
 }
 
 /// An ordered list of effects.
@@ -146,6 +172,16 @@ impl<P: Protocol> Effects<P> {
         self.0.push(Effect::Emit(event));
     }
 
+    /// Appends [`Effect::Meanwhile`].
+    pub fn meanwhile(&mut self, to: P::Peer, message: P::Message) {
+        self.0.push(Effect::Meanwhile { to, message });
+    }
+
+    /// Appends [`Effect::EmitAtOnce`].
+    pub fn emit_at_once(&mut self, event: P::Event) {
+        self.0.push(Effect::EmitAtOnce(event));
+    }
+
     /// Takes the effects out, in order, and keeps the room they used.
     pub fn drain(&mut self) -> impl Iterator<Item = Effect<P>> {
         self.0.drain(..)
@@ -171,6 +207,7 @@ impl<P: Protocol> Debug for Input<P> {
             Self::Received { from, message } => write!(f, "Received from {from:?}: {message:?}"),
             Self::Elapsed(timer) => write!(f, "Elapsed {timer:?}"),
             Self::Requested(command) => write!(f, "Requested {command:?}"),
+            Self::Synced { took, more } => write!(f, "Synced after {took:?}{}", if *more { ", with more to come" } else { "" }),
         }
     }
 }
@@ -183,6 +220,8 @@ impl<P: Protocol> Debug for Effect<P> {
             Self::SetTimer(timer, length) => write!(f, "SetTimer {timer:?} {length:?}"),
             Self::CancelTimer(timer) => write!(f, "CancelTimer {timer:?}"),
             Self::Emit(event) => write!(f, "Emit {event:?}"),
+            Self::Meanwhile { to, message } => write!(f, "Meanwhile to {to:?}: {message:?}"),
+            Self::EmitAtOnce(event) => write!(f, "EmitAtOnce {event:?}"),
         }
     }
 }

@@ -181,7 +181,7 @@ where
         if sent {
             self.links.flush();
         }
-        if let Some(records) = self.host.take_batch() {
+        if let Some(records) = self.host.take_batch(self.now()) {
             self.writer.write(records);
         }
     }
@@ -201,7 +201,7 @@ where
 
     fn on_disk(&mut self, done: Done) -> Result<(), disk::Error> {
         done.result?;
-        self.host.batch_durable();
+        self.host.batch_durable(self.now());
         Ok(())
     }
 

@@ -14,7 +14,7 @@ impl Raft {
         if self.configuration().is_majority(&alone) && self.configuration().is_voter(self.config.id) {
             self.campaign(now, Ballot::Vote, false, out);
         } else {
-            out.set_timer(Timer::Election, self.config.election_timeout.clone());
+            out.set_timer(Timer::Election, self.election_timeout());
         }
         self.apply(out); // what the records say is committed
     }
@@ -22,13 +22,15 @@ impl Raft {
     /// No leader was heard in time, or the candidacy came to nothing: seek election (Raft §5.2).
     pub(super) fn on_election_timeout(&mut self, now: Time, out: &mut Effects<Self>) {
         match self.role {
-            Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. } if self.may_campaign() => {
+            Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. }
+                if self.may_campaign() && !self.disk_stands_still(now) =>
+            {
                 let ballot = if self.config.pre_vote { Ballot::PreVote } else { Ballot::Vote };
                 self.campaign(now, ballot, false, out);
             }
             Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. } => {
                 self.become_follower(self.term(), None, out);
-                out.set_timer(Timer::Election, self.config.election_timeout.clone());
+                out.set_timer(Timer::Election, self.election_timeout());
             }
             Role::Leader(_) => {}
         }
@@ -48,7 +50,7 @@ impl Raft {
                 self.role = Role::Candidate { granted };
             }
         }
-        out.set_timer(Timer::Election, self.config.election_timeout.clone());
+        out.set_timer(Timer::Election, self.election_timeout());
         let body = Body::RequestVote { ballot, last: self.log.last(), transfer };
         for peer in self.peers().into_iter().filter(|peer| self.configuration().is_voter(*peer)) {
             out.send(peer, Message { term, body: body.clone() });
@@ -74,7 +76,7 @@ impl Raft {
         let granted = free && (cfg!(mutant = "vote_for_shorter_log") || last >= self.log.last());
         if granted && ballot == Ballot::Vote {
             self.set_hard_state(HardState { voted_for: Some(from), ..self.hard_state }, out);
-            out.set_timer(Timer::Election, self.config.election_timeout.clone());
+            out.set_timer(Timer::Election, self.election_timeout());
         }
         // The grant of a pre-vote names the term asked for; a refusal tells the candidate ours.
         let term = if granted { term } else { self.term() };
@@ -126,7 +128,7 @@ impl Raft {
         self.role = Role::Follower(Follower { leader, ..Follower::default() });
         if led {
             out.cancel_timer(Timer::Heartbeat);
-            out.set_timer(Timer::Election, self.config.election_timeout.clone());
+            out.set_timer(Timer::Election, self.election_timeout());
         }
     }
 

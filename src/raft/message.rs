@@ -42,6 +42,16 @@ pub enum Body {
         /// Whether the logs match now.
         outcome: AppendOutcome,
     },
+    /// A leader whose appends wait for its disk is there all the same. It says nothing of its log.
+    Heartbeat {
+        /// The leader's latest round.
+        round: Round,
+    },
+    /// A follower hears the leader of this term, although its answers may wait for its disk. It says nothing of its log.
+    HeartbeatReply {
+        /// The round that it has heard of.
+        round: Round,
+    },
     /// A follower asks for a read index on behalf of its readers (thesis §6.4).
     ReadIndex {
         /// The follower's name for this question.

@@ -33,9 +33,10 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::defaults::APPLY_PAUSE;
-use crate::protocol::{Effects, Input, Protocol, Time};
+use crate::protocol::{Effect, Effects, Input, Protocol, Time};
 
 pub mod configuration;
+mod disk;
 mod election;
 pub mod invariants;
 pub mod log;
@@ -57,6 +58,7 @@ pub use message::{
 pub use record::{Checkpoint, HardState, Record, Recovered, Recovery};
 pub use types::{Entry, Index, InvalidNodeId, NodeId, Payload, Position, Term};
 
+use disk::Disk;
 use log::Log;
 use membership::Handover;
 use progress::{Progress, Window};
@@ -98,6 +100,8 @@ pub struct Config {
     /// How long after a commit it is noted among the records, if no append has taken the note along: what a node knows to be
     /// committed it then knows after a restart, too, without a majority. Zero notes nothing.
     pub note_commit: Duration,
+    /// A leader whose disk has not finished a write for so long steps down, if another node may be better off.
+    pub disk_patience: Duration,
 }
 
 /// A configuration that cannot work.
@@ -154,6 +158,7 @@ impl Config {
             apply_batch: crate::defaults::APPLY_BATCH,
             gather: Duration::ZERO,
             note_commit: Duration::ZERO,
+            disk_patience: crate::defaults::DISK_PATIENCE,
         }
     }
 
@@ -196,6 +201,7 @@ pub struct Raft {
     behind: Vec<(Index, Vec<Ticket>)>,
     /// Names the next question for a read index. It never starts again, not with a new leader either.
     next_question: u64,
+    disk: Disk,
     counters: Counters,
 }
 
@@ -291,6 +297,7 @@ impl Raft {
             role,
             behind: Vec::new(),
             next_question,
+            disk: Disk::default(),
             counters,
         })
     }
@@ -402,6 +409,8 @@ impl Raft {
             Body::InstallSnapshot(part) => self.on_install_snapshot(now, from, part, out),
             Body::Installing { last, next } => self.on_installing(now, from, last, next, out),
             Body::TimeoutNow => self.on_timeout_now(now, from, out),
+            Body::Heartbeat { round } => self.on_leader_heartbeat(now, from, round, out),
+            Body::HeartbeatReply { round } => self.on_heartbeat_reply(now, from, round, out),
         }
     }
 
@@ -421,11 +430,13 @@ impl Raft {
                 self.send(from, Body::Appended { round: Round::default(), outcome }, out);
             }
             Body::InstallSnapshot(part) => self.send(from, Body::Installing { last: part.last, next: 0 }, out),
+            Body::Heartbeat { .. } => self.send(from, Body::HeartbeatReply { round: Round::default() }, out),
             Body::Vote { .. }
             | Body::Appended { .. }
             | Body::ReadIndex { .. }
             | Body::ReadIndexIs { .. }
             | Body::Installing { .. }
+            | Body::HeartbeatReply { .. }
             | Body::TimeoutNow => {}
         }
     }
@@ -512,6 +523,7 @@ impl Protocol for Raft {
             Input::Elapsed(Timer::Apply) => self.apply(out),
             Input::Elapsed(Timer::Compact) => self.compact(out),
             Input::Elapsed(Timer::Note) => self.on_note(out),
+            Input::Synced { took, more } => self.disk.synced(now, took, more),
             Input::Requested(Command::Propose { ticket, command }) => self.propose(ticket, command, out),
             Input::Requested(Command::Read { ticket }) => self.read(ticket, out),
             Input::Requested(Command::Change { ticket, change }) => self.change(now, ticket, change, out),
@@ -532,6 +544,13 @@ impl Protocol for Raft {
             let (role, term, leader) = after;
             out.emit(Event::RoleChanged { role, term, leader });
         }
+        if out.as_slice().iter().any(|effect| matches!(effect, Effect::Persist(_))) {
+            self.disk.given(now);
+        }
         invariants::check_local(self);
+    }
+
+    fn record_bytes(record: &Record) -> usize {
+        record.bytes()
     }
 }

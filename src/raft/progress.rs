@@ -17,9 +17,11 @@ pub struct Progress {
     pub flow: Flow,
     /// The latest round it has answered.
     pub round: Round,
-    /// When it last answered.
+    /// When it was last heard.
     pub heard: Time,
-    /// Whether it answered lately: nobody is sent a snapshot who is not there.
+    /// When it last answered for its log, for which it may have had to wait for its disk.
+    pub answered: Time,
+    /// Whether it has been heard and has answered lately: nobody is sent a snapshot who is not there, or cannot take it.
     pub reachable: bool,
     /// How a learner catches up.
     pub catching_up: CatchingUp,
@@ -93,9 +95,15 @@ impl Progress {
             flow: Flow::Probe { awaiting: false },
             round: Round(0),
             heard: now,
+            answered: now,
             reachable: false,
             catching_up: CatchingUp { target: last.index, since: now },
         }
+    }
+
+    /// The follower has answered for its log.
+    pub const fn answers(&mut self, now: Time) {
+        (self.heard, self.answered, self.reachable) = (now, now, true);
     }
 
     /// Whether another append with entries may be sent.

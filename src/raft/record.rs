@@ -34,6 +34,15 @@ pub enum Record {
 }
 
 impl Record {
+    /// About how many bytes it takes on a disk.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Append(entries) | Self::SnapshotTail(entries) => entries.iter().map(Entry::size).sum(),
+            Self::SnapshotChunk(data) => data.len(),
+            Self::HardState(_) | Self::SnapshotBegin(_) | Self::SnapshotEnd | Self::Committed(_) => 0,
+        }
+    }
+
     /// How many log entries it holds.
     pub const fn entries(&self) -> usize {
         match self {

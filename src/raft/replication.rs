@@ -145,7 +145,10 @@ impl Raft {
         let Some(progress) = leader.progress.get(&peer) else { return };
         // Where the entry before is gone, the beginning of all logs will do: it asks for nothing but an answer.
         let prev = self.log.position(progress.next_index.prev()).unwrap_or(Position::ORIGIN);
-        let append = Append { prev, entries: Vec::new(), commit: self.commit_index, round: leader.reads.round() };
+        let round = leader.reads.round();
+        // Its commit index may rest on entries that its own disk has yet to get; that it leads does not.
+        out.meanwhile(peer, Message { term: self.term(), body: Body::Heartbeat { round } });
+        let append = Append { prev, entries: Vec::new(), commit: self.commit_index, round };
         self.send(peer, Body::Append(append), out);
     }
 
@@ -156,8 +159,13 @@ impl Raft {
         let Role::Leader(leader) = &mut self.role else { return };
         let mut heard = BTreeSet::from([self.config.id]);
         for (peer, progress) in &mut leader.progress {
-            progress.reachable &= now.since(progress.heard) < patience;
-            heard.extend((now.since(progress.heard) < patience).then_some(*peer));
+            let is_heard = now.since(progress.heard) < patience;
+            progress.reachable &= is_heard && now.since(progress.answered) < self.config.disk_patience;
+            heard.extend(is_heard.then_some(*peer));
+        }
+        let is_another = leader.progress.values().any(|progress| progress.reachable);
+        if is_another && self.disk_stands_still(now) && !cfg!(mutant = "leads_with_a_disk_that_stands_still") {
+            return self.become_follower(self.term(), None, out);
         }
         if self.config.check_quorum && !cfg!(mutant = "no_check_quorum") && !self.configuration().is_majority(&heard) {
             return self.become_follower(self.term(), None, out);
@@ -178,9 +186,20 @@ impl Raft {
     pub(super) fn hear_from(&mut self, now: Time, follower: NodeId) {
         let Role::Leader(leader) = &mut self.role else { return };
         if let Some(progress) = leader.progress.get_mut(&follower) {
-            progress.heard = now;
-            progress.reachable = true;
+            progress.answers(now);
         }
+    }
+
+    /// The follower is there, and may be busy with its disk.
+    pub(super) fn on_heartbeat_reply(&mut self, now: Time, from: NodeId, round: Round, out: &mut Effects<Self>) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        if round > leader.reads.round() {
+            return self.bad_message();
+        }
+        let Some(progress) = leader.progress.get_mut(&from) else { return };
+        progress.heard = now;
+        progress.round = progress.round.max(round);
+        self.confirm_reads(out);
     }
 
     pub(super) fn on_appended(
@@ -201,8 +220,7 @@ impl Raft {
             return self.bad_message();
         }
         let Some(progress) = leader.progress.get_mut(&from) else { return };
-        progress.heard = now;
-        progress.reachable = true;
+        progress.answers(now);
         progress.round = progress.round.max(round);
         match outcome {
             AppendOutcome::Matched(index) => {
@@ -260,6 +278,7 @@ impl Raft {
         }
         let Append { mut prev, mut entries, commit, round } = append;
         let matched = Index(prev.index.0.saturating_add(entries.len() as u64));
+        let is_heartbeat = entries.is_empty();
         let base = self.log.base();
         if prev.index < base.index {
             // What is gone was applied, hence committed, so it is the leader's, too.
@@ -295,8 +314,23 @@ impl Raft {
         } else {
             self.conflict_at(prev)
         };
+        // That the logs match is told when it is durable; that the leader is heard rests on no record, not even on that of
+        // its term: whoever elected it has that one on the disk.
+        if is_heartbeat {
+            out.meanwhile(from, Message { term: self.term(), body: Body::HeartbeatReply { round } });
+        }
         self.send(from, Body::Appended { round, outcome }, out);
         self.repeat_lost_questions(now, out);
+    }
+
+    /// The leader's disk is busy.
+    pub(super) fn on_leader_heartbeat(&mut self, now: Time, from: NodeId, round: Round, out: &mut Effects<Self>) {
+        if !self.follow(now, from, out) {
+            return self.bad_message();
+        }
+        let reply = Body::HeartbeatReply { round };
+        out.meanwhile(from, Message { term: self.term(), body: reply.clone() });
+        self.send(from, reply, out);
     }
 
     /// Follows the sender of an append, who leads the current term. False when that cannot be.
@@ -312,7 +346,7 @@ impl Raft {
                 self.become_follower(self.term(), Some((from, now)), out);
             }
         }
-        out.set_timer(Timer::Election, self.config.election_timeout.clone());
+        out.set_timer(Timer::Election, self.election_timeout());
         true
     }
 

@@ -199,7 +199,12 @@ mod tests {
         raft.step(Time::after_epoch(Duration::from_secs(1)), Input::Started, &mut effects);
         let records = effects.drain().filter_map(|effect| match effect {
             Effect::Persist(record) => Some(record),
-            Effect::Send { .. } | Effect::SetTimer(..) | Effect::CancelTimer(_) | Effect::Emit(_) => None,
+            Effect::Send { .. }
+            | Effect::Meanwhile { .. }
+            | Effect::SetTimer(..)
+            | Effect::CancelTimer(_)
+            | Effect::Emit(_)
+            | Effect::EmitAtOnce(_) => None,
         });
         (raft, records.collect())
     }

@@ -61,13 +61,15 @@ pub struct Plan {
     pub faults_for: Duration,
     /// Which kinds of faults.
     pub faults: Vec<Kind>,
+    /// How long a sync takes on each node's disk, in their turn; fast disks when there is none.
+    pub disks: Vec<RangeInclusive<Duration>>,
     /// How much of the run is kept.
     pub keep: Keep,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { nodes: 5, clients: 4, faults_for: Duration::from_secs(30), faults: Kind::ALL.to_vec(), keep: Keep::Hash }
+        Self { nodes: 5, clients: 4, faults_for: Duration::from_secs(30), faults: Kind::ALL.to_vec(), disks: Vec::new(), keep: Keep::Hash }
     }
 }
 
@@ -214,8 +216,12 @@ impl Cluster {
             }
             RaftKv::recover(config, SNAPSHOT_EVERY, records).expect("the configuration and its records are valid")
         };
+        let mut world = World::new(draws.world, peers.clone(), Box::new(boot), plan.keep);
+        for (peer, sync) in peers.into_iter().zip(plan.disks.iter().cycle()) {
+            world.set_disk(peer, sync.clone());
+        }
         Self {
-            world: World::new(draws.world, peers, Box::new(boot), plan.keep),
+            world,
             faults: draws.faults.clone(),
             checker: Checker::default(),
             clients: (0..plan.clients).map(|_| Client { next_at: Time::ZERO, busy: None, again: None }).collect(),

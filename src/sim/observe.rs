@@ -146,6 +146,8 @@ impl Observable for Raft {
                 ("install_snapshot_reply", facts)
             }
             Body::TimeoutNow => ("timeout_now", Vec::new()),
+            Body::Heartbeat { .. } => ("heartbeat", Vec::new()),
+            Body::HeartbeatReply { .. } => ("heartbeat_reply", Vec::new()),
         };
         Label { kind, term: message.term.0, facts }
     }

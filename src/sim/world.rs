@@ -1,6 +1,7 @@
 //! The simulated world: nodes with their disks, a network between them, and time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
@@ -13,11 +14,11 @@ use crate::host::{Host, Output};
 use crate::protocol::{Input, Protocol, Time};
 
 /// A driver may be late by this much to fire a timer, so that inputs gather as they do behind a real queue.
-const LATENESS: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_micros(200);
-const DISK: std::ops::RangeInclusive<Duration> = Duration::from_micros(50)..=Duration::from_micros(500);
+const LATENESS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_micros(200);
+const DISK: RangeInclusive<Duration> = Duration::from_micros(50)..=Duration::from_micros(500);
 /// What takes longer counts as delayed.
 const USUAL_DELAY: Duration = Duration::from_millis(2);
-const SLOW_DISK: std::ops::RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_millis(200);
+const SLOW_DISK: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_millis(200);
 
 /// Makes the machine of a node from a random number and what its disk kept.
 pub type Boot<P> = Box<dyn Fn(<P as Protocol>::Peer, u64, Vec<<P as Protocol>::Record>) -> P>;
@@ -38,6 +39,8 @@ pub struct World<P: Observable> {
     nodes: BTreeMap<P::Peer, Node<P>>,
     cuts: BTreeSet<(P::Peer, P::Peer)>,
     faults: Faults,
+    /// How long a sync takes on disks that are unlike the others.
+    disks: BTreeMap<P::Peer, RangeInclusive<Duration>>,
     news: Vec<News<P>>,
     trace: Trace,
     tally: Tally,
@@ -112,6 +115,7 @@ impl<P: Observable> World<P> {
             nodes: BTreeMap::new(),
             cuts: BTreeSet::new(),
             faults: Faults::none(),
+            disks: BTreeMap::new(),
             news: Vec::new(),
             trace: Trace::new(keep),
             tally: Tally::default(),
@@ -185,6 +189,11 @@ impl<P: Observable> World<P> {
     /// What happened since this was last asked.
     pub fn take_news(&mut self) -> Vec<News<P>> {
         std::mem::take(&mut self.news)
+    }
+
+    /// From its next write on, a sync of that node's disk takes so long.
+    pub fn set_disk(&mut self, node: P::Peer, sync: RangeInclusive<Duration>) {
+        self.disks.insert(node, sync);
     }
 
     /// From now on, these faults happen.
@@ -354,7 +363,7 @@ impl<P: Observable> World<P> {
         self.trace.hash_in(self.now, format_args!("{node:?} durable {records:?}"));
         state.disk.extend(records.iter().cloned());
         let count = records.len();
-        state.host.as_mut().expect("it is up").batch_durable();
+        state.host.as_mut().expect("it is up").batch_durable(self.now);
         self.news.push(News::Durable { node, records });
         self.note(|world| What::Persisted { node: world.number(node), records: count });
         self.settle(node);
@@ -392,7 +401,7 @@ impl<P: Observable> World<P> {
         let state = self.nodes.get_mut(&node).expect("a node");
         let host = state.host.as_mut().expect("it is up");
         let life = state.life;
-        let batch = host.take_batch();
+        let batch = host.take_batch(self.now);
         let outputs: Vec<_> = std::iter::from_fn(|| host.next_output()).collect();
         let wake_at =
             host.next_deadline().map(|deadline| deadline.max(self.now) + draw_within(&mut self.rng, &LATENESS));
@@ -408,8 +417,8 @@ impl<P: Observable> World<P> {
             if slow {
                 self.tally.count(Kind::Disk);
             }
-            let speed = if slow { SLOW_DISK } else { DISK };
-            let after = draw_within(&mut self.rng, &speed);
+            let speed = if slow { &SLOW_DISK } else { self.disks.get(&node).unwrap_or(&DISK) };
+            let after = draw_within(&mut self.rng, speed);
             self.foresee(after, Happening::DiskDone { node, life });
         }
         self.look_at(node);

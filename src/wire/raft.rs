@@ -26,6 +26,8 @@ mod tag {
     pub(super) const INSTALL_SNAPSHOT: u8 = 9;
     pub(super) const INSTALLING: u8 = 10;
     pub(super) const TIMEOUT_NOW: u8 = 11;
+    pub(super) const HEARTBEAT: u8 = 14;
+    pub(super) const HEARTBEAT_REPLY: u8 = 15;
     pub(super) const ADMINISTER: u8 = 12;
 }
 
@@ -140,6 +142,14 @@ fn encode_raft(message: &raft::Message, out: &mut BytesMut) {
             out.put_u64(*next);
         }
         Body::TimeoutNow => begin(out, tag::TIMEOUT_NOW),
+        Body::Heartbeat { round } => {
+            begin(out, tag::HEARTBEAT);
+            out.put_u64(round.0);
+        }
+        Body::HeartbeatReply { round } => {
+            begin(out, tag::HEARTBEAT_REPLY);
+            out.put_u64(round.0);
+        }
     }
 }
 
@@ -181,6 +191,8 @@ fn decode_raft(tag: u8, mut bytes: Bytes) -> Result<raft::Message, WireError> {
         }),
         tag::INSTALLING => Body::Installing { last: take_position(from)?, next: from.try_get_u64()? },
         tag::TIMEOUT_NOW => Body::TimeoutNow,
+        tag::HEARTBEAT => Body::Heartbeat { round: Round(from.try_get_u64()?) },
+        tag::HEARTBEAT_REPLY => Body::HeartbeatReply { round: Round(from.try_get_u64()?) },
         value => return Err(WireError::Unknown { what: "message", value }),
     };
     at_end(from)?;

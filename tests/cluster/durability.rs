@@ -53,3 +53,24 @@ fn ten_rounds_of_killing_random_nodes_lose_nothing_acknowledged() {
         assert_holds(&listing(addr, "").unwrap(), &acknowledged);
     }
 }
+
+/// Without a majority a node that was restarted served nothing, although it had known all of it to be committed.
+#[test]
+fn a_node_that_is_restarted_without_a_majority_shows_what_it_knew_to_be_committed() {
+    let mut cluster = Cluster::of_three();
+    let writers = Writers::start(&cluster.addrs(), "known", 2);
+    writers.wait_for_more(50);
+    let acknowledged = writers.stop();
+    cluster.converged();
+    cluster.node(0).set("later", "takes the note along");
+    cluster.converged();
+    for number in 0..3 {
+        cluster.kill(number);
+    }
+    cluster.restart(1);
+    let node = cluster.node(1);
+    for (key, value) in &acknowledged {
+        assert_eq!(node.get(&format!("/kv/{key}?consistency=stale")).expect(200).json()["value"], **value);
+    }
+    node.get("/kv/later?timeout=10ms").expect(503); // it has no majority
+}

@@ -288,7 +288,12 @@ impl Cluster {
             .into_iter()
             .filter_map(|effect| match effect {
                 Effect::Send { to, message } => Some((number, number_of(to), message)),
-                Effect::Persist(_) | Effect::Emit(_) | Effect::SetTimer(..) | Effect::CancelTimer(_) => None,
+                Effect::Persist(_)
+                | Effect::Meanwhile { .. }
+                | Effect::Emit(_)
+                | Effect::EmitAtOnce(_)
+                | Effect::SetTimer(..)
+                | Effect::CancelTimer(_) => None,
             })
             .collect();
         self.network.extend(sent);
@@ -407,5 +412,7 @@ fn kind_of(message: &Message) -> &'static str {
         Body::InstallSnapshot(_) => "MsgSnap",
         Body::Installing { .. } => "MsgSnapResp",
         Body::TimeoutNow => "MsgTimeoutNow",
+        Body::Heartbeat { .. } => "MsgHeartbeat",
+        Body::HeartbeatReply { .. } => "MsgHeartbeatResp",
     }
 }

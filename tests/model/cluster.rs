@@ -38,6 +38,10 @@ pub(crate) struct Scope {
     pub(crate) one_by_one: bool,
     /// Applied entries are forgotten as soon as that may be, without a snapshot.
     pub(crate) forgets: bool,
+    /// Appends take along what is committed.
+    pub(crate) notes: bool,
+    /// What a node says while its disk is busy is heard, and not lost.
+    pub(crate) meanwhile: bool,
     /// No term beyond this one.
     pub(crate) terms: u64,
     /// No longer log.
@@ -126,6 +130,8 @@ impl Scope {
             pre_vote: false,
             one_by_one: false,
             forgets: false,
+            notes: false,
+            meanwhile: false,
             terms: 1,
             log: 2,
             in_flight: 2,
@@ -148,6 +154,8 @@ impl Scope {
             max_append_bytes: if self.one_by_one { 1 } else { usual.max_append_bytes },
             retained_bytes: 0,
             memory_bytes: if self.forgets { 0 } else { usual.memory_bytes },
+            note_commit: if self.notes { Duration::from_millis(1) } else { Duration::ZERO },
+            disk_patience: Duration::MAX,
             ..usual
         };
         let Beginning { term, vote, log } = &self.nodes[number];
@@ -157,7 +165,7 @@ impl Scope {
             payload: Payload::Noop,
         };
         let entries = log.iter().copied().zip(1..).map(entry).collect();
-        Node::new(config, vec![Record::HardState(hard_state), Record::Append(entries)])
+        Node::new(config, self.meanwhile, vec![Record::HardState(hard_state), Record::Append(entries)])
     }
 }
 

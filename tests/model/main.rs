@@ -126,6 +126,22 @@ fn small_scopes() -> Vec<Scope> {
             ..three()
         },
         Scope {
+            name: "commits that are noted, and a crash".to_owned(),
+            nodes: vec![Beginning::default(); 2],
+            voters: 2,
+            notes: true,
+            log: 3,
+            budget: Budget { proposals: 2, crashes: 1, heartbeats: 1, ..Budget::default() },
+            ..three()
+        },
+        Scope {
+            name: "what is said while disks are busy".to_owned(),
+            meanwhile: true,
+            log: 1,
+            budget: Budget { heartbeats: 2, ..Budget::default() },
+            ..three()
+        },
+        Scope {
             name: "a member that joins, and a crash".to_owned(),
             voters: 2,
             log: 3,
@@ -171,6 +187,8 @@ fn read(bounds: &str) -> Scope {
             "pre_vote" => scope.pre_vote = value > 0,
             "one_by_one" => scope.one_by_one = value > 0,
             "forgets" => scope.forgets = value > 0,
+            "notes" => scope.notes = value > 0,
+            "meanwhile" => scope.meanwhile = value > 0,
             "terms" => scope.terms = value,
             "log" => scope.log = value,
             "in_flight" => scope.in_flight = value as usize,

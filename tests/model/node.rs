@@ -29,6 +29,8 @@ pub(crate) struct Node {
     /// What waits for the disk, in order; it begins with a record, or is empty.
     waiting: Vec<Waiting>,
     disk: Disk,
+    /// What is said while the disk is busy leaves.
+    leaves_meanwhile: bool,
     /// Stands for its configuration, of which its own hash has the name alone.
     config: u64,
     pub(crate) fingerprint: u64,
@@ -91,7 +93,7 @@ thread_local! {
 
 impl Node {
     /// A node that has just started from a disk with these records.
-    pub(crate) fn new(config: Config, records: Vec<Record>) -> Arc<Self> {
+    pub(crate) fn new(config: Config, leaves_meanwhile: bool, records: Vec<Record>) -> Arc<Self> {
         let recovery = Recovery::new(config.initial.clone());
         let settings = fingerprint(&format!("{config:?}"));
         let raft = Raft::recover(config, []).expect("the model's configuration works");
@@ -105,6 +107,7 @@ impl Node {
             timers: BTreeSet::new(),
             waiting,
             disk,
+            leaves_meanwhile,
             config: settings,
             fingerprint: 0,
         };
@@ -186,6 +189,7 @@ impl Node {
                     timers: BTreeSet::new(),
                     waiting: Vec::new(),
                     disk: self.disk.clone(),
+                    leaves_meanwhile: self.leaves_meanwhile,
                     config: self.config,
                     fingerprint: 0,
                 };
@@ -233,8 +237,14 @@ impl Node {
                     self.timers.remove(&timer);
                     continue;
                 }
+                Effect::Meanwhile { to, message } => {
+                    if !self.waiting.is_empty() && self.leaves_meanwhile {
+                        outputs.push(Output::Send(to, message));
+                    }
+                    continue;
+                }
                 Effect::Send { to, message } => Output::Send(to, message),
-                Effect::Emit(event) => {
+                Effect::Emit(event) | Effect::EmitAtOnce(event) => {
                     if !self.hear(event, inputs) {
                         continue;
                     }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "figures for whoever runs it with --nocapture")]
 
+mod disks;
 mod scripts;
 mod traps;
 

@@ -194,8 +194,12 @@ fn a_write_whose_leader_is_gone_is_tried_with_the_next_one_if_it_has_a_session()
         for effect in effects.drain() {
             match effect {
                 Effect::Send { to, message: Message::Forward { term, .. } } => forwarded = Some((to, term)),
-                Effect::Emit(Event::Answered { answer, .. }) => answered = Some(answer),
+                Effect::Emit(Event::Answered { answer, .. }) | Effect::EmitAtOnce(Event::Answered { answer, .. }) => {
+                    answered = Some(answer);
+                }
                 Effect::Send { .. }
+                | Effect::Meanwhile { .. }
+                | Effect::EmitAtOnce(_)
                 | Effect::Emit(_)
                 | Effect::Persist(_)
                 | Effect::SetTimer(..)
@@ -210,7 +214,7 @@ fn a_write_whose_leader_is_gone_is_tried_with_the_next_one_if_it_has_a_session()
             node.step(Time::ZERO, Input::Received { from, message: refused }, &mut effects);
             let unknown = effects
                 .drain()
-                .any(|effect| matches!(effect, Effect::Emit(Event::Answered { answer: Answer::OutcomeUnknown, .. })));
+                .any(|effect| matches!(effect, Effect::EmitAtOnce(Event::Answered { answer: Answer::OutcomeUnknown, .. })));
             assert!(unknown, "the second leader did nothing, the first may have");
         }
     }
@@ -244,7 +248,11 @@ impl Straggler {
                 Effect::Persist(record) => self.records.push(record),
                 Effect::Send { .. } => answered = true,
                 Effect::Emit(Event::SnapshotRefused { why, .. }) => self.refused.push(why.to_string()),
-                Effect::Emit(_) | Effect::SetTimer(..) | Effect::CancelTimer(_) => {}
+                Effect::Emit(_)
+                | Effect::EmitAtOnce(_)
+                | Effect::Meanwhile { .. }
+                | Effect::SetTimer(..)
+                | Effect::CancelTimer(_) => {}
             }
         }
         answered

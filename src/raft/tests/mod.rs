@@ -32,6 +32,7 @@ struct Node {
 struct Did {
     persisted: Vec<Record>,
     sent: Vec<(NodeId, Message)>,
+    meanwhile: Vec<(NodeId, Message)>,
     told: Vec<Event>,
     /// Names of effects in order, for rules about order.
     order: Vec<&'static str>,
@@ -81,7 +82,11 @@ impl Node {
                     did.order.push("send");
                     did.sent.push((to, message));
                 }
-                Effect::Emit(event) => {
+                Effect::Meanwhile { to, message } => {
+                    did.order.push("meanwhile");
+                    did.meanwhile.push((to, message));
+                }
+                Effect::Emit(event) | Effect::EmitAtOnce(event) => {
                     did.order.push("emit");
                     did.told.push(event);
                 }

@@ -316,9 +316,9 @@ impl Script {
                 }
             }
             host.fire_due(now);
-            let batch = if held { None } else { host.take_batch() };
+            let batch = if held { None } else { host.take_batch(now) };
             if let Some(records) = &batch {
-                host.batch_durable();
+                host.batch_durable(now);
                 state.disk.extend(records.iter().cloned());
             }
             let outputs: Vec<_> = std::iter::from_fn(|| host.next_output()).collect();

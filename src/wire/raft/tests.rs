@@ -66,6 +66,8 @@ fn body() -> impl Strategy<Value = Body> {
         install(),
         (position(), any::<u64>()).prop_map(|(last, next)| Body::Installing { last, next }),
         Just(Body::TimeoutNow),
+        any::<u64>().prop_map(|round| Body::Heartbeat { round: Round(round) }),
+        any::<u64>().prop_map(|round| Body::HeartbeatReply { round: Round(round) }),
         (ballot, any::<bool>()).prop_map(|(ballot, granted)| Body::Vote { ballot, granted }),
         append(),
         (any::<u64>(), outcome).prop_map(|(round, outcome)| Body::Appended { round: Round(round), outcome }),
