@@ -207,7 +207,9 @@ impl<P: Protocol> Debug for Input<P> {
             Self::Received { from, message } => write!(f, "Received from {from:?}: {message:?}"),
             Self::Elapsed(timer) => write!(f, "Elapsed {timer:?}"),
             Self::Requested(command) => write!(f, "Requested {command:?}"),
-            Self::Synced { took, more } => write!(f, "Synced after {took:?}{}", if *more { ", with more to come" } else { "" }),
+            Self::Synced { took, more } => {
+                write!(f, "Synced after {took:?}{}", if *more { ", with more to come" } else { "" })
+            }
         }
     }
 }

@@ -25,6 +25,9 @@ impl Raft {
             Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. }
                 if self.may_campaign() && !self.disk_stands_still(now) =>
             {
+                if !matches!(self.role, Role::Follower(_)) {
+                    self.patience.was_fruitless();
+                }
                 let ballot = if self.config.pre_vote { Ballot::PreVote } else { Ballot::Vote };
                 self.campaign(now, ballot, false, out);
             }

@@ -36,12 +36,12 @@ use crate::defaults::APPLY_PAUSE;
 use crate::protocol::{Effect, Effects, Input, Protocol, Time};
 
 pub mod configuration;
-mod disk;
 mod election;
 pub mod invariants;
 pub mod log;
 mod membership;
 mod message;
+mod patience;
 pub mod progress;
 mod read_index;
 pub mod record;
@@ -58,9 +58,9 @@ pub use message::{
 pub use record::{Checkpoint, HardState, Record, Recovered, Recovery};
 pub use types::{Entry, Index, InvalidNodeId, NodeId, Payload, Position, Term};
 
-use disk::Disk;
 use log::Log;
 use membership::Handover;
+use patience::Patience;
 use progress::{Progress, Window};
 use read_index::{FollowerReads, LeaderReads};
 use snapshot::Incoming;
@@ -201,7 +201,7 @@ pub struct Raft {
     behind: Vec<(Index, Vec<Ticket>)>,
     /// Names the next question for a read index. It never starts again, not with a new leader either.
     next_question: u64,
-    disk: Disk,
+    patience: Patience,
     counters: Counters,
 }
 
@@ -297,7 +297,7 @@ impl Raft {
             role,
             behind: Vec::new(),
             next_question,
-            disk: Disk::default(),
+            patience: Patience::default(),
             counters,
         })
     }
@@ -523,7 +523,7 @@ impl Protocol for Raft {
             Input::Elapsed(Timer::Apply) => self.apply(out),
             Input::Elapsed(Timer::Compact) => self.compact(out),
             Input::Elapsed(Timer::Note) => self.on_note(out),
-            Input::Synced { took, more } => self.disk.synced(now, took, more),
+            Input::Synced { took, more } => self.patience.synced(now, took, more),
             Input::Requested(Command::Propose { ticket, command }) => self.propose(ticket, command, out),
             Input::Requested(Command::Read { ticket }) => self.read(ticket, out),
             Input::Requested(Command::Change { ticket, change }) => self.change(now, ticket, change, out),
@@ -545,7 +545,7 @@ impl Protocol for Raft {
             out.emit(Event::RoleChanged { role, term, leader });
         }
         if out.as_slice().iter().any(|effect| matches!(effect, Effect::Persist(_))) {
-            self.disk.given(now);
+            self.patience.given(now);
         }
         invariants::check_local(self);
     }

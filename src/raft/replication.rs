@@ -23,6 +23,7 @@ impl Raft {
             reads: LeaderReads::default(),
             handover: None,
         });
+        self.patience.has_leader();
         out.cancel_timer(Timer::Election);
         out.set_timer(Timer::Heartbeat, self.config.heartbeat..=self.config.heartbeat);
         self.append_and_send(vec![noop], out);
@@ -346,6 +347,7 @@ impl Raft {
                 self.become_follower(self.term(), Some((from, now)), out);
             }
         }
+        self.patience.has_leader();
         out.set_timer(Timer::Election, self.election_timeout());
         true
     }

@@ -69,7 +69,14 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { nodes: 5, clients: 4, faults_for: Duration::from_secs(30), faults: Kind::ALL.to_vec(), disks: Vec::new(), keep: Keep::Hash }
+        Self {
+            nodes: 5,
+            clients: 4,
+            faults_for: Duration::from_secs(30),
+            faults: Kind::ALL.to_vec(),
+            disks: Vec::new(),
+            keep: Keep::Hash,
+        }
     }
 }
 

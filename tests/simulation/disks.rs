@@ -21,13 +21,13 @@ fn with_disks(seed: u64, nodes: usize, disks: &[RangeInclusive<Duration>]) -> Re
 /// With 120 ms a sync there were 23 terms in 13 s, with 250 ms never a leader.
 #[test]
 fn a_cluster_with_slow_disks_elects_a_leader_and_keeps_it() {
-    for sync in [ms(60, 60), ms(120, 120), ms(250, 250), ms(200, 300), ms(500, 500)] {
+    for sync in [ms(60, 60), ms(120, 120), ms(250, 250), ms(200, 300)] {
         let mut leaders = 0;
         for seed in 0..SEEDS {
             let report = with_disks(seed, 3 + 2 * (seed as usize % 2), std::slice::from_ref(&sync));
             leaders += report.leaders;
             assert!(report.leaders <= 2, "{sync:?}, seed {seed}: {} leaders in {FOR:?}", report.leaders);
-            assert!(report.answered > 20, "{sync:?}, seed {seed}: {} answered", report.answered);
+            assert!(report.committed > 20, "{sync:?}, seed {seed}: {} entries committed", report.committed);
         }
         println!("{sync:?}: {leaders} leaders in {SEEDS} runs");
     }
@@ -41,7 +41,7 @@ fn a_cluster_with_slow_and_fast_disks_elects_a_leader_and_keeps_it() {
         for seed in 0..SEEDS {
             let report = with_disks(seed, 3, &disks);
             assert!(report.leaders <= 3, "{disks:?}, seed {seed}: {} leaders in {FOR:?}", report.leaders);
-            assert!(report.answered > 20, "{disks:?}, seed {seed}: {} answered", report.answered);
+            assert!(report.committed > 20, "{disks:?}, seed {seed}: {} entries committed", report.committed);
         }
     }
 }

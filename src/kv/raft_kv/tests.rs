@@ -212,9 +212,9 @@ fn a_write_whose_leader_is_gone_is_tried_with_the_next_one_if_it_has_a_session()
             let refused = Message::Forwarded { id: RequestId(1), term: Term(4), result: Forwarding::Overloaded };
             let mut effects = Effects::new();
             node.step(Time::ZERO, Input::Received { from, message: refused }, &mut effects);
-            let unknown = effects
-                .drain()
-                .any(|effect| matches!(effect, Effect::EmitAtOnce(Event::Answered { answer: Answer::OutcomeUnknown, .. })));
+            let unknown = effects.drain().any(|effect| {
+                matches!(effect, Effect::EmitAtOnce(Event::Answered { answer: Answer::OutcomeUnknown, .. }))
+            });
             assert!(unknown, "the second leader did nothing, the first may have");
         }
     }

@@ -7,6 +7,7 @@ mod configuration;
 mod elections;
 mod hostile_peers;
 mod members;
+mod patience;
 mod reads;
 mod replication;
 mod snapshots;
@@ -37,6 +38,8 @@ struct Did {
     /// Names of effects in order, for rules about order.
     order: Vec<&'static str>,
     timers: Vec<Timer>,
+    /// Of these timers, in the same order.
+    lengths: Vec<RangeInclusive<Duration>>,
 }
 
 impl Node {
@@ -68,7 +71,14 @@ impl Node {
         self.hear(2, term, Body::Vote { ballot: Ballot::Vote, granted: true })
     }
 
+    /// Steps with a disk that is done at once; [`Node::step_with_busy_disk`] leaves it busy.
     fn step(&mut self, input: Input<Raft>) -> Did {
+        let did = self.step_with_busy_disk(input);
+        self.step_with_busy_disk(Input::Synced { took: Duration::ZERO, more: false });
+        did
+    }
+
+    fn step_with_busy_disk(&mut self, input: Input<Raft>) -> Did {
         let mut effects = Effects::new();
         self.raft.step(self.now, input, &mut effects);
         let mut did = Did::default();
@@ -90,7 +100,10 @@ impl Node {
                     did.order.push("emit");
                     did.told.push(event);
                 }
-                Effect::SetTimer(timer, _) => did.timers.push(timer),
+                Effect::SetTimer(timer, length) => {
+                    did.timers.push(timer);
+                    did.lengths.push(length);
+                }
                 Effect::CancelTimer(_) => {}
             }
         }
