@@ -34,7 +34,7 @@ const STDOUT: &str = "-";
 #[command(after_help = "Examples:\n  \
     netsim raft --seeds 0..1000\n  \
     netsim raft --seeds 0..100 --nodes 3 --until 10m --faults crash,disk\n  \
-    netsim raft --seed SEED_HERE --trace - | netsim draw - > run.svg\n  \
+    netsim raft --seed 28 --nodes 3 --faults crash,delay --trace - | netsim draw - > run.svg\n  \
     netsim raft --script figure-8.netsim\n\n\
 Scripts: one command a line, # begins a comment. A node is 2 or n2. Each answers a JSON line with\n\
     \"ok\"; `state` a line a node; `pending` and `progress` a line a message or a member, then \"ok\".\n\

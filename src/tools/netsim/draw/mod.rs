@@ -28,7 +28,7 @@ use story::{Axis, Story, TraceError};
 #[command(after_help = "Examples:\n  \
     netsim raft --script figure-8.netsim --trace - | netsim draw - > figure-8.svg\n  \
     netsim draw figure-8.jsonl --from 18 --to 31 > the-old-entry.svg     # lines of the script\n  \
-    netsim raft --seed SEED_HERE --trace - | netsim draw - > crashes.svg\n  \
+    netsim raft --seed 28 --nodes 3 --faults crash,delay --trace - | netsim draw - > crashes.svg\n  \
     netsim draw run.jsonl --from 12s --to 12500ms --theme dark > half-a-second.svg\n\n\
 A picture holds some hundred arrows: of a long trace the least telling are left out, and the picture says so.")]
 pub(super) struct Options {

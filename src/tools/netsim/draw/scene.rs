@@ -10,12 +10,14 @@ const MOST_CHOSEN: usize = 150;
 const MOST_MARKS: usize = 200;
 /// Logs are drawn when none is longer.
 pub(super) const LONGEST_LOG: usize = 10;
-/// A part that is chosen shows at most so much time, in microseconds ...
-const LONGEST_CHOSEN: f64 = 2e6;
-/// ... and so many arrows, without those that are left out first ...
+/// A part that is chosen has so many arrows, without those that are left out first ...
 const BUSIEST_CHOSEN: usize = 90;
-/// ... and begins and ends so much before and after.
-const MARGIN: f64 = 30e3;
+/// ... and is so many times as long as a message is usually on its way, or the picture would be of upright lines; in
+/// microseconds, not below and above this ...
+const LONGEST_CHOSEN: f64 = 120.0;
+const LONGEST_CHOSEN_WITHIN: [f64; 2] = [120e3, 2e6];
+/// ... and begins and ends so much of that before and after.
+const MARGIN: f64 = 0.06;
 
 /// A part of a trace, ready to be drawn.
 #[derive(Debug)]
@@ -57,7 +59,7 @@ pub(super) fn scene(story: &Story, from: Option<f64>, to: Option<f64>) -> Option
     let left_out = thin(&mut arrows, &mut marks, if chosen.is_some() { MOST_CHOSEN } else { MOST_ARROWS });
     let mut notes = Vec::new();
     if chosen.is_some() {
-        let seconds = |at: f64| format!("{:.2} s", at / 1e6);
+        let seconds = |at: f64| format!("{:.3} s", at / 1e6);
         let (from, to, end) = (seconds(from), seconds(to), seconds(story.end));
         notes.push(format!(
             "{from} to {to} of {end}: most happens here (--from and --to show another part, --from 0s all)"
@@ -109,9 +111,14 @@ fn choose(story: &Story) -> Option<(f64, f64)> {
     events.sort_by(|a, b| a.0.total_cmp(&b.0));
     let telling: Vec<f64> = story.arrows.iter().filter(|a| !is_routine(a)).map(|arrow| arrow.sent).collect();
     let busy = |from: f64, to: f64| telling.partition_point(|at| *at <= to) - telling.partition_point(|at| *at < from);
+    let mut delays: Vec<f64> = story.arrows.iter().filter_map(|a| Some(a.ended? - a.sent)).collect();
+    delays.sort_by(f64::total_cmp);
+    let [least, most] = LONGEST_CHOSEN_WITHIN;
+    let longest = (LONGEST_CHOSEN * delays.get(delays.len() / 2)?).clamp(least, most);
+    let margin = MARGIN * longest;
     let mut best: Option<(u32, f64, f64)> = None;
     for (first, (from, _)) in events.iter().enumerate() {
-        let fits = |to: f64| to - from <= LONGEST_CHOSEN && busy(from - MARGIN, to + MARGIN) <= BUSIEST_CHOSEN;
+        let fits = |to: f64| to - from <= longest && busy(from - margin, to + margin) <= BUSIEST_CHOSEN;
         let inside: Vec<_> = events[first..].iter().take_while(|(at, _)| fits(*at)).collect();
         let score = inside.iter().map(|(_, weight)| weight).sum();
         if let Some((to, _)) = inside.last()
@@ -121,8 +128,8 @@ fn choose(story: &Story) -> Option<(f64, f64)> {
         }
     }
     let (_, from, to) = best?;
-    let whole = |at: f64| (at / 10e3).round() * 10e3;
-    Some((whole((from - MARGIN).max(0.0)), whole((to + MARGIN).min(story.end)).max(from + MARGIN)))
+    let whole = |at: f64| (at / 1e3).round() * 1e3;
+    Some((whole((from - margin).max(0.0)), whole((to + margin).min(story.end)).max(from + margin)))
 }
 
 const fn weight(what: &What) -> u32 {

@@ -5,7 +5,7 @@ use std::io::{self, BufRead};
 
 use serde::Deserialize;
 
-use super::scene;
+use super::scene::LONGEST_LOG;
 
 /// No line of a trace is longer, unless it is none.
 const LONGEST_LINE: u64 = 16 << 20;
@@ -338,8 +338,8 @@ impl Reader {
                     says: entry.data.unwrap_or_default(),
                 }));
                 // Long logs are not drawn, and need not be remembered at each change.
-                let entries =
-                    if log.len() > scene::LONGEST_LOG + 1 { log[..=scene::LONGEST_LOG].to_vec() } else { log.clone() };
+                log.truncate(LONGEST_LOG + 1);
+                let entries = log.clone();
                 story.logs.push(LogAt { node, at, entries });
             }
             "wipe" => story.marks.push(Mark { at, what: What::Wipe { node: node()? } }),
@@ -356,6 +356,9 @@ impl Reader {
                 let restart = self.open.get(&node).is_some_and(|band| band.role == Role::Down);
                 let term = self.open.get(&node).map_or(0, |band| band.term);
                 self.enter(node, at, Role::Follower, term);
+                if let Some(log) = self.logs.get(&node) {
+                    self.story.logs.push(LogAt { node, at, entries: log.clone() });
+                }
                 if restart {
                     self.story.marks.push(Mark { at, what: What::Start { node } });
                 }

@@ -55,6 +55,8 @@ pub(super) struct Picture<'a> {
     /// Entries, and yes and no, are written at arrows when there are few.
     label_entries: bool,
     label_answers: bool,
+    /// Where labels of arrows stand.
+    labels: Vec<(f64, f64)>,
 }
 
 impl<'a> Picture<'a> {
@@ -75,6 +77,7 @@ impl<'a> Picture<'a> {
             pen: (LEFT, 0.0),
             label_entries: few(|arrow| arrow.entries.is_some()),
             label_answers: few(|arrow| arrow.reply && is_ballot(arrow.kind)),
+            labels: Vec::new(),
         };
         let labels = scene.lines.iter().map(|(at, _, text)| (picture.x(*at), label(text).chars().count() as f64));
         let (mut deepest, mut widest) = (0.0, picture.width);
@@ -84,7 +87,7 @@ impl<'a> Picture<'a> {
             widest = f64::max(widest, x + 4.6 * letters + 14.0);
         }
         picture.width = widest;
-        picture.pen.1 = picture.bottom() + if scene.axis == Axis::Steps { 48.0 + deepest } else { 62.0 };
+        picture.pen.1 = picture.bottom() + if scene.axis == Axis::Steps { 48.0 + deepest } else { 70.0 };
         picture
     }
 
@@ -173,7 +176,7 @@ impl<'a> Picture<'a> {
             self.put(format_args!(
                 "<path d=\"M{x:.1} {top}V{bottom}\" class=\"s-grid\"/><text x=\"{at:.1}\" y=\"{:.0}\" text-anchor=\"{anchor}\" \
                  class=\"f-soft\">{label}</text>",
-                bottom + 18.0
+                bottom + 24.0
             ));
             tick += step;
         }
@@ -350,7 +353,7 @@ impl<'a> Picture<'a> {
         let [x1, y1, x2, y2] = self.ends(arrow);
         let colour = colour::of_kind(kind);
         let ballot = is_ballot(kind);
-        let faint = match (kind, reply && !ballot) {
+        let faint = match (kind, reply && !ballot && answer != Some(false)) {
             (Kind::Heartbeat, _) => 0.75,
             (_, true) => 0.65,
             (_, false) => 1.0,
@@ -380,16 +383,29 @@ impl<'a> Picture<'a> {
     /// The entries that an arrow carries, or its yes or no; above all arrows.
     fn arrow_label(&mut self, arrow: &Arrow) {
         let (Some(_), None) = (arrow.ended, arrow.lost) else { return };
-        let (label, place) = match (arrow.entries, arrow.answer) {
-            (Some((first, last)), _) if self.label_entries && first == last => (first.to_string(), 0.42),
-            (Some((first, last)), _) if self.label_entries => (format!("{first}–{last}"), 0.42),
-            (None, Some(true)) if self.label_answers && is_ballot(arrow.kind) => ("yes".to_owned(), 0.55),
-            (None, Some(false)) if self.label_answers => ("no".to_owned(), 0.55),
+        let label = match (arrow.entries, arrow.answer) {
+            (Some((first, last)), _) if self.label_entries && first == last => first.to_string(),
+            (Some((first, last)), _) if self.label_entries => format!("{first}–{last}"),
+            (None, Some(true)) if self.label_answers && is_ballot(arrow.kind) => "yes".to_owned(),
+            (None, Some(false)) if self.label_answers => "no".to_owned(),
             _ => return,
         };
         let [x1, y1, x2, y2] = self.ends(arrow);
-        let (x, y) = (x1 + (x2 - x1) * place, y1 + (y2 - y1) * place + 4.0);
-        if x > LEFT && x < self.right() {
+        let half = 4.5 * label.chars().count() as f64;
+        // In the middle, unless something is written there; and rather between lanes than on one.
+        let parts = [0.45, 0.55, 0.35, 0.65, 0.25, 0.75, 0.2, 0.8];
+        let places = parts.map(|part| (x1 + (x2 - x1) * part, y1 + (y2 - y1) * part + 4.0));
+        let is_free = |(x, y): &(f64, f64)| {
+            let far = |(x2, y2): &(f64, f64)| (x2 - x).abs() > 2.0 * half || (y2 - y).abs() > 13.0;
+            x - half > LEFT && x + half < self.right() && self.labels.iter().all(far)
+        };
+        let is_between = |(_, y): &(f64, f64)| {
+            (1..=self.scene.nodes).all(|node| y + 4.0 < self.y(node) || y - 14.0 > self.y(node) + self.lane())
+        };
+        let free = places.into_iter().filter(is_free);
+        let free = free.clone().find(is_between).or_else(|| free.clone().next());
+        if let Some((x, y)) = free {
+            self.labels.push((x, y));
             let colour = colour::of_kind(arrow.kind);
             self.put(format_args!(
                 "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"13\" text-anchor=\"middle\" class=\"f-{colour} s-paper halo\">\
