@@ -91,8 +91,20 @@ fn logs_are_drawn_under_the_lanes_while_they_are_short() {
     for part in ["n1: entry 2 of term 1 lost", "n1: entry 2 of term 2 ", "n1: entry 3 of term 2 kept", ">log</text>"] {
         assert!(svg.contains(part), "no {part} in:\n{svg}");
     }
+    let compacted = "nodes 1\nfire 1 election\npropose 1 a\nsnapshot 1\npropose 1 b\n";
+    let svg = picture(compacted, &[]);
+    assert!(svg.contains("a snapshot in place of the entries up to 2") && svg.contains("entry 3 of term 1 b"), "{svg}");
     let many = format!("nodes 1\nfire 1 election\n{}", "propose 1 x\n".repeat(12));
     assert!(!picture(&many, &[]).contains(">log</text>"), "a long log would be a smear");
+}
+
+#[test]
+fn a_wiped_node_begins_in_term_0_with_an_empty_log() {
+    let svg = picture("nodes 3 prevote=off\nfire 1 election\ndeliver all\nwipe 2\nelapse 1\n", &[]);
+    for part in [">wiped<", "n2: follower, term 0</title></rect>\n<rect", "n2 loses its disk"] {
+        assert!(svg.contains(part), "no {part} in:\n{svg}");
+    }
+    assert!(!svg.contains(">crash<") && !svg.contains(">down<"), "one sign is enough: {svg}");
 }
 
 #[test]

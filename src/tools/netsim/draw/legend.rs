@@ -37,6 +37,13 @@ impl Picture<'_> {
             }
         }
         self.answers();
+        if scene.arrows.iter().any(|arrow| arrow.ended.is_none()) {
+            self.entry(
+                "<path d=\"M-4 0h28\" class=\"s-soft\" stroke-width=\"2\" stroke-dasharray=\"2 4\"/>",
+                "still on its way",
+                0,
+            );
+        }
         let lost = scene.arrows.iter().filter(|arrow| arrow.lost.is_some()).count();
         if lost > 0 {
             self.entry(&cross(4.5, 2.0), "lost", lost);
@@ -140,6 +147,12 @@ impl Picture<'_> {
                 "not known to be committed",
                 0,
             );
+            if let Some(log) = scene.logs.iter().find(|log| log.first > 1) {
+                let last = log.first - 1;
+                let sign = "<rect x=\"-2\" y=\"-10\" width=\"28\" height=\"20\" rx=\"3\" stroke-width=\"1.4\" class=\"f-paper s-snapshot\"/>";
+                let number = "x=\"12\" y=\"5\" font-size=\"13\" text-anchor=\"middle\" class=\"f-snapshot\"";
+                self.entry(&format!("{sign}<text {number}>≤{last}</text>"), "snapshot up to this index", 0);
+            }
             if entries().any(|entry| entry.says.is_empty()) {
                 self.entry("<text x=\"10\" y=\"5\" text-anchor=\"middle\">–</text>", "no-op of a new leader", 0);
             }
@@ -158,7 +171,7 @@ impl Picture<'_> {
             "<g transform=\"translate({x:.1} {y:.1})\">{sign}<text x=\"32\" y=\"5\" font-size=\"15\">{name}<tspan \
              class=\"f-soft\">{many}</tspan></text></g>"
         ));
-        self.pen.0 += width + 14.0;
+        self.pen.0 += width + 18.0;
     }
 }
 

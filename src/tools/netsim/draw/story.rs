@@ -51,6 +51,8 @@ pub(super) struct Story {
 pub(super) struct LogAt {
     pub(super) node: usize,
     pub(super) at: f64,
+    /// A snapshot has what was before this index.
+    pub(super) first: u64,
     pub(super) entries: Vec<LogEntry>,
 }
 
@@ -247,7 +249,8 @@ struct Reader {
     /// Who has voted for each candidate so far, and how many vote.
     votes: BTreeMap<usize, BTreeSet<usize>>,
     voters: BTreeMap<usize, usize>,
-    logs: BTreeMap<usize, Vec<LogEntry>>,
+    /// The first index and the entries of each log.
+    logs: BTreeMap<usize, (u64, Vec<LogEntry>)>,
     /// Links that are cut; and the first and last of neighbours who are cut off, with the time since when.
     cut: BTreeSet<(usize, usize)>,
     isolated: BTreeMap<(usize, usize), f64>,
@@ -330,7 +333,8 @@ impl Reader {
             "log" => {
                 let node = node()?;
                 let (first, keep) = line.first.zip(line.keep).ok_or("it names no first and keep")?;
-                let log = self.logs.entry(node).or_default();
+                let (begins, log) = self.logs.entry(node).or_default();
+                *begins = first;
                 log.retain(|entry| (first..=keep).contains(&entry.index));
                 log.extend(line.entries.unwrap_or_default().into_iter().map(|entry| LogEntry {
                     index: entry.index,
@@ -340,9 +344,17 @@ impl Reader {
                 // Long logs are not drawn, and need not be remembered at each change.
                 log.truncate(LONGEST_LOG + 1);
                 let entries = log.clone();
-                story.logs.push(LogAt { node, at, entries });
+                story.logs.push(LogAt { node, at, first, entries });
             }
-            "wipe" => story.marks.push(Mark { at, what: What::Wipe { node: node()? } }),
+            "wipe" => {
+                let node = node()?;
+                // It is stopped for that, and starts at once: one sign is enough.
+                story.marks.retain(|mark| mark.at < at || mark.what != What::Crash { node });
+                story.marks.push(Mark { at, what: What::Wipe { node } });
+                self.open.insert(node, Band { node, from: at, to: at, role: Role::Follower, term: 0 });
+                self.logs.remove(&node);
+                story.logs.push(LogAt { node, at, first: 1, entries: Vec::new() });
+            }
             "crash" => {
                 let (node, term) = (node()?, line.term);
                 for pause in story.pauses.iter_mut().filter(|pause| pause.node == node) {
@@ -356,8 +368,8 @@ impl Reader {
                 let restart = self.open.get(&node).is_some_and(|band| band.role == Role::Down);
                 let term = self.open.get(&node).map_or(0, |band| band.term);
                 self.enter(node, at, Role::Follower, term);
-                if let Some(log) = self.logs.get(&node) {
-                    self.story.logs.push(LogAt { node, at, entries: log.clone() });
+                if let Some((first, log)) = self.logs.get(&node) {
+                    self.story.logs.push(LogAt { node, at, first: *first, entries: log.clone() });
                 }
                 if restart {
                     self.story.marks.push(Mark { at, what: What::Start { node } });
@@ -410,7 +422,10 @@ impl Reader {
             self.votes.remove(&node);
             band.to = at;
             let next = Band { node, from: at, to: at, role, term };
-            self.story.bands.push(std::mem::replace(band, next));
+            let last = std::mem::replace(band, next);
+            if last.from < at {
+                self.story.bands.push(last);
+            }
         } else {
             self.open.insert(node, Band { node, from: at, to: at, role, term });
         }

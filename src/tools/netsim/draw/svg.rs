@@ -19,6 +19,8 @@ const STEP: f64 = 26.0;
 /// The height of a band, and of the rest of a lane in which there is a log.
 const BAND: f64 = 26.0;
 const LOG: f64 = 62.0;
+/// The width of the box of a snapshot.
+const SNAPSHOT: f64 = 40.0;
 /// Between two lanes.
 const GAP: f64 = 84.0;
 /// Lines of a script longer than this are cut, and whole when one hovers over them.
@@ -296,7 +298,7 @@ impl<'a> Picture<'a> {
         let (mut free, mut until) = (self.right(), f64::MAX);
         let mut strips = Vec::new();
         for log in changes.into_iter().rev() {
-            let width: f64 = log.entries.iter().map(box_width).sum();
+            let width = log_width(log);
             let latest = strips.is_empty();
             let x = if latest { self.x(log.at).min(free - width).max(LEFT) } else { self.x(log.at) };
             if latest || x + width + 6.0 <= free {
@@ -306,13 +308,24 @@ impl<'a> Picture<'a> {
             until = log.at;
         }
         for (x, log, commit) in strips {
-            self.log(x, node, &log.entries, commit);
+            self.log(x, log, commit);
         }
     }
 
-    fn log(&mut self, mut x: f64, node: usize, entries: &[LogEntry], commit: u64) {
+    fn log(&mut self, mut x: f64, log: &LogAt, commit: u64) {
+        let node = log.node;
         let y = self.y(node) + BAND + 22.0;
-        for entry in entries {
+        if let Some(last) = log.first.checked_sub(1).filter(|last| *last > 0) {
+            let (width, middle) = (SNAPSHOT - 3.0, x + SNAPSHOT / 2.0 - 1.5);
+            self.put(format_args!(
+                "<g><rect x=\"{x:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"36\" rx=\"3\" stroke-width=\"1.4\" \
+                 class=\"f-paper s-snapshot\"/><text x=\"{middle:.1}\" y=\"{}\" text-anchor=\"middle\" font-size=\"14\" \
+                 class=\"f-snapshot\">≤{last}</text><title>n{node}: a snapshot in place of the entries up to {last}</title></g>",
+                y + 23.0
+            ));
+            x += SNAPSHOT;
+        }
+        for entry in &log.entries {
             let LogEntry { index, term, says } = entry;
             let width = box_width(entry);
             let dashed = if *index > commit { " stroke-dasharray=\"3 3\"" } else { "" };
@@ -531,6 +544,11 @@ fn in_box(says: &str) -> String {
     } else {
         short
     }
+}
+
+fn log_width(log: &LogAt) -> f64 {
+    let snapshot = if log.first > 1 { SNAPSHOT } else { 0.0 };
+    snapshot + log.entries.iter().map(box_width).sum::<f64>()
 }
 
 fn box_width(entry: &LogEntry) -> f64 {
