@@ -132,7 +132,7 @@ up() {
     done
     for id in $started; do wait_ready "$id"; done
     if ! within 100 "$bin/raft-ctl" --nodes "$(addresses)" leader; then
-        for id in $(ids); do tail -n 1 "$dir/$id.log" >&2; done
+        "$bin/raft-ctl" --nodes "$(addresses)" status >&2 || true
         fail "no leader within 10 s"
     fi
     echo "$size nodes in $dir, leader $("$bin/raft-ctl" --nodes "$(addresses)" leader)"
