@@ -21,7 +21,7 @@ step "demo"
 scripts/demo.sh
 for exercise in basics failover partition persistence; do
     step "exercise: $exercise"
-    "scripts/raft-$exercise.sh"
+    "scripts/raft-$exercise.sh" </dev/null
 done
 step "tests"
 scripts/test.sh

@@ -7,6 +7,15 @@ bold='' plain=''
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$(printf '\033[1m') plain=$(printf '\033[0m'); fi
 step() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 
+# What the next checks answer. A person at a terminal gets time to think.
+ask() {
+    printf '%s?  %s%s\n' "$bold" "$*" "$plain"
+    if [ -t 0 ] && [ -t 1 ]; then
+        printf '   (Enter shows) '
+        read -r _ || true
+    fi
+}
+
 checks=0
 # One more thing that held.
 pass() {

@@ -8,6 +8,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 begin_cluster
 
 step "Three nodes elect a leader"
+ask "Three nodes start at the same time, and all are alike. How many of them will lead, and who decides?"
 up 3
 ctl status
 leader=$(ctl leader)
@@ -19,6 +20,7 @@ for id in $(ids); do
 done
 
 step "Every node takes a write and serves every read"
+ask "$leader leads. What do the other two do with a write, and how soon does one node read what another took?"
 for id in $(ids); do
     check "$id takes a write" ctl_at "$id" set "from/$id" "written at $id"
 done
@@ -30,6 +32,7 @@ done
 check "a key that was never written is not found" not ctl get nothing
 
 step "Compare and set, delete"
+ask "Two clients want to change the same key, each only if it is still red. How many of them succeed?"
 ctl set colour red
 check "cas with the right value changes it" ctl cas colour red green
 check "cas with the wrong one does not" not ctl cas colour red blue
@@ -38,6 +41,7 @@ check "and deleted once" ctl del colour
 check "but not twice" not ctl del colour
 
 step "A write repeated under its name is carried out once"
+ask "An answer got lost on its way, and the client sends its write again, to another node. Does it count twice?"
 if command -v curl >/dev/null; then
     once() { curl -sS --fail -H 'Idempotency-Key: basics:1' -d '{"key":"counter","value":"1"}' "http://$(addr_of "$1")/kv"; }
     first=$(once n1)
@@ -48,6 +52,7 @@ else
 fi
 
 step "All nodes hold the same"
+ask "Each node has a disk of its own, and nothing is shared. Are there three different stores by now?"
 check "keys, values and versions are the same on all three" eventually same_on n1 n2 n3
 ctl status
 verdict

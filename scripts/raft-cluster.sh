@@ -1,17 +1,20 @@
 #!/bin/sh
-# A Raft cluster of real processes on this machine: up N | down | kill ID | restart ID | status
+# A Raft cluster of real processes on this machine: up N | down | kill ID | restart ID | cut ID | heal | status
 set -eu
 
 usage() {
     cat <<'EOF'
-usage: scripts/raft-cluster.sh up [N] | down | kill ID | stop ID | restart ID | pause ID | resume ID | status | nodes
+usage: scripts/raft-cluster.sh up [N] | down | kill ID | stop ID | restart ID | pause ID | resume ID | cut ID.. | heal |
+                               status | nodes
 
-  up N         start n1 .. nN (default 3), on their old data if there is any, and wait until one of them leads
+  up N         start n1 .. nN (default 3), on their old data if there is any, and wait until one of them leads; when that
+               fails, what it started is stopped, and what it made is removed
   down         stop all nodes and keep their data
   kill ID      kill -9 one node
   stop ID      stop one node gracefully
   restart ID   start a node again on its old data and port
   pause ID     freeze a node (SIGSTOP); resume ID lets it go on
+  cut ID..     cut these nodes off from the others: no message passes, in either direction; heal ends every cut
   status       print a table of all nodes
   nodes        print the addresses, for raft-ctl --nodes
 
@@ -19,7 +22,7 @@ Environment:
   RAFT_DIR     where data, logs and ports are kept      (default: .raft-cluster)
   RAFT_PORT    the first node's port, others follow it  (default: 7001)
   NETBELT_BIN  where the binaries are                   (default: target/release, built when missing)
-  RAFT_FLAGS   more arguments for every node, such as --cut
+  RAFT_FLAGS   more arguments for every node, such as -v
 EOF
 }
 
@@ -70,7 +73,7 @@ start_node() {
     done
     rm -f "$dir/$1.ready"
     # shellcheck disable=SC2086  # one word a peer
-    nohup "$bin/raft-node" --id "$1" --listen "127.0.0.1:$(port_of "$1")" $peers --data-dir "$dir/$1" ${RAFT_FLAGS:-} \
+    nohup "$bin/raft-node" --id "$1" --listen "127.0.0.1:$(port_of "$1")" $peers --data-dir "$dir/$1" --cut ${RAFT_FLAGS:-} \
         --ready-file "$dir/$1.ready" >>"$dir/$1.log" 2>&1 </dev/null &
     echo $! >"$dir/$1.pid"
 }
@@ -79,11 +82,13 @@ start_node() {
 ready_or_gone() { [ -f "$dir/$1.ready" ] || ! kill -0 "$(cat "$dir/$1.pid")" 2>/dev/null; }
 
 wait_ready() {
-    within 300 ready_or_gone "$1" || fail "$1 is not ready after 30 s; its log is $dir/$1.log"
-    if [ ! -f "$dir/$1.ready" ]; then
-        tail -n 3 "$dir/$1.log" >&2
-        fail "$1 did not start; its log is $dir/$1.log"
-    fi
+    within 300 ready_or_gone "$1" || fail_with_log "$1" "$1 is not ready after 30 s"
+    [ -f "$dir/$1.ready" ] || fail_with_log "$1" "$1 did not start"
+}
+# The log may go with the cluster: its end is told here.
+fail_with_log() {
+    tail -n 3 "$dir/$1.log" >&2
+    fail "$2"
 }
 
 signal() {
@@ -96,10 +101,12 @@ gone() { ! running "$1"; }
 up() {
     find_tools raft-node raft-ctl
     bin=$NETBELT_BIN
+    started='' new='' owner='' outside=$dir
+    while [ ! -d "$outside" ]; do outside=$(dirname "$outside"); done
+    end_with undo
     mkdir -p "$dir"
     mkdir "$dir/starting" 2>/dev/null || fail "another 'up' is at work in $dir (if not: rmdir $dir/starting)"
-    end_with has_started
-    new=''
+    owner=yes
     if [ -f "$dir/cluster" ]; then
         wanted=$1
         load
@@ -110,33 +117,47 @@ up() {
             fail "the cluster in $dir has its ports from $first_port on: unset RAFT_PORT, or set RAFT_DIR to another directory"
         fi
     else
-        new=yes
         size=${1:-3}
         case $size in
         [1-9]) ;;
         *) fail "'$size' is no number of nodes from 1 to 9" ;;
         esac
+        new=yes
         echo "$size $first_port" >"$dir/cluster"
     fi
     for id in $(ids); do
-        running "$id" || start_node "$id"
+        running "$id" && continue
+        started="$started $id"
+        start_node "$id"
     done
-    for id in $(ids); do
-        (wait_ready "$id") || {
-            # A first start that fails leaves nothing behind that the next one would stumble over.
-            if [ -n "$new" ]; then
-                down
-                rm -f "$dir/cluster"
-            fi
-            exit 1
-        }
-    done
-    within 100 "$bin/raft-ctl" --nodes "$(addresses)" leader ||
-        fail "no leader within 10 s; the logs are $dir/*.log"
+    for id in $started; do wait_ready "$id"; done
+    if ! within 100 "$bin/raft-ctl" --nodes "$(addresses)" leader; then
+        "$bin/raft-ctl" --nodes "$(addresses)" status >&2 || true
+        fail "no leader within 10 s"
+    fi
     echo "$size nodes in $dir, leader $("$bin/raft-ctl" --nodes "$(addresses)" leader)"
+    started='' new='' outside=$dir
 }
 
-has_started() { rmdir "$dir/starting" 2>/dev/null; }
+# However `up` ends. A cluster that is not all there is stopped; nothing is left of one that was never there before.
+undo() {
+    for id in $started; do
+        # Right after the fork a node's command line is still that of this shell: it goes by its number, and is waited for.
+        pid=$(cat "$dir/$id.pid" 2>/dev/null) || continue
+        kill -TERM "$pid" 2>/dev/null || true
+    done
+    for id in $started; do
+        pid=$(cat "$dir/$id.pid" 2>/dev/null) || continue
+        within 80 not kill -0 "$pid" || kill -KILL "$pid" 2>/dev/null || true
+        rm -f "$dir/$id.pid" "$dir/$id.ready"
+    done
+    if [ -n "$new" ]; then
+        for id in $(ids); do rm -rf "${dir:?}/$id" "$dir/$id.log"; done
+        rm -f "$dir/cluster"
+    fi
+    [ -z "$owner" ] || rmdir "$dir/starting" 2>/dev/null || true
+    while [ "$dir" != "$outside" ] && rmdir "$dir" 2>/dev/null; do dir=$(dirname "$dir"); done
+}
 
 down() {
     for id in $(ids); do
@@ -150,6 +171,21 @@ down() {
         rm -f "$dir/$id.pid" "$dir/$id.ready"
     done
 }
+
+# tell NODE PEER,PEER: the node is to ignore these; none to hear all again.
+tell() { "$bin/raft-ctl" --nodes "127.0.0.1:$(port_of "$1")" cut ${2:+"$2"} >/dev/null; }
+# A node that does not run hears nobody, and nobody is ignored by one that starts.
+cut_off() {
+    there=''
+    for id in $(ids); do
+        case " $* " in *" $id "*) ;; *) there="$there $id" ;; esac
+    done
+    [ -n "$there" ] || fail "these are all the nodes: there is nobody to cut them off from"
+    for id in "$@"; do if running "$id"; then tell "$id" "$(commas "$there")"; fi; done
+    for id in $there; do if running "$id"; then tell "$id" "$(commas "$*")"; fi; done
+}
+heal() { for id in $(ids); do if running "$id"; then tell "$id" ''; fi; done; }
+commas() { echo "$1" | xargs | tr ' ' ,; }
 
 case ${1:-} in
 up) up "${2:-}" ;;
@@ -179,6 +215,17 @@ kill | stop | restart | pause | resume)
         wait_ready "$2"
         ;;
     esac
+    ;;
+cut)
+    [ $# -ge 2 ] || fail "cut which node off? (scripts/raft-cluster.sh cut n1)"
+    shift
+    load
+    for id in "$@"; do check_id "$id"; done
+    cut_off "$@"
+    ;;
+heal)
+    load
+    heal
     ;;
 -h | --help | help) usage ;;
 *)

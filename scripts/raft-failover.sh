@@ -8,6 +8,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/scripts/lib.sh"
 begin_cluster
 
+ask "A leader dies at once, without a word to anybody. How long are there no writes, and what of those before?"
 up 3
 ctl set before 0
 wrote() { ctl set "$1" "$2" --timeout 1s; }
@@ -27,6 +28,7 @@ for round in 1 2 3; do
 done
 
 step "A leader that is stopped in good order hands over first"
+ask "It knows that it will end. What can it do that one that is killed cannot, and is that quicker?"
 leader=$(ctl leader)
 begun=$(now_ms)
 cluster stop "$leader"
@@ -36,12 +38,14 @@ echo "      $(($(now_ms) - begun)) ms after the stop, the draining of the node i
 cluster restart "$leader"
 
 step "Leadership moves when asked to"
+ask "Nobody fails; another node is simply to lead. Must there be an election all the same?"
 leader=$(ctl leader)
 for other in n1 n2 n3; do [ "$other" = "$leader" ] || target=$other; done
 takes_over() { ctl transfer "$target" && [ "$(ctl leader)" = "$target" ]; }
 check "$target takes over from $leader" eventually takes_over
 
 step "Without a majority nothing is taken, and nothing is lost"
+ask "Two of three are killed, and the leader itself is alive and well. May it take a write?"
 leader=$(ctl leader)
 for other in n1 n2 n3; do [ "$other" = "$leader" ] || cluster kill "$other"; done
 check "one of three takes no write" not ctl set minority 1 --timeout 2s

@@ -3,7 +3,7 @@
 # when the cut heals, the two catch up. Ends with a verdict.
 #
 # As root, with ip and nft, each node has a network namespace of its own and the cut is one of packets. Otherwise the nodes
-# are told to ignore each other (raft-node --cut).
+# are told to ignore each other (raft-cluster.sh cut).
 set -eu
 name=raft-partition
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -69,6 +69,11 @@ down_in_namespaces() {
 
 # cut "n1 n2" "n3 n4 n5": nothing passes between the two groups, in either direction.
 cut_between() {
+    if [ -z "$packets" ]; then
+        # shellcheck disable=SC2086  # one word a node
+        cluster cut $1
+        return
+    fi
     for here in $1; do
         for there in $2; do
             drop_from "$here" "$there"
@@ -77,31 +82,23 @@ cut_between() {
     done
 }
 drop_from() {
-    if [ -n "$packets" ]; then
-        ip netns exec "$(ns "$1")" nft "add table inet cut; add chain inet cut input { type filter hook input priority 0; };
-            add rule inet cut input ip saddr $subnet.${2#n} drop"
-    else
-        echo "$2" >>"$RAFT_DIR/$1.cut"
-        ctl_at "$1" cut "$(paste -s -d , "$RAFT_DIR/$1.cut")"
-    fi
+    ip netns exec "$(ns "$1")" nft "add table inet cut; add chain inet cut input { type filter hook input priority 0; };
+        add rule inet cut input ip saddr $subnet.${2#n} drop"
 }
 heal() {
-    for id in $(ids); do
-        if [ -n "$packets" ]; then
-            ip netns exec "$(ns "$id")" nft delete table inet cut
-        else
-            ctl_at "$id" cut
-        fi
-    done
+    if [ -z "$packets" ]; then
+        cluster heal
+        return
+    fi
+    for id in $(ids); do ip netns exec "$(ns "$id")" nft delete table inet cut; done
 }
 
 step "Five nodes elect a leader"
+ask "Five nodes start, and none of them leads. How many must agree on a leader, and does a write need all five?"
 if [ -n "$packets" ]; then
     up_in_namespaces
 else
     begin_cluster
-    RAFT_FLAGS=--cut
-    export RAFT_FLAGS
     up 5
 fi
 ctl status
@@ -116,6 +113,7 @@ for id in $(ids); do
     [ "$id" = "$old" ] && continue
     if [ "$minority" = "$old" ]; then minority="$old $id"; else majority="$majority${majority:+ }$id"; fi
 done
+ask "$minority | $majority: which side can still write, which one can still read, and does $old notice?"
 cut_between "$minority" "$majority"
 echo "$minority | $majority"
 leads_here() { leader=$(field "$1" leaderId) && case " $majority " in *" $leader "*) ;; *) return 1 ;; esac; }
@@ -133,6 +131,7 @@ leads_no_more() { [ "$(field "$1" state)" != leader ]; }
 check "$old knows that it leads no more" eventually leads_no_more "$old"
 
 step "The cut heals"
+ask "$minority were told of writes that they could not commit. What becomes of those, and who leads now?"
 heal
 # shellcheck disable=SC2086  # one word a node
 check "all five hold the same" eventually same_on $minority $majority

@@ -16,6 +16,7 @@ kill_all_and_start() {
 }
 
 step "Keys, kill -9 of all three, keys"
+ask "All three nodes are killed in the same moment. Which of the acknowledged writes are gone?"
 for number in $(seq 1 20); do ctl set "key/$number" "value $number" >/dev/null; done
 ctl del key/20 >/dev/null
 before=$(state)
@@ -25,6 +26,7 @@ check "with their values and versions" [ "$(state)" = "$before" ]
 check "on all three" eventually same_on n1 n2 n3
 
 step "A snapshot takes the place of the log"
+ask "A log that only grows fills every disk. What may be thrown away, and what does a node start from then?"
 for id in $(ids); do check "$id writes a snapshot" ctl_at "$id" snapshot; done
 check "its log begins later" [ "$(field n1 snapshotIndex)" -gt 0 ]
 ctl set after snapshot
@@ -34,6 +36,7 @@ check "snapshot and log make the same keys, values and versions" [ "$(state)" = 
 check "on all three" eventually same_on n1 n2 n3
 
 step "kill -9 while writes go on"
+ask "And with writes on their way? Of a write that was not acknowledged, what may be found afterwards?"
 for round in 1 2 3 4 5; do
     ctl bench --clients 8 --reads 0 --duration 1s --keys 100 --quiet >/dev/null 2>&1 &
     load=$!
@@ -48,6 +51,7 @@ for round in 1 2 3 4 5; do
 done
 
 step "A backup, and a new cluster from it"
+ask "The directories of all three are removed. What else must there be, and can it have been made while writes went on?"
 ctl snapshot --out "$RAFT_DIR/backup"
 before=$(ctl list | sort)
 cluster down

@@ -48,7 +48,7 @@ use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
 use crate::kv::store::Page;
 use crate::net::driver::{Handle, Stopped};
 use crate::net::link;
-use crate::raft::NodeId;
+use crate::raft::{NodeId, RoleName};
 
 /// The header that names a write, so that it may be sent again.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -100,9 +100,10 @@ impl Waiters {
                 );
             }
             Event::Changed { through } => drop(self.announced.send_replace(through)),
-            Event::RoleChanged { role, term, leader } => match leader {
-                Some(leader) => tracing::info!("{} in term {}, leader {leader}", role.as_str(), term.0),
-                None => tracing::info!("{} in term {}, no leader known", role.as_str(), term.0),
+            Event::RoleChanged { role, term, leader } => match (role, leader) {
+                (RoleName::PreCandidate, _) => tracing::info!("asks for pre-votes, still in term {}", term.0),
+                (_, Some(leader)) => tracing::info!("{} in term {}, leader {leader}", role.as_str(), term.0),
+                (_, None) => tracing::info!("{} in term {}, no leader known", role.as_str(), term.0),
             },
         }
     }

@@ -135,6 +135,12 @@ impl Checker {
         Err(format!("durability: {node} has committed {entry:?}, which only the disks of {disks:?} have"))
     }
 
+    /// A node lost its disk, and with it what it knew.
+    pub(super) fn on_wiped(&mut self, node: NodeId) {
+        self.disks.remove(&node);
+        self.on_restart(node);
+    }
+
     /// A node stopped or started: it knows nothing of what is committed.
     pub(super) fn on_restart(&mut self, node: NodeId) {
         self.compared.remove(&node);

@@ -2,7 +2,9 @@
 
 use crate::kv::raft_kv::{self, Forwarding, RaftKv};
 use crate::protocol::Protocol;
-use crate::raft::{self, AppendOutcome, Ballot, Body, Entry, InstallSnapshot, Member, NodeId, Payload, Position, Raft};
+use crate::raft::{
+    self, AppendOutcome, Ballot, Body, Entry, InstallSnapshot, Member, NodeId, Payload, Position, Raft, RoleName,
+};
 
 /// A machine that can be looked at.
 pub trait Observable: Protocol {
@@ -18,10 +20,14 @@ pub trait Observable: Protocol {
 pub struct Look<Peer> {
     /// `follower`, `candidate`, `leader`.
     pub role: &'static str,
+    /// Whether a candidate only asks for pre-votes so far.
+    pub pre_vote: bool,
     /// Its term.
     pub term: u64,
     /// Whom it follows.
     pub leader: Option<Peer>,
+    /// How many nodes vote, as far as it knows.
+    pub voters: usize,
     /// What it knows to be committed.
     pub commit: u64,
 }
@@ -79,7 +85,28 @@ impl EntryLabel {
     }
 }
 
+/// What a script may call a message of Raft: its kind, or `heartbeat`.
+pub const RAFT_MESSAGES: &[&str] = &[
+    "pre_vote",
+    "pre_vote_reply",
+    "request_vote",
+    "request_vote_reply",
+    "append_entries",
+    "append_entries_reply",
+    "heartbeat",
+    "read_index",
+    "read_index_reply",
+    "install_snapshot",
+    "install_snapshot_reply",
+    "timeout_now",
+];
+
 impl Label {
+    /// Whether it is called so.
+    pub fn is(&self, name: &str) -> bool {
+        if name == "heartbeat" { self.is_heartbeat() } else { self.kind == name }
+    }
+
     /// Whether it is an append without entries.
     pub fn is_heartbeat(&self) -> bool {
         self.kind == "append_entries" && self.facts.contains(&("entries", Fact::Entries(Vec::new())))
@@ -90,8 +117,10 @@ impl Observable for Raft {
     fn look(&self) -> Look<Self::Peer> {
         Look {
             role: self.role().as_str(),
+            pre_vote: self.role() == RoleName::PreCandidate,
             term: self.hard_state().current_term.0,
             leader: self.leader(),
+            voters: self.configuration().voters().count(),
             commit: self.commit_index().0,
         }
     }

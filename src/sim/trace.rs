@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use super::observe::Label;
+use super::observe::{EntryLabel, Label};
 use crate::protocol::Time;
 
 /// How much of a run is kept.
@@ -44,10 +44,25 @@ pub enum What {
         node: usize,
         /// `follower`, `candidate`, `leader`.
         role: &'static str,
+        /// Whether a candidate only asks for pre-votes so far.
+        pre_vote: bool,
         /// Its term.
         term: u64,
         /// Whom it follows.
         leader: Option<usize>,
+        /// How many nodes vote, as far as it knows.
+        voters: usize,
+    },
+    /// A node's log changed. Of scripts only: a seed's would be long.
+    Log {
+        /// The node.
+        node: usize,
+        /// The first index that its log has.
+        first: u64,
+        /// What it had up to this index is still there.
+        keep: u64,
+        /// The entries after that.
+        entries: Vec<EntryLabel>,
     },
     /// A node learned that the log is committed up to here.
     Committed {
@@ -65,6 +80,11 @@ pub enum What {
     },
     /// A node stopped, and lost what was not durable.
     Crashed {
+        /// The node.
+        node: usize,
+    },
+    /// A node lost its disk.
+    Wiped {
         /// The node.
         node: usize,
     },

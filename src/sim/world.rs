@@ -476,10 +476,11 @@ impl<P: Observable> World<P> {
     fn look_at(&mut self, node: P::Peer) {
         let Some(look) = self.settled_machine(node).filter(|_| self.trace.keeps_moments()).map(P::look) else { return };
         let before = self.nodes.get_mut(&node).expect("a node").seen.replace(look);
-        let role = |look: Look<P::Peer>| (look.role, look.term, look.leader);
+        let role = |look: Look<P::Peer>| Look { commit: 0, ..look };
         if before.map(role) != Some(role(look)) {
             let leader = look.leader.map(|leader| self.number(leader));
-            self.note(|world| What::Role { node: world.number(node), role: look.role, term: look.term, leader });
+            let Look { role, pre_vote, term, voters, .. } = look;
+            self.note(|world| What::Role { node: world.number(node), role, pre_vote, term, leader, voters });
         }
         if before.map_or(0, |before| before.commit) != look.commit {
             self.note(|world| What::Committed { node: world.number(node), index: look.commit });

@@ -37,17 +37,17 @@ fn vote_cleared_when_stepping_down_in_the_same_term() {
         "nodes 5 prevote=off checkquorum=off
 fire 1 election
 fire 2 election
-#? 1 state=candidate term=1 voted=1
-#? 2 state=candidate term=1 voted=2
+expect 1 state=candidate term=1 voted_for=1
+expect 2 state=candidate term=1 voted_for=2
 deliver 2 3
 deliver 3 2
 deliver 2 4
 deliver 4 2
-#? 2 state=leader term=1
+expect 2 state=leader term=1
 deliver 2 1 2
-#? 1 state=follower term=1 leader=2 voted=1
+expect 1 state=follower term=1 leader=2 voted_for=1
 fire 1 election
-#? 1 state=candidate term=2 voted=1",
+expect 1 state=candidate term=2 voted_for=1",
     );
     for seed in 0..20 {
         run(seed, &Plan::default()).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
@@ -63,25 +63,25 @@ fn reply_before_persist() {
 hold-disk 2
 fire 1 election
 deliver all
-#? 1 state=leader term=1 commit=1
+expect 1 state=leader term=1 commit=1
 crash 2
 restart 2
-#? 2 term=0 voted=none last=0
+expect 2 term=0 voted_for=none last=0
 cut 3 1
 cut 3 2
 propose 1 a
 deliver all
-#? 1 commit=1 last=2
+expect 1 commit=1 last=2
 sync 2
 fire 1 heartbeat
 deliver all
 fire 1 heartbeat
 deliver all
-#? 1 commit=2
+expect 1 commit=2
 crash 1
 crash 2
 restart 2
-#? 2 last=2",
+expect 2 last=2",
     );
 }
 
@@ -104,21 +104,21 @@ propose 1 b
 deliver all
 fire 1 heartbeat
 deliver all
-#? 2 data=a,b last=3 first=1
+expect 2 data=a,b last=3 first=1
 hold-disk 2
 snapshot 2
 crash 2
 restart 2
-#? 2 first=1 last=3
+expect 2 first=1 last=3
 sync 2
 fire 1 heartbeat
 deliver all
-#? 2 data=a,b commit=3
+expect 2 data=a,b commit=3
 snapshot 2
-#? 2 first=4 last=3
+expect 2 first=4 last=3
 crash 2
 restart 2
-#? 2 data=a,b first=4 last=3 commit=3",
+expect 2 data=a,b first=4 last=3 commit=3",
     );
 }
 
@@ -164,11 +164,11 @@ crash 4
 deliver all
 fire 1 heartbeat
 deliver all
-#? 1 members=1,2,3,4 learners=4
+expect 1 members=1,2,3,4 learners=4
 crash 3
 propose 1 a
 deliver 1 2
 deliver 2 1
-#? 1 data=a learners=4",
+expect 1 data=a learners=4",
     );
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use super::answer::Field;
+use crate::sim::observe::RAFT_MESSAGES;
+
 /// The most nodes a script may have.
 pub const MOST_NODES: usize = 99;
 
@@ -12,12 +15,8 @@ pub enum Command {
     Nodes {
         /// How many.
         count: usize,
-        /// Whether elections are tried out first (thesis §9.6).
-        pre_vote: bool,
-        /// Whether leaders without a majority step down, and nobody votes while he hears a leader (thesis §4.2.3, §6.2).
-        check_quorum: bool,
-        /// Bytes after which an append is full; with 1, each carries one entry.
-        max_append: Option<usize>,
+        /// What is unusual about all of them, or about one.
+        settings: Vec<(Option<usize>, Setting)>,
     },
     /// A timer of a node runs out, now.
     Fire(usize, Alarm),
@@ -27,12 +26,12 @@ pub enum Command {
     Propose(usize, String),
     /// A node is asked for a linearizable read.
     Read(usize),
-    /// The oldest messages of a link arrive.
-    Deliver(Link, usize),
+    /// The oldest messages of a link arrive; of one kind, or of all.
+    Deliver(Link, Option<&'static str>, usize),
     /// Messages arrive, oldest first, until none is in flight.
     DeliverAll,
-    /// The oldest messages of a link are lost.
-    Drop(Link, usize),
+    /// The oldest messages of a link are lost; of one kind, or of all.
+    Drop(Link, Option<&'static str>, usize),
     /// All messages in flight are lost.
     DropAll,
     /// The oldest message of a link is sent a second time.
@@ -43,8 +42,8 @@ pub enum Command {
     Cut(Link),
     /// A link works again.
     Join(Link),
-    /// All links of a node are cut.
-    Isolate(usize),
+    /// All links between these nodes and the others are cut.
+    Isolate(Vec<usize>),
     /// All links work again.
     Heal,
     /// A node's disk makes nothing durable until `sync`.
@@ -53,20 +52,37 @@ pub enum Command {
     Sync(usize),
     /// A node stops, and loses what is not durable.
     Crash(usize),
-    /// A node starts again from its disk.
-    Restart(usize),
+    /// A node starts again from its disk, set up as before but for this.
+    Restart(usize, Vec<Setting>),
+    /// A node loses its disk and starts as a new one.
+    Wipe(usize),
     /// A node takes a snapshot and forgets the log it replaces.
     Snapshot(usize),
     /// A leader hands its leadership over.
     Transfer(usize, usize),
-    /// The leader is asked to add a node.
-    Add(usize),
+    /// The leader is asked to add a node, set up like the others but for this.
+    Add(usize, Vec<Setting>),
     /// The leader is asked to remove a node.
     Remove(usize),
     /// Shows one node or all.
     State(Option<usize>),
     /// Shows the messages in flight.
     Pending,
+    /// Shows what a leader knows of the others.
+    Progress(usize),
+    /// What must be true of a node.
+    Expect(usize, Vec<(Field, String)>),
+}
+
+/// Something about a node that can be set up in another way than usual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// Whether elections are tried out first (thesis §9.6).
+    PreVote(bool),
+    /// Whether leaders without a majority step down, and nobody votes while he hears a leader (thesis §4.2.3, §6.2).
+    CheckQuorum(bool),
+    /// Bytes after which an append is full; with 1, each carries one entry.
+    MaxAppend(usize),
 }
 
 /// From one node to another.
@@ -107,25 +123,28 @@ impl Command {
             "propose" => return Self::propose(&words, rest).map(Some),
             "read" => Self::Read(words.node()?),
             "deliver" if words.is_all() => Self::DeliverAll,
-            "deliver" => Self::Deliver(words.link()?, words.optional(Words::count)?.unwrap_or(1)),
+            "deliver" => Self::Deliver(words.link()?, words.kind(), words.optional(Words::count)?.unwrap_or(1)),
             "drop" if words.is_all() => Self::DropAll,
-            "drop" => Self::Drop(words.link()?, words.optional(Words::count)?.unwrap_or(1)),
+            "drop" => Self::Drop(words.link()?, words.kind(), words.optional(Words::count)?.unwrap_or(1)),
             "dup" => Self::Dup(words.link()?),
             "reorder" => Self::Reorder(words.link()?),
             "cut" => Self::Cut(words.link()?),
             "join" => Self::Join(words.link()?),
-            "isolate" => Self::Isolate(words.node()?),
+            "isolate" => Self::Isolate(words.nodes()?),
             "heal" => Self::Heal,
             "hold-disk" => Self::HoldDisk(words.node()?),
             "sync" => Self::Sync(words.node()?),
             "crash" => Self::Crash(words.node()?),
-            "restart" => Self::Restart(words.node()?),
+            "restart" => Self::Restart(words.node()?, words.settings()?),
+            "wipe" => Self::Wipe(words.node()?),
             "snapshot" => Self::Snapshot(words.node()?),
             "transfer" => Self::Transfer(words.node()?, words.node()?),
-            "add" => Self::Add(words.node()?),
+            "add" => Self::Add(words.node()?, words.settings()?),
             "remove" => Self::Remove(words.node()?),
             "state" => Self::State(words.optional(Words::node)?),
             "pending" => Self::Pending,
+            "progress" => Self::Progress(words.node()?),
+            "expect" => Self::Expect(words.node()?, words.expectations()?),
             _ => unreachable!("every name with a usage is here"),
         };
         words.end()?;
@@ -142,29 +161,32 @@ impl Command {
 
 /// How each command is written.
 const USAGES: &[&str] = &[
-    "nodes COUNT [prevote=off] [checkquorum=off] [maxappend=BYTES]",
+    "nodes COUNT [prevote=off] [checkquorum=off] [maxappend=BYTES] [N:OPTION=..]",
     "fire N election|heartbeat",
     "elapse MS [N]",
     "propose N TEXT",
     "read N",
-    "deliver A B [COUNT] | deliver all",
-    "drop A B [COUNT] | drop all",
+    "deliver A B [TYPE] [COUNT] | deliver all",
+    "drop A B [TYPE] [COUNT] | drop all",
     "dup A B",
     "reorder A B",
     "cut A B",
     "join A B",
-    "isolate N",
+    "isolate N [M..]",
     "heal",
     "hold-disk N",
     "sync N",
     "crash N",
-    "restart N",
+    "restart N [OPTION=..]",
+    "wipe N",
     "snapshot N",
     "transfer N M",
-    "add N",
+    "add N [OPTION=..]",
     "remove N",
     "state [N]",
     "pending",
+    "progress N",
+    "expect N FIELD=VALUE..",
 ];
 
 fn usage(name: &str) -> Result<&'static str, String> {
@@ -175,23 +197,24 @@ fn usage(name: &str) -> Result<&'static str, String> {
     })
 }
 
+/// `3 prevote=off n2:maxappend=1`.
 fn nodes(words: &mut Words<'_>) -> Result<Command, String> {
-    let count = words.node()?;
-    let (mut pre_vote, mut check_quorum, mut max_append) = (true, true, None);
-    while let Some(option) = words.optional(Words::word)? {
-        match option {
-            "prevote=on" => pre_vote = true,
-            "prevote=off" => pre_vote = false,
-            "checkquorum=on" => check_quorum = true,
-            "checkquorum=off" => check_quorum = false,
-            _ => {
-                let bytes = option.strip_prefix("maxappend=").and_then(|bytes| bytes.parse().ok());
-                let bytes = bytes.ok_or_else(|| format!("'{option}' is no option (write {})", words.usage))?;
-                max_append = Some(bytes);
-            }
-        }
+    let count = words.count()?;
+    if count > MOST_NODES {
+        return Err(format!("{count} nodes are too many: there can be {MOST_NODES} (write {})", words.usage));
     }
-    Ok(Command::Nodes { count, pre_vote, check_quorum, max_append })
+    let mut settings = Vec::new();
+    while let Some(option) = words.optional(Words::word)? {
+        let (node, option) = match option.split_once(':') {
+            Some((node, option)) => (Some(words.number(node)?), option),
+            None => (None, option),
+        };
+        if node.is_some_and(|node| node > count) {
+            return Err(format!("there is no node {} among {count} (write {})", node.unwrap_or_default(), words.usage));
+        }
+        settings.push((node, words.setting(option)?));
+    }
+    Ok(Command::Nodes { count, settings })
 }
 
 /// The words after a command's name.
@@ -226,12 +249,76 @@ impl<'a> Words<'a> {
         all
     }
 
-    /// `3`, or `n3`.
     fn node(&mut self) -> Result<usize, String> {
         let word = self.word()?;
+        self.number(word)
+    }
+
+    fn nodes(&mut self) -> Result<Vec<usize>, String> {
+        let mut nodes = vec![self.node()?];
+        while let Some(node) = self.optional(Self::node)? {
+            nodes.push(node);
+        }
+        Ok(nodes)
+    }
+
+    /// `3`, or `n3`.
+    fn number(&self, word: &str) -> Result<usize, String> {
         let number = word.strip_prefix('n').unwrap_or(word).parse().ok();
         let node = number.filter(|number| (1..=MOST_NODES).contains(number));
-        node.ok_or_else(|| self.wrong(word, &format!("number from 1 to {MOST_NODES}")))
+        node.ok_or_else(|| self.wrong(word, &format!("node from n1 to n{MOST_NODES}")))
+    }
+
+    fn settings(&mut self) -> Result<Vec<Setting>, String> {
+        let mut settings = Vec::new();
+        while let Some(option) = self.optional(Self::word)? {
+            settings.push(self.setting(option)?);
+        }
+        Ok(settings)
+    }
+
+    fn setting(&self, option: &str) -> Result<Setting, String> {
+        let is_on = |value: &str| match value {
+            "on" => Some(true),
+            "off" => Some(false),
+            _ => None,
+        };
+        let setting = option.split_once('=').and_then(|(name, value)| match name {
+            "prevote" => is_on(value).map(Setting::PreVote),
+            "checkquorum" => is_on(value).map(Setting::CheckQuorum),
+            "maxappend" => value.parse().ok().filter(|bytes| *bytes > 0).map(Setting::MaxAppend),
+            _ => None,
+        });
+        setting.ok_or_else(|| {
+            let options = "prevote=on|off, checkquorum=on|off and maxappend=BYTES";
+            format!("'{option}' is no option: there are {options} (write {})", self.usage)
+        })
+    }
+
+    /// The next word, when it is a kind of message and no count.
+    fn kind(&mut self) -> Option<&'static str> {
+        let word = *self.words.get(self.taken)?;
+        let kind = RAFT_MESSAGES.iter().find(|kind| **kind == word);
+        self.taken += usize::from(kind.is_some());
+        kind.copied()
+    }
+
+    /// `term=2 data=a b,c`: what begins no field is more of the value before.
+    fn expectations(&mut self) -> Result<Vec<(Field, String)>, String> {
+        let mut fields: Vec<(Field, String)> = Vec::new();
+        while let Some(word) = self.optional(Self::word)? {
+            let field = word.split_once('=').and_then(|(name, value)| Some((Field::named(name)?, value)));
+            match (field, fields.last_mut()) {
+                (Some((field, value)), _) => fields.push((field, value.to_owned())),
+                (None, Some((Field::Data | Field::Read, value))) => *value += &format!(" {word}"),
+                (None, _) => {
+                    let names: Vec<_> = Field::ALL.iter().map(|(_, name)| *name).collect();
+                    let names = names.join(", ");
+                    return Err(format!("'{word}' is no FIELD=VALUE: fields are {names} (write {})", self.usage));
+                }
+            }
+        }
+        if fields.is_empty() { Err(self.expected("FIELD=VALUE")) } else { Ok(fields) }
     }
 
     fn link(&mut self) -> Result<Link, String> {
@@ -244,7 +331,14 @@ impl<'a> Words<'a> {
 
     fn count(&mut self) -> Result<usize, String> {
         let word = self.word()?;
-        word.parse().ok().filter(|count| *count > 0).ok_or_else(|| self.wrong(word, "count from 1 on"))
+        word.parse().ok().filter(|count| *count > 0).ok_or_else(|| {
+            let what = "count from 1 on";
+            if self.usage.contains("TYPE") {
+                let kinds = RAFT_MESSAGES.join(", ");
+                return self.wrong(word, &format!("{what}, and no TYPE of message: those are {kinds}"));
+            }
+            self.wrong(word, what)
+        })
     }
 
     fn milliseconds(&mut self) -> Result<Duration, String> {
@@ -286,7 +380,11 @@ mod tests {
         for usage in USAGES {
             for form in usage.split(" | ") {
                 let line = form
-                    .replace("[COUNT]", "2")
+                    .replace("[M..]", "n3 4")
+                    .replace("[TYPE] [COUNT]", "heartbeat 2")
+                    .replace(" [N:OPTION=..]", " n2:prevote=on")
+                    .replace("[OPTION=..]", "prevote=off checkquorum=on")
+                    .replace("FIELD=VALUE..", "term=1 state=leader")
                     .replace("COUNT", "3")
                     .replace("MS", "10")
                     .replace("TEXT", "a b")
@@ -312,12 +410,28 @@ mod tests {
     }
 
     #[test]
+    fn nodes_are_known_by_number_or_name_and_a_value_keeps_its_spaces() {
+        let expect =
+            |value: &str| Command::Expect(2, vec![(Field::Data, value.to_owned()), (Field::Term, "1".to_owned())]);
+        assert_eq!(Command::parse("expect n2 data=set x 1,y term=1"), Ok(Some(expect("set x 1,y"))));
+        assert_eq!(Command::parse("cut n1 2"), Command::parse("cut 1 n2"));
+    }
+
+    #[test]
     fn a_mistake_names_the_word_and_shows_how_it_is_written() {
         for (line, said) in [
             ("frie 1", "there is no command 'frie'"),
             ("fire 1 lunch", "'lunch' is no timer (write fire N election|heartbeat)"),
-            ("fire 0 election", "'0' is no number from 1 to 99"),
-            ("deliver 1", "is missing (write deliver A B [COUNT]"),
+            ("fire 0 election", "'0' is no node from n1 to n99"),
+            ("nodes n3", "'n3' is no count"),
+            ("nodes 100", "100 nodes are too many"),
+            ("nodes 3 n4:prevote=off", "no node 4 among 3"),
+            ("deliver 1", "is missing (write deliver A B [TYPE] [COUNT]"),
+            ("deliver 1 2 vote", "'vote' is no count from 1 on, and no TYPE of message: those are pre_vote, "),
+            ("expect 1", "FIELD=VALUE is missing"),
+            ("expect 1 mood=good", "'mood=good' is no FIELD=VALUE: fields are up, state"),
+            ("expect 1 term=1 2", "'2' is no FIELD=VALUE"),
+            ("restart 1 maxappend=0", "'maxappend=0' is no option: there are prevote=on|off"),
             ("cut 1 1", "no link to itself"),
             ("nodes 3 prevote=maybe", "'prevote=maybe' is no option"),
             ("crash 1 2", "'2' is too much (write crash N)"),

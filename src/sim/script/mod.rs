@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::checker::Checker;
-use super::observe::{EntryLabel, Look, Observable};
+use super::observe::{Look, Observable};
 use super::trace::{Keep, Moment, Trace, What};
 use crate::host::{Host, Output};
 use crate::protocol::{Input, Time};
@@ -26,9 +26,10 @@ use crate::raft::{
 mod answer;
 mod command;
 mod network;
+mod view;
 
-pub use answer::{Answer, ReadAnswer, Refusal, State, Violation};
-pub use command::{Alarm, Command, Link, MOST_NODES};
+pub use answer::{Answer, Field, Known, ReadAnswer, Refusal, State, Unmet, Violation};
+pub use command::{Alarm, Command, Link, MOST_NODES, Setting};
 use network::Sent;
 
 /// The longest time that passes in one line.
@@ -41,7 +42,10 @@ const MOST_DELIVERIES: usize = 100_000;
 /// A cluster on a script's strings.
 pub struct Script {
     nodes: BTreeMap<usize, Node>,
+    /// How a node is set up that is not told otherwise.
     settings: Settings,
+    /// How many nodes there were in the beginning.
+    began: usize,
     /// In the order of sending.
     in_flight: Vec<Sent>,
     cuts: BTreeSet<Link>,
@@ -52,6 +56,8 @@ pub struct Script {
     /// The clock of a node that was never told to run ahead.
     now: Time,
     answers: Vec<ReadAnswer>,
+    /// What each node's latest read came to.
+    latest_reads: BTreeMap<usize, ReadAnswer>,
     refused: BTreeMap<Ticket, raft::Refusal>,
 }
 
@@ -60,10 +66,23 @@ struct Settings {
     pre_vote: bool,
     check_quorum: bool,
     max_append: Option<usize>,
-    voters: usize,
+}
+
+impl Settings {
+    fn with(mut self, changes: impl IntoIterator<Item = Setting>) -> Self {
+        for change in changes {
+            match change {
+                Setting::PreVote(on) => self.pre_vote = on,
+                Setting::CheckQuorum(on) => self.check_quorum = on,
+                Setting::MaxAppend(bytes) => self.max_append = Some(bytes),
+            }
+        }
+        self
+    }
 }
 
 struct Node {
+    settings: Settings,
     host: Option<Host<Raft>>,
     disk: Vec<Record>,
     held: bool,
@@ -71,6 +90,8 @@ struct Node {
     life: u64,
     /// What may be known of it outside: it changes when the disk has everything.
     shown: Look<NodeId>,
+    /// What of its log may be known outside: the first index, and the term of each entry. Only in a trace.
+    shown_log: (u64, Vec<u64>),
     applied: Index,
     data: Vec<String>,
     /// Parts of a snapshot that come from the leader.
@@ -90,7 +111,8 @@ impl Script {
     pub fn new(keep: Keep) -> Self {
         Self {
             nodes: BTreeMap::new(),
-            settings: Settings { pre_vote: true, check_quorum: true, max_append: None, voters: 0 },
+            settings: Settings { pre_vote: true, check_quorum: true, max_append: None },
+            began: 0,
             in_flight: Vec::new(),
             cuts: BTreeSet::new(),
             next_ticket: 0,
@@ -99,6 +121,7 @@ impl Script {
             trace: Trace::new(keep),
             now: Time::ZERO,
             answers: Vec::new(),
+            latest_reads: BTreeMap::new(),
             refused: BTreeMap::new(),
         }
     }
@@ -108,7 +131,10 @@ impl Script {
     /// # Errors
     /// When one does not hold.
     pub fn run(&mut self, line: usize, text: &str, command: &Command) -> Result<Answer, Violation> {
-        self.trace.next_step();
+        // To look at the nodes is no step.
+        if !matches!(command, Command::State(_) | Command::Pending | Command::Progress(_) | Command::Expect(..)) {
+            self.trace.next_step();
+        }
         self.trace.moment(self.now, || What::Line { number: line, text: text.to_owned() });
         // A machine asserts what must hold for itself alone, and the harness must outlive that to tell it.
         let done = catch_unwind(AssertUnwindSafe(|| self.obey(command)));
@@ -141,10 +167,13 @@ impl Script {
             return Ok(Answer::Refused(Refusal::Mistake(mistake)));
         }
         match *command {
-            Command::Nodes { count, pre_vote, check_quorum, max_append } => {
-                self.settings = Settings { pre_vote, check_quorum, max_append, voters: count };
+            Command::Nodes { count, ref settings } => {
+                let of =
+                    |of: Option<usize>| settings.iter().filter(move |(node, _)| *node == of).map(|(_, what)| *what);
+                self.settings = self.settings.with(of(None));
+                self.began = count;
                 for node in 1..=count {
-                    self.nodes.insert(node, Node::down(self.now));
+                    self.nodes.insert(node, Node::down(self.settings.with(of(Some(node))), self.now));
                     self.start(node)?;
                 }
                 Ok(Answer::Done)
@@ -154,23 +183,28 @@ impl Script {
             Command::Elapse(time, Some(node)) => self.elapse(time, &[node]),
             Command::Propose(node, ref text) => self.propose(node, text),
             Command::Read(node) => self.read(node),
-            Command::Deliver(link, count) => self.deliver(Some(link), count),
+            Command::Deliver(link, kind, count) => self.deliver(Some(link), kind, count),
             Command::DeliverAll => {
-                let delivered = self.deliver(None, MOST_DELIVERIES)?;
+                let delivered = self.deliver(None, None, MOST_DELIVERIES)?;
                 if self.in_flight.is_empty() {
                     return Ok(delivered);
                 }
                 Err(format!("the nodes do not fall silent: {MOST_DELIVERIES} messages were delivered in one line"))
             }
-            Command::Drop(link, count) => Ok(self.lose(Some(link), count)),
-            Command::DropAll => Ok(self.lose(None, usize::MAX)),
+            Command::Drop(link, kind, count) => Ok(self.lose(Some(link), kind, count)),
+            Command::DropAll => Ok(self.lose(None, None, usize::MAX)),
             Command::Dup(link) => Ok(self.duplicate(link)),
             Command::Reorder(link) => Ok(self.reorder(link)),
             Command::Cut(link) => Ok(self.cut([link])),
             Command::Join(link) => Ok(self.join([link])),
-            Command::Isolate(node) => {
-                let others = self.numbers().into_iter().filter(|other| *other != node);
-                Ok(self.cut(others.flat_map(|other| [Link { from: node, to: other }, Link { from: other, to: node }])))
+            Command::Isolate(ref nodes) => {
+                let mut links = Vec::new();
+                for &node in nodes {
+                    for other in self.numbers().into_iter().filter(|other| !nodes.contains(other)) {
+                        links.extend([Link { from: node, to: other }, Link { from: other, to: node }]);
+                    }
+                }
+                Ok(self.cut(links))
             }
             Command::Heal => Ok(self.join(self.cuts.clone())),
             Command::HoldDisk(node) => {
@@ -183,20 +217,25 @@ impl Script {
                 Ok(Answer::Done)
             }
             Command::Crash(node) => Ok(self.crash(node)),
-            Command::Restart(node) => {
-                if self.node(node).host.is_some() {
+            Command::Restart(node, ref settings) => {
+                let state = self.node(node);
+                if state.host.is_some() {
                     return Ok(not_now(format!("node {node} is up")));
                 }
+                state.settings = state.settings.with(settings.iter().copied());
                 self.start(node)?;
                 Ok(Answer::Done)
             }
+            Command::Wipe(node) => self.wipe(node),
             Command::Snapshot(node) => self.snapshot(node),
             Command::Transfer(node, to) => self.transfer(node, to),
-            Command::Add(node) => self.add(node),
+            Command::Add(node, ref settings) => self.add(node, settings),
             Command::Remove(node) => self.change(Change::Remove { node: NodeId::numbered(node) }),
             Command::State(None) => Ok(Answer::States(self.nodes.keys().map(|node| self.state(*node)).collect())),
             Command::State(Some(node)) => Ok(Answer::States(vec![self.state(node)])),
             Command::Pending => Ok(Answer::Pending(self.in_flight.iter().map(Sent::flight).collect())),
+            Command::Progress(node) => Ok(self.progress(node)),
+            Command::Expect(node, ref fields) => Ok(self.expect(node, fields)),
         }
     }
 
@@ -209,17 +248,20 @@ impl Script {
             | Command::Elapse(_, Some(node))
             | Command::Propose(node, _)
             | Command::Read(node)
-            | Command::Isolate(node)
             | Command::HoldDisk(node)
             | Command::Sync(node)
             | Command::Crash(node)
-            | Command::Restart(node)
+            | Command::Restart(node, _)
+            | Command::Wipe(node)
+            | Command::Progress(node)
+            | Command::Expect(node, _)
             | Command::Snapshot(node)
             | Command::Remove(node)
             | Command::State(Some(node)) => vec![node],
+            Command::Isolate(ref nodes) => nodes.clone(),
             Command::Transfer(node, to) => vec![node, to],
-            Command::Deliver(link, _)
-            | Command::Drop(link, _)
+            Command::Deliver(link, _, _)
+            | Command::Drop(link, _, _)
             | Command::Dup(link)
             | Command::Reorder(link)
             | Command::Cut(link)
@@ -228,7 +270,7 @@ impl Script {
             | Command::DeliverAll
             | Command::DropAll
             | Command::Heal
-            | Command::Add(_)
+            | Command::Add(_, _)
             | Command::State(None)
             | Command::Pending => Vec::new(),
         };
@@ -280,13 +322,13 @@ impl Script {
 
     /// A node that joins later knows of no members.
     fn config(&self, node: usize) -> Config {
-        let began = self.settings.voters;
-        let voters = (1..=began).filter(|_| node <= began).map(NodeId::numbered);
+        let Settings { pre_vote, check_quorum, max_append } = self.nodes[&node].settings;
+        let voters = (1..=self.began).filter(|_| node <= self.began).map(NodeId::numbered);
         let usual = Config::new(NodeId::numbered(node), (self.nodes[&node].life + 1) << 32, voters);
         Config {
-            pre_vote: self.settings.pre_vote,
-            check_quorum: self.settings.check_quorum,
-            max_append_bytes: self.settings.max_append.unwrap_or(usual.max_append_bytes),
+            pre_vote,
+            check_quorum,
+            max_append_bytes: max_append.unwrap_or(usual.max_append_bytes),
             retained_bytes: 0,    // a snapshot shortens the log at once
             apply_batch: 1 << 32, // a line is followed by all it leads to
             ..usual
@@ -339,26 +381,6 @@ impl Script {
         self.show(node)
     }
 
-    /// What a node with a busy disk believes is nobody's business yet.
-    fn show(&mut self, node: usize) -> Result<(), String> {
-        let state = self.nodes.get_mut(&node).expect("numbers are checked");
-        let Some(host) = state.host.as_ref().filter(|host| host.is_settled()) else { return Ok(()) };
-        let (before, after) = (state.shown, host.machine().look());
-        if before == after {
-            return Ok(());
-        }
-        state.shown = after;
-        let Look { role, term, leader, commit } = after;
-        if (before.role, before.term, before.leader) != (role, term, leader) {
-            self.trace.moment(self.now, || What::Role { node, role, term, leader: leader.map(number) });
-        }
-        if before.commit != commit {
-            self.trace.moment(self.now, || What::Committed { node, index: commit });
-            self.checker.on_commit(NodeId::numbered(node), host.machine())?;
-        }
-        Ok(())
-    }
-
     fn told(&mut self, node: usize, event: Event) -> Result<(), String> {
         let state = self.nodes.get_mut(&node).expect("numbers are checked");
         match event {
@@ -377,6 +399,7 @@ impl Script {
                 for ticket in tickets {
                     if let Some(Asked::Read) = state.asked.remove(&ticket) {
                         let found = Some((state.applied.0, state.data.clone()));
+                        self.latest_reads.insert(node, ReadAnswer { node, found: found.clone() });
                         self.answers.push(ReadAnswer { node, found });
                     }
                 }
@@ -384,6 +407,7 @@ impl Script {
             Event::Dropped { tickets } => {
                 for ticket in tickets {
                     if let Some(Asked::Read) = state.asked.remove(&ticket) {
+                        self.latest_reads.insert(node, ReadAnswer { node, found: None });
                         self.answers.push(ReadAnswer { node, found: None });
                     }
                 }
@@ -437,10 +461,11 @@ impl Script {
     }
 
     /// A new node starts without knowing of anybody; the leader finds it.
-    fn add(&mut self, node: usize) -> Result<Answer, String> {
+    fn add(&mut self, node: usize, settings: &[Setting]) -> Result<Answer, String> {
         let answer = self.change(Change::Add { node: NodeId::numbered(node), addr: String::new() })?;
         if matches!(answer, Answer::Proposed { .. }) && !self.nodes.contains_key(&node) {
-            self.nodes.insert(node, Node::down(self.now));
+            let settings = self.settings.with(settings.iter().copied());
+            self.nodes.insert(node, Node::down(settings, self.now));
             self.start(node)?;
         }
         Ok(answer)
@@ -528,6 +553,7 @@ impl Script {
         if self.machine(node).is_none() {
             return Ok(is_down(node));
         }
+        self.latest_reads.remove(&node);
         let ticket = self.ticket(node, Asked::Read);
         self.step(node, Input::Requested(raft::Command::Read { ticket }))?;
         Ok(Answer::Asked)
@@ -543,45 +569,29 @@ impl Script {
         if state.host.is_none() {
             return is_down(node);
         }
-        *state =
-            Node { disk: std::mem::take(&mut state.disk), life: state.life, held: state.held, ..Node::down(state.now) };
+        *state = Node {
+            disk: std::mem::take(&mut state.disk),
+            life: state.life,
+            held: state.held,
+            shown_log: std::mem::take(&mut state.shown_log),
+            ..Node::down(state.settings, state.now)
+        };
         self.checker.on_restart(NodeId::numbered(node));
         self.trace.moment(self.now, || What::Crashed { node });
         Answer::Done
     }
 
-    fn state(&self, node: usize) -> State {
-        let state = &self.nodes[&node];
-        let stored = || self.recover(node);
-        let asleep;
-        let (raft, data) = match &state.host {
-            Some(host) => (host.machine(), state.data.clone()),
-            None => {
-                asleep = stored();
-                (&asleep.0, asleep.1.clone())
-            }
-        };
-        let log = raft.log();
-        let (first, last) = (log.first_index(), log.last().index);
-        let unsynced = state.host.as_ref().is_some_and(|host| !host.is_settled());
-        let Look { role, term, leader, .. } = raft.look();
-        State {
-            id: node,
-            up: state.host.is_some(),
-            role,
-            term,
-            leader: leader.map(number),
-            voted_for: raft.hard_state().voted_for.map(number),
-            commit: if state.host.is_some() { state.shown.commit } else { raft.commit_index().0 },
-            applied: if state.host.is_some() { state.applied.0 } else { raft.last_applied().0 },
-            first: first.0,
-            last: last.0,
-            log: log.between(first.prev(), last).iter().map(EntryLabel::new).collect(),
-            members: ids(&mut raft.configuration().members().keys().copied()),
-            learners: ids(&mut raft.configuration().members().iter().filter(|(_, m)| !m.voter).map(|(id, _)| *id)),
-            data,
-            durable: unsynced.then(|| stored().0.log().last().index.0),
+    /// With its disk a node forgets whom it voted for and what it acknowledged, and nothing here keeps it from voting again.
+    fn wipe(&mut self, node: usize) -> Result<Answer, String> {
+        if self.machine(node).is_some() {
+            self.crash(node);
         }
+        let state = self.node(node);
+        (state.disk, state.held) = (Vec::new(), false);
+        self.checker.on_wiped(NodeId::numbered(node));
+        self.trace.moment(self.now, || What::Wiped { node });
+        self.start(node)?;
+        Ok(Answer::Done)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -603,14 +613,23 @@ impl Script {
 }
 
 impl Node {
-    fn down(now: Time) -> Self {
+    fn down(settings: Settings, now: Time) -> Self {
         Self {
+            settings,
             host: None,
             disk: Vec::new(),
             held: false,
             now,
             life: 0,
-            shown: Look { role: RoleName::Follower.as_str(), term: 0, leader: None, commit: 0 },
+            shown: Look {
+                role: RoleName::Follower.as_str(),
+                pre_vote: false,
+                term: 0,
+                leader: None,
+                voters: 0,
+                commit: 0,
+            },
+            shown_log: (1, Vec::new()),
             applied: Index(0),
             data: Vec::new(),
             incoming: Vec::new(),
@@ -627,10 +646,6 @@ fn encode(data: &[String]) -> Bytes {
 
 fn decode(parts: &[Bytes]) -> Vec<String> {
     serde_json::from_slice(&parts.concat()).expect("the parts are those that were made")
-}
-
-fn ids(nodes: &mut dyn Iterator<Item = NodeId>) -> Vec<usize> {
-    nodes.map(number).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// The N of `nN`.

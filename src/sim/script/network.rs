@@ -25,11 +25,11 @@ impl Script {
         }
     }
 
-    /// Delivers up to `most` messages, of one link or of all.
-    pub(super) fn deliver(&mut self, link: Option<Link>, most: usize) -> Result<Answer, String> {
+    /// Delivers up to `most` messages, of one link or of all, of one kind or of all.
+    pub(super) fn deliver(&mut self, link: Option<Link>, kind: Option<&str>, most: usize) -> Result<Answer, String> {
         let mut delivered = 0;
         while delivered < most {
-            let Some(place) = self.oldest(link) else { break };
+            let Some(place) = self.oldest(link, kind) else { break };
             let sent = self.in_flight.remove(place);
             delivered += 1;
             self.trace.next_step();
@@ -46,14 +46,16 @@ impl Script {
         Ok(Answer::Moved(delivered))
     }
 
-    fn oldest(&self, link: Option<Link>) -> Option<usize> {
-        self.in_flight.iter().position(|sent| link.is_none_or(|link| sent.link == link))
+    fn oldest(&self, link: Option<Link>, kind: Option<&str>) -> Option<usize> {
+        self.in_flight.iter().position(|sent| {
+            link.is_none_or(|link| sent.link == link) && kind.is_none_or(|kind| Raft::label(&sent.message).is(kind))
+        })
     }
 
-    pub(super) fn lose(&mut self, link: Option<Link>, most: usize) -> Answer {
+    pub(super) fn lose(&mut self, link: Option<Link>, kind: Option<&str>, most: usize) -> Answer {
         let mut lost = 0;
         while lost < most
-            && let Some(place) = self.oldest(link)
+            && let Some(place) = self.oldest(link, kind)
         {
             let sent = self.in_flight.remove(place);
             lost += 1;
@@ -64,7 +66,7 @@ impl Script {
 
     /// The copy is sent now, behind everything else.
     pub(super) fn duplicate(&mut self, link: Link) -> Answer {
-        let Some(place) = self.oldest(Some(link)) else { return Answer::Moved(0) };
+        let Some(place) = self.oldest(Some(link), None) else { return Answer::Moved(0) };
         let message = self.in_flight[place].message.clone();
         self.send(link, message);
         Answer::Moved(1)

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::sim::observe::{EntryLabel, Fact, Label};
-use crate::sim::script::{ReadAnswer, State};
+use crate::sim::script::{Known, ReadAnswer, State};
 use crate::sim::trace::{Flight, Moment, What};
 
 /// A node.
@@ -24,6 +24,9 @@ pub(super) fn state(state: &State) -> Value {
         "learners": state.learners,
         "data": state.data,
     });
+    if state.pre_vote {
+        object["pre_vote"] = json!(true);
+    }
     if let Some(durable) = state.durable {
         object["durable"] = json!(durable);
     }
@@ -35,6 +38,18 @@ pub(super) fn flight(flight: &Flight) -> Value {
     let mut object = Map::new();
     put_flight(&mut object, flight);
     Value::Object(object)
+}
+
+/// What leader `node` knows of another member.
+pub(super) fn known(node: usize, known: &Known) -> Value {
+    json!({
+        "id": node,
+        "peer": known.peer,
+        "match_index": known.match_index,
+        "next_index": known.next_index,
+        "flow": known.flow,
+        "in_flight": known.in_flight,
+    })
 }
 
 /// A read that was answered.
@@ -62,12 +77,21 @@ pub(super) fn moment(moment: &Moment) -> Value {
             facts["why"] = json!(why.as_str());
             ("drop", facts)
         }
-        What::Role { node, role, term, leader } => {
-            ("role", json!({ "id": node, "state": role, "term": term, "leader": leader }))
+        What::Role { node, role, pre_vote, term, leader, voters } => {
+            let mut facts = json!({ "id": node, "state": role, "term": term, "leader": leader, "voters": voters });
+            if *pre_vote {
+                facts["pre_vote"] = json!(true);
+            }
+            ("role", facts)
+        }
+        What::Log { node, first, keep, entries } => {
+            let entries: Vec<_> = entries.iter().map(entry).collect();
+            ("log", json!({ "id": node, "first": first, "keep": keep, "entries": entries }))
         }
         What::Committed { node, index } => ("commit", json!({ "id": node, "commit": index })),
         What::Persisted { node, records } => ("persist", json!({ "id": node, "records": records })),
         What::Crashed { node } => ("crash", json!({ "id": node })),
+        What::Wiped { node } => ("wipe", json!({ "id": node })),
         What::Started { node, records } => ("start", json!({ "id": node, "records": records })),
         What::Paused { node, lasts } => ("pause", json!({ "id": node, "lasts_us": lasts.as_micros() as u64 })),
         What::Cut { from, to } => ("cut", json!({ "from": from, "to": to })),

@@ -23,11 +23,10 @@ mod script;
     version,
     after_help = "Examples:\n  \
         netsim raft --seeds 0..1000\n  \
-        netsim raft --seed 17 --trace run.jsonl\n  \
-        netsim draw run.jsonl --from 2s --to 2500ms > run.svg\n  \
+        netsim raft --seed 28 --nodes 3 --faults crash,delay --trace - | netsim draw - > run.svg\n  \
         netsim raft --script figure-8.netsim\n  \
         printf 'nodes 3\\nfire 1 election\\ndeliver all\\nstate 1\\n' | netsim raft --script -\n\n\
-        Exit codes: 0 all is well, 1 a property was violated, 2 usage or a mistake in a script, 6 trouble on this machine,\n\
+        Exit codes: 0 all is well, 1 a property was violated or something is not as a script expects, 2 usage or a mistake in a script, 6 trouble on this machine,\n\
         130/143 interrupted"
 )]
 pub struct Args {

@@ -22,6 +22,9 @@ use crate::sim::trace::{Keep, Moment};
 /// The largest cluster worth simulating: Raft is for a handful.
 const MOST_NODES: usize = 99;
 
+/// The path that is no file.
+const STDOUT: &str = "-";
+
 /// Simulate Raft: seeds that decide every fault, or a script that says what happens
 ///
 /// A seed decides everything: how often each kind of fault happens, when, and to whom. Faults last for --until of virtual
@@ -31,31 +34,40 @@ const MOST_NODES: usize = 99;
 #[command(after_help = "Examples:\n  \
     netsim raft --seeds 0..1000\n  \
     netsim raft --seeds 0..100 --nodes 3 --until 10m --faults crash,disk\n  \
-    netsim raft --seed 17 --trace run.jsonl && netsim draw run.jsonl > run.svg\n  \
+    netsim raft --seed 28 --nodes 3 --faults crash,delay --trace - | netsim draw - > run.svg\n  \
     netsim raft --script figure-8.netsim\n\n\
-Scripts: one command a line, # begins a comment. Each answers a JSON line with \"ok\"; `state` a line\n\
-    a node; `pending` a line a message, then its \"ok\". What cannot be done now is \"ok\":false with\n\
-    \"error\", and the script goes on. A mistake ends it (exit 2), and so does a violation (exit 1).\n  \
-    nodes COUNT [prevote=off] [checkquorum=off] [maxappend=BYTES]\n                          \
-    comes first. checkquorum=off: nodes also vote while they hear a leader.\n                          \
-    maxappend=1: an append carries one entry\n  \
+Scripts: one command a line, # begins a comment. A node is 2 or n2. Each answers a JSON line with\n\
+    \"ok\"; `state` a line a node; `pending` and `progress` a line a message or a member, then \"ok\".\n\
+    What cannot be done now is \"ok\":false with \"error\", and the script goes on. A mistake ends it\n\
+    (exit 2), and so does a violation or what is not as expected (exit 1).\n  \
+    nodes COUNT [OPTION..]  comes first. Options: prevote=off; checkquorum=off, with which nodes\n                          \
+    also vote while they hear a leader; maxappend=1, an append carries\n                          \
+    one entry. n2:prevote=off is for n2 alone\n  \
     fire N election|heartbeat   a timer runs out, now\n  \
     elapse MS [N]           time passes for all, or for N alone: timers run out, messages wait\n  \
     propose N TEXT          answers \"index\" and \"term\", or \"error\":\"not leader\"\n  \
     read N                  linearizable: answers \"read\":[..], all that N has applied, when it may\n  \
-    deliver A B [COUNT]     the oldest message from A to B arrives, or the COUNT oldest\n  \
+    deliver A B [TYPE] [COUNT]   the oldest message from A to B arrives, or the COUNT oldest; of this\n                          \
+    TYPE only, such as append_entries, heartbeat, request_vote_reply\n  \
     deliver all             messages arrive, oldest first, until none is in flight\n  \
-    drop A B [COUNT], drop all   they are lost\n  \
+    drop A B [TYPE] [COUNT], drop all   they are lost\n  \
     dup A B                 the oldest is sent again, behind the others\n  \
     reorder A B             the newest comes first\n  \
     cut A B, join A B       one direction; what a cut link has in flight is lost when its turn comes\n  \
-    isolate N, heal         all links of N; of everybody\n  \
+    isolate N [M..], heal   all links between these and the others; of everybody\n  \
     hold-disk N, sync N     nothing becomes durable until sync\n  \
-    crash N, restart N      what is not durable is lost\n  \
+    crash N, restart N [OPTION..]   what is not durable is lost\n  \
+    wipe N                  N loses its disk and starts as new. It has forgotten its vote and can give\n                          \
+    it twice: two leaders of one term. So raft-node lets no wiped node vote,\n                          \
+    which the bare machine here does not know of\n  \
     snapshot N              N forgets the log that its state replaces\n  \
     transfer N M            leader N hands over to M\n  \
-    add N, remove N         asked of the leader; a new node begins as a learner\n  \
-    state [N], pending      nodes; messages in flight")]
+    add N [OPTION..], remove N   asked of the leader; a new node begins as a learner\n  \
+    state [N], pending      nodes; messages in flight\n  \
+    progress N              what leader N knows of the others: match_index, next_index, flow\n  \
+    expect N FIELD=VALUE..  ends the script with exit 1 when it is not so, and says what is. Fields\n                          \
+    are those of `state`, terms (of the log: 1,1,2) and read (the latest\n                          \
+    read's answer: x,y, or waits, or none); nobody is none")]
 pub(super) struct Options {
     /// Nodes in the cluster
     #[arg(long, value_name = "N", default_value = "5", value_parser = nodes, conflicts_with = "script")]
@@ -81,9 +93,43 @@ pub(super) struct Options {
     /// Do what this script says (- is stdin)
     #[arg(long, value_name = "FILE")]
     script: Option<String>,
-    /// Write what happens as JSON lines to FILE: of the one seed, of the first that fails, or of the script
+    /// Write what happens as JSON lines to FILE: of the one seed, of the first that fails, or of the script. With - they go to
+    /// stdout, in place of the results
     #[arg(long, value_name = "FILE")]
     trace: Option<String>,
+}
+
+/// Where results go: nowhere, while stdout is for the trace.
+pub(super) struct Results<'a>(&'a Output, bool);
+
+impl Results<'_> {
+    fn is_json(&self) -> bool {
+        self.0.is_json()
+    }
+
+    fn result(&self, json: &Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        if self.1 { Ok(()) } else { self.0.result(json, text) }
+    }
+
+    pub(super) fn line(&self, line: &str) -> Result<(), Failure> {
+        if self.1 { Ok(()) } else { self.0.line(line) }
+    }
+
+    /// Writes a trace: a header, then a moment a line.
+    pub(super) fn trace(&self, path: &str, nodes: usize, steps: bool, moments: &[Moment]) -> Result<(), Failure> {
+        let write = |file: &mut dyn Write| {
+            writeln!(file, "{}", json::trace_header(nodes, steps))?;
+            for moment in moments {
+                writeln!(file, "{}", json::moment(moment))?;
+            }
+            file.flush()
+        };
+        if path == STDOUT {
+            return self.0.raw(|stdout| write(&mut BufWriter::new(stdout)));
+        }
+        let written = File::create(path).and_then(|file| write(&mut BufWriter::new(file)));
+        written.map_err(|error| Failure::local(format!("cannot write the trace to {path}: {error}")))
+    }
 }
 
 /// Kinds of faults, as one argument.
@@ -99,10 +145,11 @@ pub(super) async fn run(options: Options, common: &Common, output: &Output) -> R
         keep: Keep::Nothing,
         ..Plan::default()
     };
+    let results = Results(output, options.trace.as_deref() == Some(STDOUT));
     match (&options.script, options.seed, options.seeds.clone()) {
-        (Some(path), _, _) => script::run(path, options.trace.as_deref(), output),
-        (None, Some(seed), _) => one(seed, &plan, &options, output),
-        (None, None, Some(seeds)) => many(seeds, plan, &options, common, output).await,
+        (Some(path), _, _) => script::run(path, options.trace.as_deref(), &results),
+        (None, Some(seed), _) => one(seed, &plan, &options, &results),
+        (None, None, Some(seeds)) => many(seeds, plan, &options, common, &results).await,
         (None, None, None) => {
             Err(Failure::usage("say what to run: --seeds 0..100, --seed 17 or --script FILE (see netsim raft --help)"))
         }
@@ -110,9 +157,9 @@ pub(super) async fn run(options: Options, common: &Common, output: &Output) -> R
 }
 
 /// One seed: what it decides comes first, so that it is known when the run does not come to an end.
-fn one(seed: u64, plan: &Plan, options: &Options, output: &Output) -> Result<(), Failure> {
+fn one(seed: u64, plan: &Plan, options: &Options, results: &Results<'_>) -> Result<(), Failure> {
     let draws = Draws::new(seed, plan);
-    output
+    results
         .result(&json!({ "event": "draws", "seed": seed, "nodes": plan.nodes, "draws": draws.to_string() }), || {
             format!("seed {seed}, {} nodes: {draws}", plan.nodes)
         })?;
@@ -120,15 +167,15 @@ fn one(seed: u64, plan: &Plan, options: &Options, output: &Output) -> Result<(),
     let result = run_seed(seed, &Plan { keep, ..plan.clone() });
     if let Some(path) = &options.trace {
         let moments = result.as_ref().map_or_else(|violation| &violation.trace, |report| &report.trace);
-        write_trace(path, plan.nodes, false, moments)?;
+        results.trace(path, plan.nodes, false, moments)?;
     }
     match result {
         Ok(report) => {
             let mut line = seed_line(seed, &report);
             line["trace_hash"] = json!(format!("{:016x}", report.trace_hash));
-            output.result(&line, || format!("{}, trace {:016x}", describe(seed, &report), report.trace_hash))
+            results.result(&line, || format!("{}, trace {:016x}", describe(seed, &report), report.trace_hash))
         }
-        Err(violation) => Err(failed(seed, &violation, plan, options, output)),
+        Err(violation) => Err(failed(seed, &violation, plan, options, results)),
     }
 }
 
@@ -138,17 +185,17 @@ async fn many(
     plan: Plan,
     options: &Options,
     common: &Common,
-    output: &Output,
+    results: &Results<'_>,
 ) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let started = Instant::now();
     let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let threads = options.workers.and_then(NonZeroUsize::new).unwrap_or(processors);
     let check = options.check_determinism;
-    let (results, mut next) = tokio::sync::mpsc::channel(64);
+    let (ends, mut next) = tokio::sync::mpsc::channel(64);
     let (all, planned) = (seeds.clone(), plan.clone());
     let sweeping = std::thread::Builder::new().name("sweep".to_owned()).spawn(move || {
-        sweep(all, threads, &planned, check, |seed, result| results.blocking_send((seed, result)).is_ok());
+        sweep(all, threads, &planned, check, |seed, result| ends.blocking_send((seed, result)).is_ok());
     });
     sweeping.map_err(|error| Failure::local(format!("cannot start a thread: {error}")))?;
     let bar = progress(&seeds, common);
@@ -159,11 +206,11 @@ async fn many(
                 Some((seed, Ok(report))) => {
                     total.add(&report);
                     bar.inc(1);
-                    if output.is_json() || common.verbose > 0 {
+                    if results.is_json() || common.verbose > 0 {
                         let draws = Draws::new(seed, &plan);
                         let mut line = seed_line(seed, &report);
                         line["draws"] = json!(draws.to_string());
-                        bar.suspend(|| output.result(&line, || format!("{}\n    {draws}", describe(seed, &report))))?;
+                        bar.suspend(|| results.result(&line, || format!("{}\n    {draws}", describe(seed, &report))))?;
                     }
                 }
                 Some((seed, Err(violation))) => {
@@ -177,7 +224,7 @@ async fn many(
                     signal = Some(number);
                     break;
                 }
-                Signal::Interval => bar.suspend(|| total.print("interval", started, threads, signal.is_some(), output))?,
+                Signal::Interval => bar.suspend(|| total.print("interval", started, threads, signal.is_some(), results))?,
             },
         }
     }
@@ -187,10 +234,10 @@ async fn many(
     if let (Some((seed, _)), Some(path)) = (&failure, &options.trace) {
         let kept = run_seed(*seed, &Plan { keep: Keep::Moments, ..plan.clone() });
         let moments = kept.map_or_else(|violation| violation.trace, |report| report.trace);
-        write_trace(path, plan.nodes, false, &moments)?;
+        results.trace(path, plan.nodes, false, &moments)?;
     }
-    let failed = failure.map(|(seed, violation)| failed(seed, &violation, &plan, options, output));
-    total.print("summary", started, threads, signal.is_some(), output)?;
+    let failed = failure.map(|(seed, violation)| failed(seed, &violation, &plan, options, results));
+    total.print("summary", started, threads, signal.is_some(), results)?;
     match (failed, signal) {
         (Some(failure), _) => Err(failure),
         (None, Some(signal)) => Err(Failure::new(Kind::Interrupted { signal }, "")),
@@ -199,14 +246,14 @@ async fn many(
 }
 
 /// Prints which property did not hold, and how to see it again.
-fn failed(seed: u64, violation: &Violation, plan: &Plan, options: &Options, output: &Output) -> Failure {
+fn failed(seed: u64, violation: &Violation, plan: &Plan, options: &Options, results: &Results<'_>) -> Failure {
     let Plan { nodes, faults_for, .. } = plan;
     let kinds = options.faults.to_string();
     let until = humantime::format_duration(*faults_for).to_string().replace(' ', "");
     let replay = format!("netsim raft --seed {seed} --nodes {nodes} --until {until} --faults {kinds}");
     let draws = Draws::new(seed, plan).to_string();
     let json = json!({ "violation": violation.what, "seed": seed, "draws": draws, "replay": replay });
-    let told = if output.is_json() { output.line(&json.to_string()) } else { Ok(()) };
+    let told = if results.is_json() { results.line(&json.to_string()) } else { Ok(()) };
     match told {
         Ok(()) => Failure::new(
             Kind::No,
@@ -287,7 +334,7 @@ impl Total {
         started: Instant,
         threads: NonZeroUsize,
         interrupted: bool,
-        output: &Output,
+        results: &Results<'_>,
     ) -> Result<(), Failure> {
         let Self { seeds, failed, leaders, committed, answered, open, .. } = self;
         let seconds = started.elapsed().as_secs_f64();
@@ -311,7 +358,7 @@ impl Total {
             "faults": tally(&self.faults),
             "interrupted": interrupted,
         });
-        output.result(&json, || {
+        results.result(&json, || {
             let held = if *failed == 0 { "every property held" } else { "then one failed" };
             format!(
                 "{seeds} seeds: {held}\n{hours:.2} simulated hours in {seconds:.1} s: {:.2} hours a second, {ratio:.0} times real \
@@ -322,19 +369,6 @@ impl Total {
             )
         })
     }
-}
-
-/// A header, then a moment a line.
-pub(super) fn write_trace(path: &str, nodes: usize, steps: bool, moments: &[Moment]) -> Result<(), Failure> {
-    let write = || {
-        let mut file = BufWriter::new(File::create(path)?);
-        writeln!(file, "{}", json::trace_header(nodes, steps))?;
-        for moment in moments {
-            writeln!(file, "{}", json::moment(moment))?;
-        }
-        file.flush()
-    };
-    write().map_err(|error| Failure::local(format!("cannot write the trace to {path}: {error}")))
 }
 
 fn progress(seeds: &Range<u64>, common: &Common) -> ProgressBar {

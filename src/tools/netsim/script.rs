@@ -3,28 +3,28 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::json;
-use super::raft::write_trace;
-use crate::cli::{Failure, Kind, Output};
-use crate::sim::script::{Answer, Command, Refusal, Script};
+use super::raft::Results;
+use crate::cli::{Failure, Kind};
+use crate::sim::script::{Answer, Command, Refusal, Script, Unmet};
 use crate::sim::trace::Keep;
 
 /// A line of a script is a command and a short text.
 const LONGEST_LINE: u64 = 64 << 10;
 
 /// Does what the script at `path` says, line by line: whoever writes lines gets their answers. What happened goes to `trace`.
-pub(super) fn run(path: &str, trace: Option<&str>, output: &Output) -> Result<(), Failure> {
+pub(super) fn run(path: &str, trace: Option<&str>, results: &Results<'_>) -> Result<(), Failure> {
     let mut script = Script::new(if trace.is_some() { Keep::Moments } else { Keep::Nothing });
-    let result = play(path, &mut script, output);
+    let played = play(path, &mut script, results);
     if let Some(trace) = trace {
-        write_trace(trace, script.most_nodes(), true, &script.take_moments())?;
+        results.trace(trace, script.most_nodes(), true, &script.take_moments())?;
     }
-    result
+    played
 }
 
-fn play(path: &str, script: &mut Script, output: &Output) -> Result<(), Failure> {
+fn play(path: &str, script: &mut Script, results: &Results<'_>) -> Result<(), Failure> {
     let mut lines: Box<dyn BufRead> = if path == "-" {
         Box::new(io::stdin().lock())
     } else {
@@ -39,7 +39,7 @@ fn play(path: &str, script: &mut Script, output: &Output) -> Result<(), Failure>
         let Some(command) = Command::parse(&text).map_err(mistake)? else { continue };
         let answer = script.run(number, text.trim(), &command).map_err(|violation| {
             let line = json!({ "violation": violation.to_string(), "line": number, "command": text.trim() });
-            match output.line(&line.to_string()) {
+            match results.line(&line.to_string()) {
                 Ok(()) => Failure::new(Kind::No, format!("{path}, line {number}: {violation}")),
                 Err(failure) => failure,
             }
@@ -47,18 +47,33 @@ fn play(path: &str, script: &mut Script, output: &Output) -> Result<(), Failure>
         if let Answer::Refused(Refusal::Mistake(what)) = answer {
             return Err(mistake(what));
         }
+        let unmet = match (&command, &answer) {
+            (Command::Expect(node, _), Answer::Unmet(unmet)) => Some(unlike(*node, unmet)),
+            _ => None,
+        };
         let reads = script.take_reads();
         let answered_at_once = matches!((&command, &answer), (Command::Read(_), Answer::Asked)) && !reads.is_empty();
         if !answered_at_once {
             for value in answers(&command, answer, number, script) {
-                output.line(&value.to_string())?;
+                results.line(&value.to_string())?;
             }
         }
         for read in reads {
-            output.line(&json::read(&read, number).to_string())?;
+            results.line(&json::read(&read, number).to_string())?;
+        }
+        if let Some(what) = unmet {
+            return Err(Failure::new(Kind::No, format!("{path}, line {number}: {what}: {:?}", text.trim())));
         }
     }
     Ok(())
+}
+
+/// What was seen in place of what was expected.
+fn unlike(node: usize, unmet: &[Unmet]) -> String {
+    let fields = |value: fn(&Unmet) -> &str| {
+        unmet.iter().map(|unmet| format!("{}={}", unmet.field, value(unmet))).collect::<Vec<_>>().join(" ")
+    };
+    format!("n{node} has {}, and not {}", fields(|unmet| &unmet.found), fields(|unmet| &unmet.expected))
 }
 
 fn next_line(lines: &mut impl BufRead, path: &str, number: usize) -> Result<Option<String>, Failure> {
@@ -83,6 +98,9 @@ fn answers(command: &Command, answer: Answer, line: usize, script: &Script) -> V
         object["id"] = json!(node);
         object["propose"] = json!(text);
     }
+    if let Command::Progress(node) | Command::Expect(node, _) = command {
+        object["id"] = json!(node);
+    }
     match answer {
         Answer::Done => {}
         Answer::Asked => object["waiting"] = json!(true),
@@ -100,6 +118,19 @@ fn answers(command: &Command, answer: Answer, line: usize, script: &Script) -> V
         }
         Answer::States(states) => return states.iter().map(json::state).collect(),
         Answer::Pending(flights) => before = flights.iter().map(json::flight).collect(),
+        Answer::Progress(known) => {
+            let Command::Progress(node) = command else { unreachable!("only progress is answered so") };
+            before = known.iter().map(|known| json::known(*node, known)).collect();
+        }
+        Answer::Unmet(unmet) => {
+            let fields = |value: fn(&Unmet) -> &str| {
+                unmet.iter().map(|unmet| (unmet.field.to_owned(), json!(value(unmet)))).collect::<Map<_, _>>()
+            };
+            object["ok"] = json!(false);
+            object["error"] = json!("not as expected");
+            object["expected"] = fields(|unmet| &unmet.expected).into();
+            object["found"] = fields(|unmet| &unmet.found).into();
+        }
     }
     object["in_flight"] = json!(script.in_flight());
     before.push(object);

@@ -50,10 +50,123 @@ fn a_long_run_is_drawn_and_says_what_is_left_out() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.jsonl").to_str().unwrap().to_owned();
     sim(&["raft", "--seed", "5", "--until", "30s", "--trace", &path]).expect(0);
-    let svg = sim(&["draw", &path]).expect(0).stdout;
+    let svg = sim(&["draw", &path, "--from", "0s"]).expect(0).stdout;
     assert!(svg.contains("Left out: ") && svg.len() < 300_000, "{} bytes", svg.len());
     let part = sim(&["draw", &path, "--from", "160ms", "--to", "260ms"]).expect(0).stdout;
     assert!(!part.contains("Left out: ") && part.contains("200 ms"), "{part}");
+}
+
+/// The picture of a script.
+fn picture(text: &str, arguments: &[&str]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let path = trace(dir.path(), text);
+    sim(&[&["draw", &path], arguments].concat()).expect(0).stdout
+}
+
+const SPLIT: &str = "nodes 4 prevote=off\nfire 1 election\nfire 4 election\ndeliver 1 2\ndeliver 4 3\ndeliver all\n";
+
+#[test]
+fn granted_and_refused_votes_look_different_and_are_counted() {
+    let svg = picture(SPLIT, &[]);
+    for part in ["url(#Vote)", "url(#Voteno)", ">yes</text>", ">no</text>", ">2/4<", ">granted<", ">refused<"] {
+        assert!(svg.contains(part), "no {part} in:\n{svg}");
+    }
+    assert_eq!(svg.matches("n1: 2 votes of 4").count(), 1, "{svg}");
+    assert!(!svg.contains("3/4"), "a vote that was refused is not counted: {svg}");
+}
+
+#[test]
+fn a_node_that_asks_for_pre_votes_is_no_candidate_yet() {
+    let svg = picture("nodes 3\nfire 1 election\ndeliver 1 2\ndeliver 2 1\ndeliver all\n", &[]);
+    for part in ["n1: asks for pre-votes, term 0", "n1: candidate: asks for votes, term 1", "n1: 2 pre-votes of 3"] {
+        assert!(svg.contains(part), "no {part} in:\n{svg}");
+    }
+}
+
+#[test]
+fn logs_are_drawn_under_the_lanes_while_they_are_short() {
+    let repaired = "nodes 3 prevote=off checkquorum=off\nfire 1 election\ndeliver all\npropose 1 lost\ndrop all\ncrash 1\n\
+        fire 2 election\ndeliver all\npropose 2 kept\ndeliver all\nrestart 1\nfire 2 heartbeat\ndeliver all\n";
+    let svg = picture(repaired, &[]);
+    for part in ["n1: entry 2 of term 1 lost", "n1: entry 2 of term 2 ", "n1: entry 3 of term 2 kept", ">log</text>"] {
+        assert!(svg.contains(part), "no {part} in:\n{svg}");
+    }
+    let compacted = "nodes 1\nfire 1 election\npropose 1 a\nsnapshot 1\npropose 1 b\n";
+    let svg = picture(compacted, &[]);
+    assert!(svg.contains("a snapshot in place of the entries up to 2") && svg.contains("entry 3 of term 1 b"), "{svg}");
+    let many = format!("nodes 1\nfire 1 election\n{}", "propose 1 x\n".repeat(12));
+    assert!(!picture(&many, &[]).contains(">log</text>"), "a long log would be a smear");
+}
+
+#[test]
+fn a_wiped_node_begins_in_term_0_with_an_empty_log() {
+    let svg = picture("nodes 3 prevote=off\nfire 1 election\ndeliver all\nwipe 2\nelapse 1\n", &[]);
+    for part in [">wiped<", "n2: follower, term 0</title></rect>\n<rect", "n2 loses its disk"] {
+        assert!(svg.contains(part), "no {part} in:\n{svg}");
+    }
+    assert!(!svg.contains(">crash<") && !svg.contains(">down<"), "one sign is enough: {svg}");
+}
+
+#[test]
+fn the_legend_says_what_the_numbers_mean_and_how_many_there_are() {
+    let svg = picture("nodes 3 prevote=off\nfire 1 election\ndeliver all\npropose 1 x\ndeliver all\n", &[]);
+    for part in [
+        "votes it has, with its own",
+        "committed up to this index",
+        "entries, with their index",
+        "entry of that term, committed",
+        "vote<tspan class=\"f-soft\"> ×4</tspan>",
+    ] {
+        assert!(svg.contains(part), "no {part} in:\n{svg}");
+    }
+}
+
+#[test]
+fn labels_are_whole_and_the_picture_is_as_wide_as_they_need() {
+    let width = |svg: &str| -> f64 {
+        let from = svg.find(" width=\"").unwrap() + 8;
+        svg[from..].split('"').next().unwrap().parse().unwrap()
+    };
+    let begun = "nodes 3\nfire 1 election\ndeliver all\n";
+    let short = picture(&format!("{begun}propose 1 x\n"), &[]);
+    let line = "propose 1 a command of some forty letters it is";
+    let svg = picture(&format!("{begun}{line}\n"), &[]);
+    assert!(svg.contains(&format!(">{line}<title>")), "{svg}");
+    assert!(width(&svg) > width(&short) + 100.0, "{} beside {}", width(&svg), width(&short));
+}
+
+#[test]
+fn a_picture_is_dark_where_the_reader_prefers_that() {
+    let (light, dark) = (".f-paper{fill:#ffffff}", ".f-paper{fill:#0d1117}");
+    let both = picture(SPLIT, &[]);
+    assert!(both.contains(light) && both.contains(dark) && both.contains("prefers-color-scheme:dark"), "{both}");
+    let only = picture(SPLIT, &["--theme", "light"]);
+    assert!(only.contains(light) && !only.contains(dark) && !only.contains("prefers-color-scheme"), "{only}");
+    let only = picture(SPLIT, &["--theme", "dark"]);
+    assert!(only.contains(dark) && !only.contains(light), "{only}");
+}
+
+#[test]
+fn nodes_that_are_cut_off_together_have_one_frame() {
+    let svg = picture("nodes 5\nisolate 1 2\nfire 1 election\nheal\nisolate 4\nelapse 1\n", &[]);
+    for part in ["cut off: n1, n2<", "cut off: n4<"] {
+        assert!(svg.contains(part), "no {part} in:\n{svg}");
+    }
+    assert!(!svg.contains("from n1 to n3 is cut<"), "the frame says it");
+    assert!(picture("nodes 3\ncut 1 2\nelapse 1\n", &[]).contains("the link from n1 to n2 is cut<"));
+}
+
+#[test]
+fn a_quiet_seed_is_drawn_where_something_happens() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.jsonl").to_str().unwrap().to_owned();
+    sim(&["raft", "--seed", "4", "--until", "20s", "--faults", "none", "--trace", &path]).expect(0);
+    let svg = sim(&["draw", &path]).expect(0).stdout;
+    for part in ["most happens here", "leader, t", "votes it has"] {
+        assert!(svg.contains(part), "no {part} in:\n{svg}");
+    }
+    let arrows = svg.matches("clip-path=").count();
+    assert!((10..=150).contains(&arrows), "{arrows} arrows");
 }
 
 #[test]

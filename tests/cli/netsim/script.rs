@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{answers, script, sim};
+use crate::common::{netsim, run_with};
 
 /// Three nodes, the first of which leads.
 const ELECTED: &str = "nodes 3\nfire 1 election\ndeliver all\n";
@@ -128,6 +129,84 @@ fn a_snapshot_shortens_the_log_and_keeps_what_was_applied() {
     let state = all.last().unwrap();
     assert_eq!((&state["first"], &state["last"], &state["log"]), (&json!(4), &json!(3), &json!([])));
     assert_eq!((&state["data"], &state["commit"]), (&json!(["a", "b"]), &json!(3)));
+}
+
+#[test]
+fn what_is_not_as_expected_is_exit_1_and_says_what_is() {
+    let good =
+        "expect 1 state=leader term=1 leader=n1 voted_for=1 data=\nexpect n2 leader=1 members=n1,n2,n3 read=waits\n";
+    let oks: Vec<_> = after_election(good).iter().map(|answer| answer["ok"].clone()).collect();
+    assert_eq!(oks, [json!(true), json!(true)]);
+    let ended = script(&format!("{ELECTED}expect 2 state=leader term=1 last=7\nstate 1\n")).expect(1);
+    let ended =
+        ended.says(&["line 4: n2 has state=follower last=1, and not state=leader last=7", "expect 2 state=leader"]);
+    let last = answers(&ended).pop().unwrap();
+    assert_eq!((&last["ok"], &last["line"], &last["id"]), (&json!(false), &json!(4), &json!(2)));
+    assert_eq!(last["found"], json!({ "state": "follower", "last": "1" }));
+    assert_eq!(last["expected"], json!({ "state": "leader", "last": "7" }));
+    let asked = "nodes 1\nfire 1 election\npropose 1 set x 1\npropose 1 y\nread 1\nexpect 1 read=set x 1,y commit=3\n";
+    script(asked).expect(0);
+    script("nodes 3\nfire 1 election\nexpect 1 state=candidate pre_vote=true term=0\n").expect(0);
+}
+
+/// Which is why a node that lost its disk must not vote.
+#[test]
+fn a_wiped_node_votes_twice_and_two_nodes_lead_one_term() {
+    let first =
+        "nodes 3 prevote=off checkquorum=off\nfire 1 election\ndeliver 1 2\ndeliver 2 1\nexpect 1 state=leader\n";
+    let second = "fire 3 election\ndeliver 3 2\ndeliver 2 3\n";
+    script(&format!("{first}{second}expect 1 state=leader\nexpect 3 state=candidate\n")).expect(0);
+    let ended = script(&format!("{first}wipe 2\nexpect 2 up=true term=0 voted_for=none last=0\n{second}")).expect(1);
+    ended.says(&["line 10", "election safety: n1 and n3 were both elected"]);
+}
+
+#[test]
+fn a_message_can_be_delivered_or_dropped_by_its_type() {
+    let all = after_election("propose 1 x\nfire 1 heartbeat\ndeliver 1 2 heartbeat\npending\n");
+    let kinds: Vec<_> = all.iter().filter(|a| a["from"] == 1 && a["to"] == 2).map(|a| a["entries"].clone()).collect();
+    assert_eq!((kinds.len(), kinds[0].as_array().unwrap().len()), (1, 1), "the append is still in flight: {all:?}");
+    let all = after_election("propose 1 x\nfire 1 heartbeat\ndrop 1 2 append_entries 2\ndeliver 1 2 heartbeat\n");
+    assert_eq!((&all[2]["messages"], &all[3]["messages"]), (&json!(2), &json!(0)));
+}
+
+#[test]
+fn each_node_can_be_set_up_in_its_own_way() {
+    let text = "nodes 3 prevote=off n2:prevote=on\nfire 1 election\nfire 2 election\n\
+        expect 1 pre_vote=false term=1\nexpect 2 pre_vote=true term=0\n\
+        crash 2\nrestart 2 prevote=off\nfire 2 election\nexpect 2 pre_vote=false term=1\n\
+        crash 2\nrestart 2\nfire 2 election\nexpect 2 pre_vote=false term=2\n";
+    script(text).expect(0);
+}
+
+#[test]
+fn progress_shows_what_a_leader_knows_of_the_others() {
+    let all = after_election("cut 1 3\npropose 1 x\ndeliver all\nprogress 1\nprogress 2\n");
+    let known = |peer: usize| all.iter().find(|answer| answer["peer"] == peer).unwrap();
+    assert_eq!((&known(2)["match_index"], &known(2)["next_index"]), (&json!(2), &json!(3)));
+    assert_eq!((&known(3)["match_index"], &known(3)["id"]), (&json!(1), &json!(1)));
+    assert_eq!(known(2)["flow"], "replicate");
+    let refused = all.last().unwrap();
+    assert_eq!((&refused["error"], &refused["leader"]), (&json!("not leader"), &json!(1)));
+}
+
+#[test]
+fn a_trace_on_stdout_is_there_alone_and_can_be_drawn() {
+    let mut command = netsim();
+    command.args(["raft", "--script", "-", "--trace", "-"]);
+    let trace = run_with(command, format!("{ELECTED}state\nexpect 1 state=leader\n")).expect(0);
+    let lines = answers(&trace);
+    assert_eq!(lines[0]["event"], "trace");
+    assert!(lines.iter().all(|line| line["event"].is_string()), "{}", trace.stdout);
+    let mut command = netsim();
+    command.args(["draw", "-"]);
+    assert!(run_with(command, trace.stdout).expect(0).stdout.contains("leader, term 1"));
+    let seed = sim(&["raft", "--seed", "3", "--until", "1s", "--trace", "-"]).expect(0);
+    assert_eq!(answers(&seed)[0]["event"], "trace");
+    let mut command = netsim();
+    command.args(["raft", "--script", "-", "--trace", "-"]);
+    let failed =
+        run_with(command, "nodes 3\nexpect 1 term=7\n").expect(1).says(&["line 2: n1 has term=0, and not term=7"]);
+    assert_eq!(answers(&failed)[0]["event"], "trace", "what happened until then");
 }
 
 /// No script makes a correct Raft break a promise: `scripts/mutants.sh` runs this with a bug put in.

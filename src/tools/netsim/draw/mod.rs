@@ -1,7 +1,8 @@
 //! `netsim draw`: a trace as a space-time diagram.
 //!
-//! - `story`: what a trace tells, cut to a range;
-//! - `svg`: the picture.
+//! - `story`: what a trace tells;
+//! - `scene`: the part of it that a picture can hold;
+//! - `svg`: the picture, `legend`: what its signs mean, `colour`: by day and by night.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -9,20 +10,26 @@ use std::time::Duration;
 
 use crate::cli::{Failure, Output};
 
+mod colour;
+mod legend;
+mod scene;
 mod story;
 mod svg;
 
+use colour::Theme;
 use story::{Axis, Story, TraceError};
 
 /// Draw a trace as an SVG: a lane a node, roles as bands, messages as arrows
 ///
-/// Time goes from left to right; in the trace of a script, each step has a column. Hover over an arrow or a mark in a browser
-/// to read what it is.
+/// Time goes from left to right; in the trace of a script, each step has a column, and under each lane is the node's log while
+/// the logs are short. Of a long run the part is drawn in which most happens. Hover over an arrow or a mark in a browser to
+/// read what it is.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-    netsim raft --script figure-8.netsim --trace figure-8.jsonl && netsim draw figure-8.jsonl > figure-8.svg\n  \
+    netsim raft --script figure-8.netsim --trace - | netsim draw - > figure-8.svg\n  \
     netsim draw figure-8.jsonl --from 18 --to 31 > the-old-entry.svg     # lines of the script\n  \
-    netsim raft --seed 17 --trace run.jsonl; netsim draw run.jsonl --from 12s --to 12500ms > split-vote.svg\n\n\
+    netsim raft --seed 28 --nodes 3 --faults crash,delay --trace - | netsim draw - > crashes.svg\n  \
+    netsim draw run.jsonl --from 12s --to 12500ms --theme dark > half-a-second.svg\n\n\
 A picture holds some hundred arrows: of a long trace the least telling are left out, and the picture says so.")]
 pub(super) struct Options {
     /// The trace (- is stdin)
@@ -34,6 +41,9 @@ pub(super) struct Options {
     /// End here
     #[arg(long, value_name = "WHEN", value_parser = when)]
     to: Option<When>,
+    /// Colours: light, dark, or as the reader's browser prefers
+    #[arg(long, value_name = "THEME", value_enum, default_value_t)]
+    theme: Theme,
     /// Written in the picture's head
     #[arg(long, value_name = "TEXT")]
     title: Option<String>,
@@ -77,8 +87,9 @@ pub(super) fn run(options: &Options, output: &Output) -> Result<(), Failure> {
         }
     };
     let (from, to) = (place(options.from, false)?, place(options.to, true)?);
-    let scene = story.scene(from, to).ok_or_else(|| Failure::usage("--from is not before --to: nothing to draw"))?;
-    output.raw(|stdout| svg::write(stdout, &scene, options.title.as_deref()))
+    let scene =
+        scene::scene(&story, from, to).ok_or_else(|| Failure::usage("--from is not before --to: nothing to draw"))?;
+    output.raw(|stdout| svg::write(stdout, &scene, options.title.as_deref(), options.theme))
 }
 
 fn when(text: &str) -> Result<When, String> {

@@ -5,6 +5,8 @@ use std::io::{self, BufRead};
 
 use serde::Deserialize;
 
+use super::scene::LONGEST_LOG;
+
 /// No line of a trace is longer, unless it is none.
 const LONGEST_LINE: u64 = 16 << 20;
 
@@ -32,32 +34,33 @@ pub(super) enum TraceError {
 #[derive(Debug)]
 pub(super) struct Story {
     pub(super) axis: Axis,
-    nodes: usize,
-    end: f64,
-    bands: Vec<Band>,
-    pauses: Vec<Band>,
-    isolations: Vec<Band>,
-    arrows: Vec<Arrow>,
-    marks: Vec<Mark>,
-    /// Lines of a script, with the step of each.
-    lines: Vec<(f64, usize, String)>,
-}
-
-/// A part of a trace, ready to be drawn.
-#[derive(Debug)]
-pub(super) struct Scene {
-    pub(super) axis: Axis,
     pub(super) nodes: usize,
-    pub(super) from: f64,
-    pub(super) to: f64,
+    pub(super) end: f64,
     pub(super) bands: Vec<Band>,
     pub(super) pauses: Vec<Band>,
-    pub(super) isolations: Vec<Band>,
+    pub(super) isolations: Vec<CutOff>,
     pub(super) arrows: Vec<Arrow>,
     pub(super) marks: Vec<Mark>,
+    /// Lines of a script, with the step of each.
     pub(super) lines: Vec<(f64, usize, String)>,
-    /// What was too much, in words.
-    pub(super) left_out: Vec<String>,
+    pub(super) logs: Vec<LogAt>,
+}
+
+/// The log that a node has from here on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LogAt {
+    pub(super) node: usize,
+    pub(super) at: f64,
+    /// A snapshot has what was before this index.
+    pub(super) first: u64,
+    pub(super) entries: Vec<LogEntry>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LogEntry {
+    pub(super) index: u64,
+    pub(super) term: u64,
+    pub(super) says: String,
 }
 
 /// A stretch of a lane.
@@ -70,9 +73,20 @@ pub(super) struct Band {
     pub(super) term: u64,
 }
 
+/// Neighbouring lanes that are cut off for a time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CutOff {
+    pub(super) first: usize,
+    pub(super) last: usize,
+    pub(super) from: f64,
+    pub(super) to: f64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Role {
     Follower,
+    /// Asks whether it could be elected.
+    PreCandidate,
     Candidate,
     Leader,
     Down,
@@ -92,6 +106,8 @@ pub(super) struct Arrow {
     pub(super) says: String,
     /// The entries it carries.
     pub(super) entries: Option<(u64, u64)>,
+    /// Of a reply: yes or no.
+    pub(super) answer: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,18 +138,36 @@ pub(super) struct Mark {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    Commit { node: usize, index: u64 },
-    Crash { node: usize },
-    Start { node: usize },
-    Cut { from: usize, to: usize },
-    Join { from: usize, to: usize },
+    Commit {
+        node: usize,
+        index: u64,
+    },
+    /// A candidate has so many votes of so many.
+    Votes {
+        node: usize,
+        votes: usize,
+        of: usize,
+        pre: bool,
+    },
+    Crash {
+        node: usize,
+    },
+    Wipe {
+        node: usize,
+    },
+    Start {
+        node: usize,
+    },
+    Cut {
+        from: usize,
+        to: usize,
+    },
+    Join {
+        from: usize,
+        to: usize,
+    },
     Heal,
 }
-
-/// Arrows that a picture holds before it is a thicket.
-const MOST_ARROWS: usize = 400;
-/// Other marks.
-const MOST_MARKS: usize = 200;
 
 /// A line of a trace. Fields are only ever added, so what is not known is passed over.
 #[derive(Deserialize)]
@@ -154,6 +188,11 @@ struct Line {
     #[serde(default)]
     term: u64,
     state: Option<String>,
+    #[serde(default)]
+    pre_vote: bool,
+    voters: Option<usize>,
+    first: Option<u64>,
+    keep: Option<u64>,
     commit: Option<u64>,
     lasts_us: Option<u64>,
     why: Option<String>,
@@ -167,6 +206,8 @@ struct Line {
 #[derive(Deserialize)]
 struct EntryLine {
     index: u64,
+    #[serde(default)]
+    term: u64,
     data: Option<String>,
 }
 
@@ -195,69 +236,6 @@ impl Story {
         let place = self.lines.iter().position(|(_, number, _)| *number >= line)?;
         Some(if end { self.lines.get(place + 1).map_or(self.end, |next| next.0 - 1.0) } else { self.lines[place].0 })
     }
-
-    /// The part between two places, or all of it.
-    pub(super) fn scene(&self, from: Option<f64>, to: Option<f64>) -> Option<Scene> {
-        let (from, to) = (from.unwrap_or(0.0), to.unwrap_or(self.end).min(self.end));
-        if from >= to {
-            return None;
-        }
-        let cut = |bands: &[Band]| {
-            let within = bands.iter().filter(|band| band.from < to && band.to > from);
-            within.map(|b| Band { from: b.from.max(from), to: b.to.min(to), ..b.clone() }).collect::<Vec<_>>()
-        };
-        let seen = |arrow: &&Arrow| arrow.sent <= to && arrow.ended.unwrap_or(self.end) >= from;
-        let mut arrows: Vec<_> = self.arrows.iter().filter(seen).cloned().collect();
-        let mut marks: Vec<_> = self.marks.iter().filter(|m| (from..=to).contains(&m.at)).cloned().collect();
-        let left_out = thin(&mut arrows, &mut marks);
-        let lines = self.lines.iter().filter(|(at, _, _)| (from..=to).contains(at)).cloned().collect();
-        Some(Scene {
-            axis: self.axis,
-            nodes: self.nodes,
-            from,
-            to,
-            bands: cut(&self.bands),
-            pauses: cut(&self.pauses),
-            isolations: cut(&self.isolations),
-            arrows,
-            marks,
-            lines,
-            left_out,
-        })
-    }
-}
-
-/// Leaves out what tells least until the rest can be seen, and says so.
-fn thin(arrows: &mut Vec<Arrow>, marks: &mut Vec<Mark>) -> Vec<String> {
-    let mut left_out = Vec::new();
-    let mut leave = |arrows: &mut Vec<Arrow>, what: &str, which: &dyn Fn(&Arrow) -> bool| {
-        if arrows.len() > MOST_ARROWS {
-            let before = arrows.len();
-            arrows.retain(|arrow| !which(arrow));
-            if before > arrows.len() {
-                left_out.push(format!("{} {what}", before - arrows.len()));
-            }
-        }
-    };
-    leave(arrows, "heartbeats", &|arrow| arrow.kind == Kind::Heartbeat);
-    leave(arrows, "replies to appends", &|arrow| arrow.kind == Kind::Append && arrow.reply);
-    leave(arrows, "reads and forwarded writes", &|arrow| matches!(arrow.kind, Kind::Read | Kind::Forward));
-    leave(arrows, "lost messages", &|arrow| arrow.lost.is_some());
-    leave(arrows, "appends", &|arrow| arrow.kind == Kind::Append);
-    leave(arrows, "pre-votes", &|arrow| arrow.kind == Kind::PreVote);
-    leave(arrows, "other messages", &|_| true);
-    for (what, which) in [
-        ("commits", (|what| matches!(what, What::Commit { .. })) as fn(&What) -> bool),
-        ("cuts and joins of links", |what| matches!(what, What::Cut { .. } | What::Join { .. })),
-        ("crashes and starts", |what| matches!(what, What::Crash { .. } | What::Start { .. })),
-    ] {
-        if marks.len() > MOST_MARKS {
-            let before = marks.len();
-            marks.retain(|mark| !which(&mark.what));
-            left_out.push(format!("{} {what}", before - marks.len()));
-        }
-    }
-    left_out
 }
 
 /// A trace being read.
@@ -268,9 +246,14 @@ struct Reader {
     /// The band that each node is in.
     open: BTreeMap<usize, Band>,
     flying: BTreeMap<u64, Arrow>,
-    /// Links that are cut; and nodes all whose links are, with the time since when.
+    /// Who has voted for each candidate so far, and how many vote.
+    votes: BTreeMap<usize, BTreeSet<usize>>,
+    voters: BTreeMap<usize, usize>,
+    /// The first index and the entries of each log.
+    logs: BTreeMap<usize, (u64, Vec<LogEntry>)>,
+    /// Links that are cut; and the first and last of neighbours who are cut off, with the time since when.
     cut: BTreeSet<(usize, usize)>,
-    isolated: BTreeMap<usize, f64>,
+    isolated: BTreeMap<(usize, usize), f64>,
     story: Story,
 }
 
@@ -284,6 +267,9 @@ impl Reader {
             end: 0.0,
             open: BTreeMap::new(),
             flying: BTreeMap::new(),
+            votes: BTreeMap::new(),
+            voters: BTreeMap::new(),
+            logs: BTreeMap::new(),
             cut: BTreeSet::new(),
             isolated: BTreeMap::new(),
             story: Story {
@@ -296,6 +282,7 @@ impl Reader {
                 arrows: Vec::new(),
                 marks: Vec::new(),
                 lines: Vec::new(),
+                logs: Vec::new(),
             },
         }
     }
@@ -327,15 +314,46 @@ impl Reader {
                         _ => ": lost",
                     };
                 }
-                story.arrows.push(arrow);
+                if line.event == "deliver" {
+                    self.count(&arrow, line.term, at);
+                }
+                self.story.arrows.push(arrow);
             }
             "role" => {
                 let role = match line.state.as_deref() {
                     Some("leader") => Role::Leader,
+                    Some("candidate") if line.pre_vote => Role::PreCandidate,
                     Some("candidate") => Role::Candidate,
                     _ => Role::Follower,
                 };
-                self.enter(node()?, at, role, line.term);
+                let node = node()?;
+                self.voters.insert(node, line.voters.unwrap_or(self.nodes));
+                self.enter(node, at, role, line.term);
+            }
+            "log" => {
+                let node = node()?;
+                let (first, keep) = line.first.zip(line.keep).ok_or("it names no first and keep")?;
+                let (begins, log) = self.logs.entry(node).or_default();
+                *begins = first;
+                log.retain(|entry| (first..=keep).contains(&entry.index));
+                log.extend(line.entries.unwrap_or_default().into_iter().map(|entry| LogEntry {
+                    index: entry.index,
+                    term: entry.term,
+                    says: entry.data.unwrap_or_default(),
+                }));
+                // Long logs are not drawn, and need not be remembered at each change.
+                log.truncate(LONGEST_LOG + 1);
+                let entries = log.clone();
+                story.logs.push(LogAt { node, at, first, entries });
+            }
+            "wipe" => {
+                let node = node()?;
+                // It is stopped for that, and starts at once: one sign is enough.
+                story.marks.retain(|mark| mark.at < at || mark.what != What::Crash { node });
+                story.marks.push(Mark { at, what: What::Wipe { node } });
+                self.open.insert(node, Band { node, from: at, to: at, role: Role::Follower, term: 0 });
+                self.logs.remove(&node);
+                story.logs.push(LogAt { node, at, first: 1, entries: Vec::new() });
             }
             "crash" => {
                 let (node, term) = (node()?, line.term);
@@ -350,6 +368,9 @@ impl Reader {
                 let restart = self.open.get(&node).is_some_and(|band| band.role == Role::Down);
                 let term = self.open.get(&node).map_or(0, |band| band.term);
                 self.enter(node, at, Role::Follower, term);
+                if let Some((first, log)) = self.logs.get(&node) {
+                    self.story.logs.push(LogAt { node, at, first: *first, entries: log.clone() });
+                }
                 if restart {
                     self.story.marks.push(Mark { at, what: What::Start { node } });
                 }
@@ -379,7 +400,13 @@ impl Reader {
                 story.marks.push(Mark { at, what: What::Heal });
                 self.look_at_links(at);
             }
-            "line" => story.lines.push((at, line.line.unwrap_or_default(), line.text.unwrap_or_default())),
+            "line" => {
+                let text = line.text.unwrap_or_default();
+                let looks = ["state", "pending", "progress", "expect"];
+                if !looks.contains(&text.split_whitespace().next().unwrap_or_default()) {
+                    story.lines.push((at, line.line.unwrap_or_default(), text));
+                }
+            }
             _ => {} // such as persist: not drawn
         }
         Ok(())
@@ -392,29 +419,70 @@ impl Reader {
             if (band.role, band.term) == (role, term) {
                 return; // it has only found out whom to follow
             }
+            self.votes.remove(&node);
             band.to = at;
             let next = Band { node, from: at, to: at, role, term };
-            self.story.bands.push(std::mem::replace(band, next));
+            let last = std::mem::replace(band, next);
+            if last.from < at {
+                self.story.bands.push(last);
+            }
         } else {
             self.open.insert(node, Band { node, from: at, to: at, role, term });
         }
     }
 
-    /// A node all whose links are cut is shown as one that is cut off.
+    /// A vote that counts: of this candidacy, and not heard before.
+    fn count(&mut self, reply: &Arrow, term: u64, at: f64) {
+        let node = reply.to;
+        let Some(band) = self.open.get(&node).filter(|_| reply.reply && reply.answer == Some(true)) else { return };
+        let pre = match (band.role, reply.kind) {
+            (Role::PreCandidate, Kind::PreVote) if term == band.term + 1 => true,
+            (Role::Candidate, Kind::Vote) if term == band.term => false,
+            _ => return,
+        };
+        let votes = self.votes.entry(node).or_default();
+        if votes.insert(reply.from) {
+            let of = self.voters.get(&node).copied().unwrap_or(self.nodes);
+            let what = What::Votes { node, votes: votes.len() + 1, of, pre };
+            self.story.marks.push(Mark { at, what });
+        }
+    }
+
+    /// Nodes that no link joins with a majority, in either direction, are shown as cut off from it.
     fn look_at_links(&mut self, at: f64) {
-        for node in self.open.keys().copied().collect::<Vec<_>>() {
-            let others = || self.open.keys().filter(|other| **other != node);
-            let off = others().count() > 0
-                && others().all(|other| self.cut.contains(&(node, *other)) && self.cut.contains(&(*other, node)));
-            match (off, self.isolated.get(&node).copied()) {
-                (true, None) => drop(self.isolated.insert(node, at)),
-                (false, Some(from)) => {
-                    self.isolated.remove(&node);
-                    self.story.isolations.push(Band { node, from, to: at, role: Role::Follower, term: 0 });
-                }
-                (true, Some(_)) | (false, None) => {}
+        let nodes: Vec<usize> = self.open.keys().copied().collect();
+        let mut off = BTreeSet::new();
+        for (first, last) in self.groups(&nodes) {
+            off.insert((first, last));
+            self.isolated.entry((first, last)).or_insert(at);
+        }
+        let over: Vec<_> = self.isolated.extract_if(.., |group, _| !off.contains(group)).collect();
+        for ((first, last), from) in over {
+            if from < at {
+                self.story.isolations.push(CutOff { first, last, from, to: at });
             }
         }
+    }
+
+    /// Groups of neighbouring lanes that are cut off together.
+    fn groups(&self, nodes: &[usize]) -> Vec<(usize, usize)> {
+        let joined = |a: usize, b: usize| !self.cut.contains(&(a, b)) || !self.cut.contains(&(b, a));
+        let mut parts: Vec<BTreeSet<usize>> = Vec::new();
+        for &node in nodes {
+            let (with, without): (Vec<_>, Vec<_>) =
+                parts.into_iter().partition(|part| part.iter().any(|other| joined(node, *other)));
+            parts = without;
+            parts.push(with.into_iter().flatten().chain([node]).collect());
+        }
+        let minorities = parts.iter().filter(|part| 2 * part.len() <= nodes.len());
+        minorities
+            .flat_map(|part| {
+                part.iter().filter(|node| !part.contains(&(**node - 1))).map(move |first| {
+                    let last = (*first..).take_while(|node| part.contains(node)).last();
+                    (*first, last.unwrap_or(*first))
+                })
+            })
+            .collect()
     }
 
     fn finish(mut self) -> Option<Story> {
@@ -422,17 +490,25 @@ impl Reader {
         for (_, band) in self.open {
             self.story.bands.push(Band { to: end, ..band });
         }
-        for (node, from) in self.isolated {
-            self.story.isolations.push(Band { node, from, to: end, role: Role::Follower, term: 0 });
+        for ((first, last), from) in self.isolated {
+            self.story.isolations.push(CutOff { first, last, from, to: end });
         }
         self.story.arrows.extend(self.flying.into_values());
         self.story.arrows.sort_by(|a, b| a.sent.total_cmp(&b.sent));
-        // The marks of links say nothing more where a node is shown as cut off.
+        // The marks of links say nothing more where nodes are shown as cut off.
         let off = &self.story.isolations;
-        let covered = |at: f64, node: usize| off.iter().any(|b| b.node == node && (b.from == at || b.to == at));
+        let covered = |at: f64, from: usize, to: usize| {
+            let inside = |group: &CutOff, node| (group.first..=group.last).contains(&node);
+            off.iter().any(|g| (g.from == at || g.to == at) && inside(g, from) != inside(g, to))
+        };
         self.story.marks.retain(|mark| match mark.what {
-            What::Cut { from, to } | What::Join { from, to } => !covered(mark.at, from) && !covered(mark.at, to),
-            What::Commit { .. } | What::Crash { .. } | What::Start { .. } | What::Heal => true,
+            What::Cut { from, to } | What::Join { from, to } => !covered(mark.at, from, to),
+            What::Commit { .. }
+            | What::Votes { .. }
+            | What::Crash { .. }
+            | What::Wipe { .. }
+            | What::Start { .. }
+            | What::Heal => true,
         });
         (end > 0.0).then_some(Story { nodes: self.nodes, end, ..self.story })
     }
@@ -464,5 +540,6 @@ fn arrow(line: &Line, from: usize, to: usize, sent: f64) -> Arrow {
         }
     }
     let entries = entries.first().zip(entries.last()).map(|(first, last)| (first.index, last.index));
-    Arrow { from, to, sent, ended: None, lost: None, kind, reply: name.ends_with("_reply"), says, entries }
+    let (reply, answer) = (name.ends_with("_reply"), line.granted.or(line.success));
+    Arrow { from, to, sent, ended: None, lost: None, kind, reply, says, entries, answer }
 }

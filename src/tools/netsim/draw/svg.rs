@@ -1,121 +1,160 @@
 //! The picture: drawn in the order in which things may cover each other.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use super::story::{Arrow, Axis, Band, Kind, Lost, Role, Scene, What};
+use super::colour::{self, Theme};
+use super::scene::Scene;
+use super::story::{Arrow, Axis, Band, Kind, LogAt, LogEntry, Lost, Role, What};
 
-/// The size of a slide, in pixels; more nodes make it higher.
-const WIDTH: f64 = 1600.0;
-const LEFT: f64 = 70.0;
-const RIGHT: f64 = 40.0;
-const LANE: f64 = 110.0;
-/// Half the height of a band.
-const HALF: f64 = 13.0;
+const LEFT: f64 = 64.0;
+const RIGHT: f64 = 30.0;
+/// The width of what is drawn: of a time, and the bounds of it for steps.
+const TIME_WIDTH: f64 = 1200.0;
+const LEAST_WIDTH: f64 = 640.0;
+const MOST_WIDTH: f64 = 2000.0;
+/// A step has so much room, while there is enough.
+const STEP: f64 = 26.0;
+/// The height of a band, and of the rest of a lane in which there is a log.
+const BAND: f64 = 26.0;
+const LOG: f64 = 62.0;
+/// The width of the box of a snapshot.
+const SNAPSHOT: f64 = 40.0;
+/// Between two lanes.
+const GAP: f64 = 84.0;
+/// Lines of a script longer than this are cut, and whole when one hovers over them.
+const LONGEST_LABEL: usize = 48;
 
 /// Writes the picture.
-pub(super) fn write(out: &mut impl Write, scene: &Scene, title: Option<&str>) -> io::Result<()> {
-    let mut picture = Picture::new(scene, title.is_some());
+pub(super) fn write(out: &mut impl Write, scene: &Scene, title: Option<&str>, theme: Theme) -> io::Result<()> {
+    let mut picture = Picture::new(scene, title);
     picture.axis();
     picture.lanes();
     for arrow in &scene.arrows {
         picture.arrow(arrow);
     }
+    for arrow in &scene.arrows {
+        picture.arrow_label(arrow);
+    }
     picture.marks();
     picture.legend();
     let drawn = std::mem::take(&mut picture.text);
-    picture.head(title); // only now is it known how high it is
+    picture.head(theme); // only now is it known how large it is
     out.write_all(format!("{}{drawn}</svg>\n", picture.text).as_bytes())
 }
 
-struct Picture<'a> {
-    scene: &'a Scene,
+pub(super) struct Picture<'a> {
+    pub(super) scene: &'a Scene,
     text: String,
+    title: Vec<String>,
+    /// Of what is drawn, without margins; and of everything.
+    inner: f64,
+    pub(super) width: f64,
     top: f64,
     /// Where the legend goes on.
-    pen: (f64, f64),
-    /// Entries are written at arrows when there are few.
+    pub(super) pen: (f64, f64),
+    /// Entries, and yes and no, are written at arrows when there are few.
     label_entries: bool,
-}
-
-const KINDS: [(Kind, &str, &str); 8] = [
-    (Kind::Vote, "#d55e00", "vote"),
-    (Kind::PreVote, "#e69f00", "pre-vote"),
-    (Kind::Append, "#0072b2", "entries"),
-    (Kind::Heartbeat, "#9aa5b1", "heartbeat"),
-    (Kind::Snapshot, "#8e44ad", "snapshot"),
-    (Kind::Read, "#009e9e", "read"),
-    (Kind::Forward, "#8c6d46", "forwarded write"),
-    (Kind::Transfer, "#c2185b", "leadership transfer"),
-];
-
-const ROLES: [(Role, &str, &str); 4] = [
-    (Role::Leader, "#7fc98f", "leader"),
-    (Role::Candidate, "#f7d774", "candidate"),
-    (Role::Follower, "#d9e2ec", "follower"),
-    (Role::Down, "#ffffff", "down"),
-];
-
-fn colour(kind: Kind) -> &'static str {
-    KINDS.iter().find(|(known, _, _)| *known == kind).map_or("#000", |(_, colour, _)| colour)
-}
-
-fn fill(role: Role) -> &'static str {
-    ROLES.iter().find(|(known, _, _)| *known == role).map_or("#fff", |(_, fill, _)| fill)
+    label_answers: bool,
+    /// Where labels of arrows stand.
+    labels: Vec<(f64, f64)>,
 }
 
 impl<'a> Picture<'a> {
-    fn new(scene: &'a Scene, titled: bool) -> Self {
-        let top = if titled { 70.0 } else { 34.0 };
-        let with_entries = scene.arrows.iter().filter(|arrow| arrow.entries.is_some()).count();
-        let mut picture = Self { scene, text: String::new(), top, pen: (LEFT, 0.0), label_entries: with_entries <= 40 };
-        picture.pen.1 = picture.bottom() + if scene.axis == Axis::Steps { 168.0 } else { 66.0 };
+    fn new(scene: &'a Scene, title: Option<&str>) -> Self {
+        let inner = match scene.axis {
+            Axis::Time => TIME_WIDTH,
+            Axis::Steps => (STEP * (scene.to - scene.from)).clamp(LEAST_WIDTH, MOST_WIDTH),
+        };
+        let title = wrap(title.unwrap_or_default(), (inner / 13.0) as usize);
+        let few = |which: fn(&Arrow) -> bool| scene.arrows.iter().filter(|arrow| which(arrow)).count() <= 40;
+        let mut picture = Self {
+            scene,
+            text: String::new(),
+            top: 40.0 + 32.0 * title.len() as f64,
+            title,
+            inner,
+            width: LEFT + inner + RIGHT,
+            pen: (LEFT, 0.0),
+            label_entries: few(|arrow| arrow.entries.is_some()),
+            label_answers: few(|arrow| arrow.reply && is_ballot(arrow.kind)),
+            labels: Vec::new(),
+        };
+        let labels = scene.lines.iter().map(|(at, _, text)| (picture.x(*at), label(text).chars().count() as f64));
+        let (mut deepest, mut widest) = (0.0, picture.width);
+        for (x, letters) in labels {
+            // At 50 degrees, a letter of 13 px goes some 4.6 px to the right and 5.5 px down.
+            deepest = f64::max(deepest, 5.5 * letters);
+            widest = f64::max(widest, x + 4.6 * letters + 14.0);
+        }
+        picture.width = widest;
+        picture.pen.1 = picture.bottom() + if scene.axis == Axis::Steps { 48.0 + deepest } else { 70.0 };
         picture
     }
 
     fn x(&self, at: f64) -> f64 {
         let Scene { from, to, .. } = self.scene;
-        LEFT + (at - from) / (to - from) * (WIDTH - LEFT - RIGHT)
+        LEFT + (at - from) / (to - from) * self.inner
     }
 
-    /// The middle of a node's lane.
+    const fn right(&self) -> f64 {
+        LEFT + self.inner
+    }
+
+    /// The upper edge of a node's lane, which is that of its band.
     fn y(&self, node: usize) -> f64 {
-        self.top + HALF + (node as f64 - 1.0) * LANE
+        self.top + (node as f64 - 1.0) * (self.lane() + GAP)
+    }
+
+    const fn lane(&self) -> f64 {
+        if self.scene.logs.is_empty() { BAND } else { BAND + LOG }
+    }
+
+    /// Where messages between two lanes begin and end.
+    fn between(&self, from: usize, to: usize) -> (f64, f64) {
+        if to > from { (self.y(from) + self.lane(), self.y(to)) } else { (self.y(from), self.y(to) + self.lane()) }
     }
 
     fn bottom(&self) -> f64 {
-        self.y(self.scene.nodes) + HALF
+        self.y(self.scene.nodes) + self.lane()
     }
 
-    fn put(&mut self, element: std::fmt::Arguments<'_>) {
+    pub(super) fn put(&mut self, element: std::fmt::Arguments<'_>) {
         writeln!(self.text, "{element}").expect("writing to a string cannot fail");
     }
 
-    fn head(&mut self, title: Option<&str>) {
-        let height = self.pen.1 + 18.0;
+    fn head(&mut self, theme: Theme) {
+        let (width, height) = (self.width.ceil(), (self.pen.1 + 22.0).ceil());
         self.put(format_args!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
-             font-family=\"Helvetica, Arial, 'Liberation Sans', sans-serif\" font-size=\"16\" fill=\"#1f2933\">"
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
+             font-family=\"Helvetica, Arial, 'Liberation Sans', sans-serif\" font-size=\"16\" class=\"f-ink\">"
         ));
-        self.put(format_args!("<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#fff\"/>"));
-        self.put(format_args!("<defs>"));
-        for (kind, colour, _) in KINDS {
-            self.put(format_args!(
-                "<marker id=\"{kind:?}\" viewBox=\"0 0 10 10\" refX=\"9\" refY=\"5\" markerWidth=\"9\" markerHeight=\"9\" \
-                 markerUnits=\"userSpaceOnUse\" orient=\"auto\"><path d=\"M0 1L10 5L0 9z\" fill=\"{colour}\"/></marker>"
-            ));
+        self.put(format_args!("<style>{}\n.halo{{stroke-width:4;paint-order:stroke}}</style>", colour::style(theme)));
+        self.put(format_args!("<rect width=\"{width}\" height=\"{height}\" class=\"f-paper\"/><defs>"));
+        for (kind, colour, _) in colour::KINDS {
+            // A yes has a point, a no has a bar.
+            for (name, sign) in [
+                ("", format!("<path d=\"M0 1L10 5L0 9z\" class=\"f-{colour}\"/>")),
+                ("no", format!("<path d=\"M8.5 0V10\" fill=\"none\" stroke-width=\"2.6\" class=\"s-{colour}\"/>")),
+            ] {
+                self.put(format_args!(
+                    "<marker id=\"{kind:?}{name}\" viewBox=\"0 0 10 10\" refX=\"9\" refY=\"5\" markerWidth=\"10\" \
+                     markerHeight=\"10\" markerUnits=\"userSpaceOnUse\" orient=\"auto\">{sign}</marker>"
+                ));
+            }
         }
-        let (width, clip) = (WIDTH - LEFT - RIGHT, self.bottom() + 10.0);
+        let (inner, clip) = (self.inner, self.bottom() + 10.0);
         self.put(format_args!(
             "<pattern id=\"paused\" width=\"8\" height=\"8\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
-             <rect width=\"3\" height=\"8\" fill=\"#52606d\" fill-opacity=\"0.55\"/></pattern>"
+             <rect width=\"3\" height=\"8\" class=\"f-soft\" fill-opacity=\"0.55\"/></pattern>"
         ));
         self.put(format_args!(
-            "<clipPath id=\"within\"><rect x=\"{LEFT}\" y=\"0\" width=\"{width}\" height=\"{clip}\"/></clipPath></defs>"
+            "<clipPath id=\"within\"><rect x=\"{LEFT}\" y=\"0\" width=\"{inner}\" height=\"{clip}\"/></clipPath></defs>"
         ));
-        if let Some(title) = title {
-            let title = escape(title);
-            self.put(format_args!("<text x=\"{LEFT}\" y=\"36\" font-size=\"26\" font-weight=\"bold\">{title}</text>"));
+        for (row, title) in std::mem::take(&mut self.title).into_iter().enumerate() {
+            let y = 36.0 + 32.0 * row as f64;
+            self.put(format_args!("<text x=\"{LEFT}\" y=\"{y}\" font-size=\"24\" font-weight=\"bold\">{title}</text>"));
         }
     }
 
@@ -133,10 +172,13 @@ impl<'a> Picture<'a> {
         let mut tick = (from / step).ceil() * step;
         while tick <= to {
             let (x, label) = (self.x(tick), time(tick, step));
+            // The last label would be cut by the edge.
+            let anchor = if self.width - x < 5.0 * label.len() as f64 { "end" } else { "middle" };
+            let at = if anchor == "end" { self.width - 8.0 } else { x };
             self.put(format_args!(
-                "<path d=\"M{x:.1} {top}V{bottom}\" stroke=\"#e4e7eb\"/><text x=\"{x:.1}\" y=\"{:.0}\" text-anchor=\"middle\" \
-                 fill=\"#52606d\">{label}</text>",
-                bottom + 18.0
+                "<path d=\"M{x:.1} {top}V{bottom}\" class=\"s-grid\"/><text x=\"{at:.1}\" y=\"{:.0}\" text-anchor=\"{anchor}\" \
+                 class=\"f-soft\">{label}</text>",
+                bottom + 24.0
             ));
             tick += step;
         }
@@ -148,54 +190,60 @@ impl<'a> Picture<'a> {
         let mut free = f64::MIN;
         for (at, number, text) in &self.scene.lines {
             let x = self.x(*at);
-            self.put(format_args!("<path d=\"M{x:.1} {top}V{bottom}\" stroke=\"#e4e7eb\"/>"));
+            self.put(format_args!("<path d=\"M{x:.1} {top}V{bottom}\" class=\"s-grid\"/>"));
             if x < free {
                 continue;
             }
             free = x + 13.0;
-            let text = text.split('#').next().unwrap_or_default().trim();
-            let short: String = text.chars().take(18).collect();
-            let dots = if short.len() < text.len() { "…" } else { "" };
-            let y = bottom + 14.0;
+            let (short, text) = (escape(&label(text)), escape(text));
             self.put(format_args!(
-                "<text transform=\"translate({:.1} {y:.1}) rotate(50)\" font-size=\"13\" fill=\"#52606d\">{}{dots}\
-                 <title>line {number}: {}</title></text>",
+                "<text transform=\"translate({:.1} {:.1}) rotate(50)\" font-size=\"13\" class=\"f-soft\">{short}\
+                 <title>line {number}: {text}</title></text>",
                 x - 3.0,
-                escape(&short),
-                escape(text)
+                bottom + 14.0,
             ));
         }
     }
 
     fn lanes(&mut self) {
         for node in 1..=self.scene.nodes {
-            let y = self.y(node) + 6.0;
-            let x = LEFT - 14.0;
+            let y = self.y(node);
+            let (x, text_y) = (LEFT - 14.0, y + 20.0);
             self.put(format_args!(
-                "<text x=\"{x}\" y=\"{y}\" text-anchor=\"end\" font-size=\"20\" font-weight=\"bold\">n{node}</text>"
+                "<text x=\"{x}\" y=\"{text_y}\" text-anchor=\"end\" font-size=\"20\" font-weight=\"bold\">n{node}</text>"
             ));
+            if !self.scene.logs.is_empty() {
+                let (inner, height) = (self.inner, self.lane());
+                self.put(format_args!(
+                    "<rect x=\"{LEFT}\" y=\"{y}\" width=\"{inner}\" height=\"{height}\" class=\"f-card\"/>\
+                     <text x=\"{x}\" y=\"{}\" text-anchor=\"end\" font-size=\"13\" class=\"f-soft\">log</text>",
+                    y + BAND + 44.0
+                ));
+            }
         }
         for band in &self.scene.bands {
             self.band(band);
         }
         for band in &self.scene.pauses {
-            let (x, y, width) = (self.x(band.from), self.y(band.node) - HALF, self.x(band.to) - self.x(band.from));
+            let (x, y, width) = (self.x(band.from), self.y(band.node), self.x(band.to) - self.x(band.from));
             self.put(format_args!(
-                "<rect x=\"{x:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"{}\" fill=\"url(#paused)\">\
+                "<rect x=\"{x:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"{BAND}\" fill=\"url(#paused)\">\
                  <title>n{} pauses</title></rect>",
-                2.0 * HALF,
                 band.node
             ));
         }
-        for band in &self.scene.isolations {
-            let (x, y, width) =
-                (self.x(band.from), self.y(band.node) - HALF - 5.0, self.x(band.to) - self.x(band.from));
+        for off in &self.scene.isolations {
+            let (x, y, width) = (self.x(off.from), self.y(off.first) - 5.0, self.x(off.to) - self.x(off.from));
+            let who: Vec<_> = (off.first..=off.last).map(|node| format!("n{node}")).collect();
             self.put(format_args!(
-                "<rect x=\"{x:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"{}\" rx=\"5\" fill=\"none\" stroke=\"#c81e1e\" \
-                 stroke-width=\"2\" stroke-dasharray=\"7 4\"><title>n{} is cut off</title></rect>",
-                2.0 * HALF + 10.0,
-                band.node
+                "<rect x=\"{x:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"{}\" rx=\"5\" fill=\"none\" class=\"s-bad\" \
+                 stroke-width=\"2\" stroke-dasharray=\"7 4\"><title>cut off: {}</title></rect>",
+                self.y(off.last) + self.lane() + 5.0 - y,
+                who.join(", ")
             ));
+        }
+        for node in 1..=self.scene.nodes {
+            self.logs(node);
         }
     }
 
@@ -204,29 +252,30 @@ impl<'a> Picture<'a> {
         let Band { node, role, term, .. } = *band;
         let (x, y) = (self.x(band.from), self.y(node));
         let width = self.x(band.to) - x;
-        let name = ROLES.iter().find(|(known, _, _)| *known == role).map_or("", |(_, _, name)| name);
-        let outline = if role == Role::Down { " stroke=\"#9aa5b1\" stroke-dasharray=\"4 4\"" } else { "" };
+        let (colour, name) = colour::of_role(role);
+        let outline = if role == Role::Down { " stroke-dasharray=\"4 4\"" } else { "" };
+        let edge = if role == Role::Down { "s-edge" } else { "s-paper" };
         self.put(format_args!(
-            "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"{}\" fill=\"{}\"{outline}>\
-             <title>n{node}: {name}, term {term}</title></rect>",
-            y - HALF,
-            2.0 * HALF,
-            fill(role)
+            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{BAND}\" class=\"f-{colour} {edge}\"{outline}>\
+             <title>n{node}: {name}, term {term}</title></rect>"
         ));
-        let label = match role {
-            Role::Down => "down".to_owned(),
-            Role::Leader if width > 130.0 => format!("leader, term {term}"),
-            Role::Candidate if width > 150.0 => format!("candidate, term {term}"),
-            Role::Follower if width > 80.0 && term > 0 => format!("term {term}"),
-            Role::Leader | Role::Candidate | Role::Follower => format!("t{term}"),
+        let labels = match role {
+            Role::Down => vec!["down".to_owned()],
+            Role::Leader => vec![format!("leader, term {term}"), format!("leader, t{term}"), format!("t{term}")],
+            Role::Candidate => vec![format!("candidate, term {term}"), format!("term {term}"), format!("t{term}")],
+            Role::PreCandidate => vec!["asks for pre-votes".to_owned(), "pre-vote".to_owned()],
+            Role::Follower if term > 0 => vec![format!("term {term}"), format!("t{term}")],
+            Role::Follower => Vec::new(),
         };
         // A cross or a triangle stands at the beginning of some.
         let indent = if role == Role::Down || self.starts_at(node, band.from) { 18.0 } else { 7.0 };
-        if width > indent + 8.5 * label.len() as f64 && !(role == Role::Follower && term == 0) {
+        let fits = |label: &&String| width > indent + 8.0 * label.len() as f64;
+        if let Some(label) = labels.iter().find(fits) {
             let weight = if role == Role::Leader { "bold" } else { "normal" };
-            let (x, y) = (x + indent, y + 5.0);
             self.put(format_args!(
-                "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"15\" font-weight=\"{weight}\" fill=\"#3e4c59\">{label}</text>"
+                "<text x=\"{:.1}\" y=\"{:.1}\" font-size=\"15\" font-weight=\"{weight}\">{label}</text>",
+                x + indent,
+                y + 18.0
             ));
         }
     }
@@ -235,97 +284,207 @@ impl<'a> Picture<'a> {
         self.scene.marks.iter().any(|mark| mark.at == at && mark.what == What::Start { node })
     }
 
-    fn arrow(&mut self, arrow: &Arrow) {
-        let Arrow { from, to, sent, ended, lost, kind, reply, .. } = *arrow;
-        let down = if to > from { 1.0 } else { -1.0 };
-        let (x1, y1) = (self.x(sent), self.y(from) + down * HALF);
-        let y2 = self.y(to) - down * HALF;
-        let end = ended.map_or(WIDTH - RIGHT, |ended| self.x(ended));
+    /// The log as it is from each change on. The latest that there is room for is always there.
+    fn logs(&mut self, node: usize) {
+        let committed = |until: f64| {
+            let marks = self.scene.marks.iter().filter(|mark| mark.at < until);
+            let indices = marks.filter_map(|mark| match mark.what {
+                What::Commit { node: of, index } if of == node => Some(index),
+                _ => None,
+            });
+            indices.max().unwrap_or(0)
+        };
+        let changes: Vec<&LogAt> = self.scene.logs.iter().filter(|log| log.node == node).collect();
+        let (mut free, mut until) = (self.right(), f64::MAX);
+        let mut strips = Vec::new();
+        for log in changes.into_iter().rev() {
+            let width = log_width(log);
+            let latest = strips.is_empty();
+            let x = if latest { self.x(log.at).min(free - width).max(LEFT) } else { self.x(log.at) };
+            if latest || x + width + 6.0 <= free {
+                strips.push((x, log, committed(until)));
+                free = x;
+            }
+            until = log.at;
+        }
+        for (x, log, commit) in strips {
+            self.log(x, log, commit);
+        }
+    }
+
+    fn log(&mut self, mut x: f64, log: &LogAt, commit: u64) {
+        let node = log.node;
+        let y = self.y(node) + BAND + 22.0;
+        if let Some(last) = log.first.checked_sub(1).filter(|last| *last > 0) {
+            let (width, middle) = (SNAPSHOT - 3.0, x + SNAPSHOT / 2.0 - 1.5);
+            self.put(format_args!(
+                "<g><rect x=\"{x:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"36\" rx=\"3\" stroke-width=\"1.4\" \
+                 class=\"f-paper s-snapshot\"/><text x=\"{middle:.1}\" y=\"{}\" text-anchor=\"middle\" font-size=\"14\" \
+                 class=\"f-snapshot\">≤{last}</text><title>n{node}: a snapshot in place of the entries up to {last}</title></g>",
+                y + 23.0
+            ));
+            x += SNAPSHOT;
+        }
+        for entry in &log.entries {
+            let LogEntry { index, term, says } = entry;
+            let width = box_width(entry);
+            let dashed = if *index > commit { " stroke-dasharray=\"3 3\"" } else { "" };
+            let colour = colour::of_term(*term);
+            let (said, short) = (escape(says), escape(&in_box(says)));
+            self.put(format_args!(
+                "<g><rect x=\"{x:.1}\" y=\"{y}\" width=\"{:.1}\" height=\"36\" rx=\"3\" stroke-width=\"1.4\" class=\"f-{colour} s-soft\"\
+                 {dashed}/><text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\" font-size=\"14\">{short}</text>\
+                 <text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\" font-size=\"12\" class=\"f-soft\">t{term}</text>\
+                 <title>n{node}: entry {index} of term {term} {said}</title></g>",
+                width - 3.0,
+                x + width / 2.0 - 1.5,
+                y + 16.0,
+                x + width / 2.0 - 1.5,
+                y + 31.0,
+            ));
+            x += width;
+        }
+    }
+
+    /// Where an arrow begins and ends in the picture.
+    fn ends(&self, arrow: &Arrow) -> [f64; 4] {
+        let Arrow { from, to, sent, ended, lost, .. } = *arrow;
+        let (y1, y2) = self.between(from, to);
+        let x1 = self.x(sent);
+        let end = ended.map_or(self.right(), |ended| self.x(ended));
         // What is lost at once has no place to arrive at: it goes a little way.
         let (x2, y2) = match lost {
             None if ended.is_none() => (x1 + (end - x1).min(30.0), y1 + (y2 - y1) * 0.25),
             None | Some(Lost::AtTheEnd) => (end, y2),
             Some(Lost::OnItsWay) => (x1 + (end - x1).max(14.0) * 0.45, y1 + (y2 - y1) * 0.45),
         };
-        let colour = colour(kind);
-        let faint = match (kind, reply) {
-            (Kind::Heartbeat, _) => 0.55,
-            (_, true) => 0.6,
+        [x1, y1, x2, y2]
+    }
+
+    fn arrow(&mut self, arrow: &Arrow) {
+        let Arrow { ended, lost, kind, reply, answer, .. } = *arrow;
+        let [x1, y1, x2, y2] = self.ends(arrow);
+        let colour = colour::of_kind(kind);
+        let ballot = is_ballot(kind);
+        let faint = match (kind, reply && !ballot && answer != Some(false)) {
+            (Kind::Heartbeat, _) => 0.75,
+            (_, true) => 0.65,
             (_, false) => 1.0,
         };
-        let width = if reply || kind == Kind::Heartbeat { 1.2 } else { 2.0 };
+        let width = if reply || kind == Kind::Heartbeat { 1.3 } else { 2.0 };
         let dash = match (kind, lost.is_none() && ended.is_none()) {
             (_, true) => " stroke-dasharray=\"2 4\"",
             (Kind::PreVote, false) => " stroke-dasharray=\"6 3\"",
             (_, false) => "",
         };
-        let head =
-            if lost.is_none() && ended.is_some() { format!(" marker-end=\"url(#{kind:?})\"") } else { String::new() };
+        let no = if answer == Some(false) { "no" } else { "" };
+        let head = if lost.is_none() && ended.is_some() {
+            format!(" marker-end=\"url(#{kind:?}{no})\"")
+        } else {
+            String::new()
+        };
         let says = escape(&arrow.says);
         self.put(format_args!(
-            "<path clip-path=\"url(#within)\" d=\"M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}\" fill=\"none\" stroke=\"{colour}\" \
+            "<path clip-path=\"url(#within)\" d=\"M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}\" fill=\"none\" class=\"s-{colour}\" \
              stroke-width=\"{width}\" opacity=\"{faint}\"{dash}{head}><title>{says}</title></path>"
         ));
-        if lost.is_some() && (LEFT..=WIDTH - RIGHT).contains(&x2) {
+        if lost.is_some() && (LEFT..=self.right()).contains(&x2) {
             self.cross(x2, y2, 4.5, 2.0);
         }
-        if let (true, Some((first, last)), Some(_), None) = (self.label_entries, arrow.entries, ended, lost) {
-            let label = if first == last { first.to_string() } else { format!("{first}–{last}") };
-            let (x, y) = (x1 + (x2 - x1) * 0.42, y1 + (y2 - y1) * 0.42 + 4.0);
-            if x > LEFT && x < WIDTH - RIGHT {
-                self.put(format_args!(
-                    "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"13\" text-anchor=\"middle\" fill=\"{colour}\" stroke=\"#fff\" \
-                     stroke-width=\"4\" paint-order=\"stroke\">{label}</text>"
-                ));
-            }
+    }
+
+    /// The entries that an arrow carries, or its yes or no; above all arrows.
+    fn arrow_label(&mut self, arrow: &Arrow) {
+        let (Some(_), None) = (arrow.ended, arrow.lost) else { return };
+        let label = match (arrow.entries, arrow.answer) {
+            (Some((first, last)), _) if self.label_entries && first == last => first.to_string(),
+            (Some((first, last)), _) if self.label_entries => format!("{first}–{last}"),
+            (None, Some(true)) if self.label_answers && is_ballot(arrow.kind) => "yes".to_owned(),
+            (None, Some(false)) if self.label_answers => "no".to_owned(),
+            _ => return,
+        };
+        let [x1, y1, x2, y2] = self.ends(arrow);
+        let half = 4.5 * label.chars().count() as f64;
+        // In the middle, unless something is written there; and rather between lanes than on one.
+        let parts = [0.45, 0.55, 0.35, 0.65, 0.25, 0.75, 0.2, 0.8];
+        let places = parts.map(|part| (x1 + (x2 - x1) * part, y1 + (y2 - y1) * part + 4.0));
+        let is_free = |(x, y): &(f64, f64)| {
+            let far = |(x2, y2): &(f64, f64)| (x2 - x).abs() > 2.0 * half || (y2 - y).abs() > 13.0;
+            x - half > LEFT && x + half < self.right() && self.labels.iter().all(far)
+        };
+        let is_between = |(_, y): &(f64, f64)| {
+            (1..=self.scene.nodes).all(|node| y + 4.0 < self.y(node) || y - 14.0 > self.y(node) + self.lane())
+        };
+        let free = places.into_iter().filter(is_free);
+        let free = free.clone().find(is_between).or_else(|| free.clone().next());
+        if let Some((x, y)) = free {
+            self.labels.push((x, y));
+            let colour = colour::of_kind(arrow.kind);
+            self.put(format_args!(
+                "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"13\" text-anchor=\"middle\" class=\"f-{colour} s-paper halo\">\
+                 {label}</text>"
+            ));
         }
     }
 
     fn cross(&mut self, x: f64, y: f64, size: f64, width: f64) {
         let twice = 2.0 * size;
         self.put(format_args!(
-            "<path d=\"M{:.1} {:.1}l{twice} {twice}m0 -{twice}l-{twice} {twice}\" stroke=\"#c81e1e\" stroke-width=\"{width}\"/>",
+            "<path d=\"M{:.1} {:.1}l{twice} {twice}m0 -{twice}l-{twice} {twice}\" class=\"s-bad\" stroke-width=\"{width}\"/>",
             x - size,
             y - size
         ));
     }
 
     fn marks(&mut self) {
-        let mut written = std::collections::BTreeMap::new();
+        // Numbers that would stand on each other give way: of votes to the later, of commits to the earlier.
+        let mut written: BTreeMap<usize, f64> = BTreeMap::new();
+        let mut latest: BTreeMap<usize, f64> = BTreeMap::new();
+        for mark in self.scene.marks.iter().rev() {
+            if let What::Votes { node, votes, of, pre } = mark.what {
+                let x = self.x(mark.at);
+                if latest.get(&node).is_none_or(|later| x + 30.0 < *later) {
+                    latest.insert(node, x);
+                    self.votes(x, node, votes, of, pre);
+                }
+            }
+        }
         for mark in &self.scene.marks {
             let x = self.x(mark.at);
             match mark.what {
-                What::Crash { node } => self.cross(x, self.y(node), 11.0, 4.0),
-                What::Start { node } => {
-                    let y = self.y(node);
+                What::Votes { .. } => {}
+                What::Crash { node } => self.cross(x, self.y(node) + BAND / 2.0, 11.0, 4.0),
+                What::Wipe { node } => {
+                    let y = self.y(node) - 4.0;
                     self.put(format_args!(
-                        "<path d=\"M{x:.1} {:.1}l14 8l-14 8z\" fill=\"#1f7a33\"><title>n{node} starts again</title></path>",
-                        y - 8.0
+                        "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"14\" font-weight=\"bold\" text-anchor=\"middle\" \
+                         class=\"f-bad s-paper halo\">wiped<title>n{node} loses its disk</title></text>"
+                    ));
+                }
+                What::Start { node } => {
+                    let y = self.y(node) + BAND / 2.0 - 8.0;
+                    self.put(format_args!(
+                        "<path d=\"M{x:.1} {y:.1}l14 8l-14 8z\" class=\"f-good\"><title>n{node} starts again</title></path>"
                     ));
                 }
                 What::Commit { node, index } => {
-                    let y = self.y(node) + HALF;
-                    let free: &mut f64 = written.entry(node).or_insert(f64::MIN);
-                    let label = format!("{index}");
-                    let label = if x > *free + 8.0 * label.len() as f64 { label } else { String::new() };
+                    let free = written.entry(node).or_insert(f64::MIN);
+                    let label = index.to_string();
+                    let half = 4.0 * label.len() as f64;
+                    let label = if x - half > *free { label } else { String::new() };
                     if !label.is_empty() {
-                        *free = x + 6.0;
+                        *free = x + half + 4.0;
                     }
-                    self.put(format_args!(
-                        "<path d=\"M{x:.1} {:.1}l5 5l-5 5l-5 -5z\" fill=\"#14532d\"><title>n{node}: committed up to {index}</title>\
-                         </path><text x=\"{x:.1}\" y=\"{:.1}\" font-size=\"12\" text-anchor=\"middle\" fill=\"#14532d\" \
-                         stroke=\"#fff\" stroke-width=\"3\" paint-order=\"stroke\">{label}</text>",
-                        y - 5.0,
-                        y + 17.0
-                    ));
+                    self.commit(x, node, index, &label);
                 }
-                What::Cut { from, to } => self.link_mark(x, from, to, "#c81e1e", "cut"),
-                What::Join { from, to } => self.link_mark(x, from, to, "#1f7a33", "joined"),
+                What::Cut { from, to } => self.link_mark(x, from, to, "bad", "cut"),
+                What::Join { from, to } => self.link_mark(x, from, to, "good", "joined"),
                 What::Heal => {
                     let (top, bottom) = (self.top - 8.0, self.bottom() + 10.0);
                     self.put(format_args!(
-                        "<path d=\"M{x:.1} {top}V{bottom}\" stroke=\"#1f7a33\" stroke-width=\"2\" stroke-dasharray=\"2 4\"/>\
-                         <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"#1f7a33\">healed</text>",
+                        "<path d=\"M{x:.1} {top}V{bottom}\" class=\"s-good\" stroke-width=\"2\" stroke-dasharray=\"2 4\"/>\
+                         <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" class=\"f-good s-paper halo\">all faults end</text>",
+                        (x + 30.0).min(self.width - 8.0),
                         top - 4.0
                     ));
                 }
@@ -333,90 +492,86 @@ impl<'a> Picture<'a> {
         }
     }
 
+    fn votes(&mut self, x: f64, node: usize, votes: usize, of: usize, pre: bool) {
+        let (colour, what) = if pre { ("prevote", "pre-votes") } else { ("vote", "votes") };
+        let y = self.y(node) - 5.0;
+        self.put(format_args!(
+            "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"14\" font-weight=\"bold\" text-anchor=\"middle\" \
+             class=\"f-{colour} s-paper halo\">{votes}/{of}<title>n{node}: {votes} {what} of {of}</title></text>"
+        ));
+    }
+
+    /// On the lower edge of the band; the number is below, or beside it where a log is below.
+    fn commit(&mut self, x: f64, node: usize, index: u64, label: &str) {
+        let y = self.y(node) + BAND + if self.scene.logs.is_empty() { 0.0 } else { 11.0 };
+        let (text_x, text_y, anchor) =
+            if self.scene.logs.is_empty() { (x, y + 17.0, "middle") } else { (x + 8.0, y + 5.0, "start") };
+        let behind = if self.scene.logs.is_empty() { " s-paper halo" } else { "" };
+        self.put(format_args!(
+            "<path d=\"M{x:.1} {:.1}l5 5l-5 5l-5 -5z\" class=\"f-commit\"><title>n{node}: committed up to {index}</title></path>\
+             <text x=\"{text_x:.1}\" y=\"{text_y:.1}\" font-size=\"13\" text-anchor=\"{anchor}\" class=\"f-commit{behind}\">\
+             {label}</text>",
+            y - 5.0,
+        ));
+    }
+
     /// One direction of a link, where it is cut or joined.
     fn link_mark(&mut self, x: f64, from: usize, to: usize, colour: &str, what: &str) {
         let down = if to > from { 1.0 } else { -1.0 };
-        let (y1, y2) = (self.y(from) + down * HALF, self.y(to) - down * HALF);
+        let (y1, y2) = self.between(from, to);
         let x = x + down * 2.0; // so that both directions are seen
         self.put(format_args!(
-            "<path d=\"M{x:.1} {y1:.1}V{y2:.1}m-5 {:.0}l5 {:.0}l5 {:.0}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\" \
+            "<path d=\"M{x:.1} {y1:.1}V{y2:.1}m-5 {:.0}l5 {:.0}l5 {:.0}\" fill=\"none\" class=\"s-{colour}\" stroke-width=\"1.6\" \
              stroke-dasharray=\"3 3\"><title>the link from n{from} to n{to} is {what}</title></path>",
             -7.0 * down,
             7.0 * down,
             -7.0 * down
         ));
     }
+}
 
-    /// Only what is in the picture.
-    fn legend(&mut self) {
-        let scene = self.scene;
-        for (role, fill, name) in ROLES {
-            if scene.bands.iter().any(|band| band.role == role) {
-                let outline = if role == Role::Down { " stroke=\"#9aa5b1\" stroke-dasharray=\"4 4\"" } else { "" };
-                self.entry(&format!("<rect y=\"-8\" width=\"22\" height=\"16\" fill=\"{fill}\"{outline}/>"), name);
-            }
-        }
-        for (kind, colour, name) in KINDS {
-            if scene.arrows.iter().any(|arrow| arrow.kind == kind) {
-                let dash = if kind == Kind::PreVote { " stroke-dasharray=\"6 3\"" } else { "" };
-                self.entry(
-                    &format!(
-                        "<path d=\"M-4 0h28\" stroke=\"{colour}\" stroke-width=\"2\"{dash} marker-end=\"url(#{kind:?})\"/>"
-                    ),
-                    name,
-                );
-            }
-        }
-        if scene.arrows.iter().any(|arrow| arrow.reply) {
-            self.entry("<path d=\"M-4 0h28\" stroke=\"#52606d\" opacity=\"0.6\"/>", "thin: a reply");
-        }
-        let red = "stroke=\"#c81e1e\" fill=\"none\"";
-        if scene.arrows.iter().any(|arrow| arrow.lost.is_some()) {
-            self.entry(&format!("<path d=\"M8 -4l9 9m0 -9l-9 9\" {red} stroke-width=\"2\"/>"), "lost");
-        }
-        let marked = |which: fn(&What) -> bool| scene.marks.iter().any(|mark| which(&mark.what));
-        if marked(|what| matches!(what, What::Commit { .. })) {
-            self.entry("<path d=\"M8 0l5 -5l5 5l-5 5z\" fill=\"#14532d\"/>", "committed up to");
-        }
-        if marked(|what| matches!(what, What::Crash { .. })) {
-            self.entry(&format!("<path d=\"M5 -7l14 14m0 -14l-14 14\" {red} stroke-width=\"4\"/>"), "crash");
-        }
-        if marked(|what| matches!(what, What::Start { .. })) {
-            self.entry("<path d=\"M5 -8l14 8l-14 8z\" fill=\"#1f7a33\"/>", "restart");
-        }
-        if !scene.isolations.is_empty() {
-            let rect = "<rect y=\"-7\" width=\"24\" height=\"14\" rx=\"4\"";
-            self.entry(&format!("{rect} {red} stroke-width=\"2\" stroke-dasharray=\"5 3\"/>"), "cut off");
-        }
-        if marked(|what| matches!(what, What::Cut { .. })) {
-            self.entry(
-                &format!("<path d=\"M12 -8v16\" {red} stroke-width=\"1.6\" stroke-dasharray=\"3 3\"/>"),
-                "link cut",
-            );
-        }
-        if !scene.pauses.is_empty() {
-            self.entry("<rect y=\"-7\" width=\"24\" height=\"14\" fill=\"url(#paused)\"/>", "paused");
-        }
-        if !scene.left_out.is_empty() {
-            let text = format!("Left out: {} (--from and --to show a part in full)", scene.left_out.join(", "));
-            self.pen.1 += 28.0;
-            let y = self.pen.1 + 5.0;
-            self.put(format_args!("<text x=\"{LEFT}\" y=\"{y}\" fill=\"#52606d\" font-style=\"italic\">{text}</text>"));
+pub(super) const fn is_ballot(kind: Kind) -> bool {
+    matches!(kind, Kind::Vote | Kind::PreVote)
+}
+
+/// What stands in an entry's box.
+fn in_box(says: &str) -> String {
+    let short: String = says.chars().take(8).collect();
+    if says.is_empty() {
+        "–".to_owned()
+    } else if short.len() < says.len() {
+        format!("{short}…")
+    } else {
+        short
+    }
+}
+
+fn log_width(log: &LogAt) -> f64 {
+    let snapshot = if log.first > 1 { SNAPSHOT } else { 0.0 };
+    snapshot + log.entries.iter().map(box_width).sum::<f64>()
+}
+
+fn box_width(entry: &LogEntry) -> f64 {
+    (14.0 + 8.0 * in_box(&entry.says).chars().count() as f64).max(28.0)
+}
+
+/// A line of a script without its comment.
+fn label(text: &str) -> String {
+    let text = text.split(" #").next().unwrap_or_default().trim();
+    let short: String = text.chars().take(LONGEST_LABEL).collect();
+    if short.len() < text.len() { format!("{short}…") } else { short }
+}
+
+/// A title in rows of at most so many letters, ready to be written.
+fn wrap(text: &str, most: usize) -> Vec<String> {
+    let mut rows: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match rows.last_mut() {
+            Some(row) if row.chars().count() + word.chars().count() < most => *row += &format!(" {word}"),
+            _ => rows.push(word.to_owned()),
         }
     }
-
-    /// A sign, 24 wide, and its name; in the next row when there is no room.
-    fn entry(&mut self, sign: &str, name: &str) {
-        let width = 34.0 + 8.0 * name.len() as f64;
-        if self.pen.0 + width > WIDTH - RIGHT {
-            self.pen = (LEFT, self.pen.1 + 28.0);
-        }
-        let (x, y) = self.pen;
-        self.put(format_args!(
-            "<g transform=\"translate({x} {y})\">{sign}<text x=\"32\" y=\"5\" font-size=\"15\">{name}</text></g>"
-        ));
-        self.pen.0 += width + 18.0;
-    }
+    rows.iter().map(|row| escape(row)).collect()
 }
 
 /// 1, 2 or 5 times a power of ten, not below `least`.
@@ -436,7 +591,7 @@ fn time(at: f64, step: f64) -> String {
     }
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let printable = text.chars().filter(|c| !c.is_control());
     printable.fold(String::new(), |mut escaped, c| {
         match c {

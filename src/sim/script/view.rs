@@ -1,0 +1,120 @@
+//! What can be seen of the nodes of a script.
+
+use std::collections::BTreeSet;
+
+use super::{Answer, Field, Known, Refusal, Script, State, Unmet, is_down, number};
+use crate::raft::progress::Flow;
+use crate::raft::{Index, NodeId, RoleName};
+use crate::sim::observe::{EntryLabel, Look, Observable};
+use crate::sim::trace::What;
+
+impl Script {
+    /// What a node with a busy disk believes is nobody's business yet.
+    pub(super) fn show(&mut self, node: usize) -> Result<(), String> {
+        let state = self.nodes.get_mut(&node).expect("numbers are checked");
+        let Some(host) = state.host.as_ref().filter(|host| host.is_settled()) else { return Ok(()) };
+        if self.trace.keeps_moments() {
+            let log = host.machine().log();
+            let (first, last) = (log.first_index(), log.last().index);
+            // Equal terms at an index mean equal logs up to there (Raft §5.3, Log Matching).
+            let (had_first, had) = &mut state.shown_log;
+            let same = |index: &u64| {
+                let place = index.checked_sub(*had_first).and_then(|place| had.get(place as usize));
+                place.copied() == log.position(Index(*index)).map(|at| at.term.0)
+            };
+            let keep = (first.0..=last.0).rev().find(same).unwrap_or(first.0 - 1);
+            let kept = (keep + 1).saturating_sub(*had_first) as usize;
+            if first.0 != *had_first || kept != had.len() || keep != last.0 {
+                let entries: Vec<_> = log.between(Index(keep), last).iter().map(EntryLabel::new).collect();
+                let all = log.between(first.prev(), last);
+                state.shown_log = (first.0, all.iter().map(|entry| entry.position.term.0).collect());
+                self.trace.moment(self.now, || What::Log { node, first: first.0, keep, entries });
+            }
+        }
+        let (before, after) = (state.shown, host.machine().look());
+        if before == after {
+            return Ok(());
+        }
+        state.shown = after;
+        let Look { role, pre_vote, term, leader, voters, commit } = after;
+        if before != (Look { commit: before.commit, ..after }) {
+            let leader = leader.map(number);
+            self.trace.moment(self.now, || What::Role { node, role, pre_vote, term, leader, voters });
+        }
+        if before.commit != commit {
+            self.trace.moment(self.now, || What::Committed { node, index: commit });
+            self.checker.on_commit(NodeId::numbered(node), host.machine())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn state(&self, node: usize) -> State {
+        let state = &self.nodes[&node];
+        let stored = || self.recover(node);
+        let asleep;
+        let (raft, data) = match &state.host {
+            Some(host) => (host.machine(), state.data.clone()),
+            None => {
+                asleep = stored();
+                (&asleep.0, asleep.1.clone())
+            }
+        };
+        let log = raft.log();
+        let (first, last) = (log.first_index(), log.last().index);
+        let unsynced = state.host.as_ref().is_some_and(|host| !host.is_settled());
+        let Look { role, pre_vote, term, leader, .. } = raft.look();
+        State {
+            id: node,
+            up: state.host.is_some(),
+            role,
+            pre_vote,
+            term,
+            leader: leader.map(number),
+            voted_for: raft.hard_state().voted_for.map(number),
+            commit: if state.host.is_some() { state.shown.commit } else { raft.commit_index().0 },
+            applied: if state.host.is_some() { state.applied.0 } else { raft.last_applied().0 },
+            first: first.0,
+            last: last.0,
+            log: log.between(first.prev(), last).iter().map(EntryLabel::new).collect(),
+            members: ids(&mut raft.configuration().members().keys().copied()),
+            learners: ids(&mut raft.configuration().members().iter().filter(|(_, m)| !m.voter).map(|(id, _)| *id)),
+            data,
+            durable: unsynced.then(|| stored().0.log().last().index.0),
+        }
+    }
+
+    pub(super) fn progress(&self, node: usize) -> Answer {
+        let Some(raft) = self.machine(node) else { return is_down(node) };
+        let Some(progress) = raft.progress().filter(|_| raft.role() == RoleName::Leader) else {
+            return Answer::Refused(Refusal::NotLeader { leader: raft.leader().map(number) });
+        };
+        let known = progress.iter().filter(|(peer, _)| number(**peer) != node).map(|(peer, progress)| {
+            let (flow, in_flight) = match &progress.flow {
+                Flow::Probe { awaiting } => ("probe", usize::from(*awaiting)),
+                Flow::Replicate { in_flight, .. } => ("replicate", in_flight.len()),
+                Flow::Snapshot(_) => ("snapshot", 0),
+            };
+            let (match_index, next_index) = (progress.match_index.0, progress.next_index.0);
+            Known { peer: number(*peer), match_index, next_index, flow, in_flight }
+        });
+        Answer::Progress(known.collect())
+    }
+
+    pub(super) fn expect(&self, node: usize, fields: &[(Field, String)]) -> Answer {
+        let state = self.state(node);
+        let unmet = fields.iter().filter_map(|(field, expected)| {
+            let found = state.value(*field, self.latest_reads.get(&node));
+            let named =
+                |text: &str| text.split(',').map(|node| node.trim_start_matches('n')).collect::<Vec<_>>().join(",");
+            // `none` is nobody's name.
+            let same = found == *expected || field.is_of_nodes() && expected != "none" && found == named(expected);
+            (!same).then(|| Unmet { field: field.name(), expected: expected.clone(), found })
+        });
+        let unmet: Vec<_> = unmet.collect();
+        if unmet.is_empty() { Answer::Done } else { Answer::Unmet(unmet) }
+    }
+}
+
+fn ids(nodes: &mut dyn Iterator<Item = NodeId>) -> Vec<usize> {
+    nodes.map(number).collect::<BTreeSet<_>>().into_iter().collect()
+}
