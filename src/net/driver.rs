@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::links::Links;
 use super::writer::{Done, Writer};
-use crate::defaults::{DRIVER_BATCH, DRIVER_QUEUE};
+use crate::defaults::{DISK_PATIENCE, DRIVER_BATCH, DRIVER_QUEUE};
 use crate::host::{Host, Output};
 use crate::net::disk;
 use crate::protocol::{Input, Protocol, Time};
@@ -110,7 +110,7 @@ where
     /// Drives until `stop`; then makes durable what has been stepped, and lets go what waited for it.
     ///
     /// # Errors
-    /// When the disk fails. Nothing that waited for the failed write has been let go, and nothing will be.
+    /// When the disk fails, or stands still at the end. Nothing that waited for that write has been let go, and nothing will be.
     pub async fn run(&mut self, stop: CancellationToken) -> Result<(), disk::Error> {
         let mut posts = Vec::with_capacity(DRIVER_BATCH);
         let mut alarm = Alarm::default();
@@ -143,8 +143,8 @@ where
             self.host.fire_due(now);
         }
         while self.writer.is_writing() {
-            let done = self.writer.done().await;
-            self.on_disk(done)?;
+            let done = tokio::time::timeout(DISK_PATIENCE, self.writer.done()).await;
+            self.on_disk(done.map_err(|_| disk::Error::StandsStill)?)?;
             self.carry_out();
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The disk thread: one write and one `fdatasync` a batch, while the machine goes on stepping.
 
-use std::sync::mpsc as blocking;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as blocking};
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use prometheus_client::metrics::counter::Counter;
@@ -10,6 +10,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::sync::mpsc;
 
 use super::disk::{self, Batch, Log, Place};
+use crate::defaults::DISK_PATIENCE;
 use crate::wire::Wire;
 
 /// What the disk needs to know of the records it writes.
@@ -38,6 +39,7 @@ pub struct Writer<R> {
     batches: blocking::Sender<Vec<R>>,
     done: mpsc::UnboundedReceiver<Done>,
     writing: bool,
+    metrics: DiskMetrics,
 }
 
 /// A batch is durable, or never will be.
@@ -58,6 +60,8 @@ pub struct DiskMetrics {
     pub segments: Gauge,
     /// Times that the log got a new beginning.
     pub snapshots: Counter,
+    /// Since when the batch on its way is on it.
+    busy_since: Arc<Mutex<Option<tokio::time::Instant>>>,
 }
 
 impl Default for DiskMetrics {
@@ -67,7 +71,26 @@ impl Default for DiskMetrics {
             batch_entries: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             segments: Gauge::default(),
             snapshots: Counter::default(),
+            busy_since: Arc::default(),
         }
+    }
+}
+
+impl DiskMetrics {
+    /// For how long the disk has had a batch in hand.
+    pub fn in_hand(&self) -> Duration {
+        self.busy_since().map(|since| since.elapsed()).unwrap_or_default()
+    }
+
+    /// Why nothing more becomes durable, when the disk has had a batch for so long that it seems to stand still.
+    pub fn stands_still(&self) -> Option<String> {
+        let in_hand = self.in_hand();
+        (in_hand >= DISK_PATIENCE)
+            .then(|| format!("the disk has not finished a write for {:.1} s", in_hand.as_secs_f64()))
+    }
+
+    fn busy_since(&self) -> MutexGuard<'_, Option<tokio::time::Instant>> {
+        self.busy_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -89,8 +112,9 @@ impl<R: Wire + Send + 'static> Writer<R> {
             beginning: None,
             complete: None,
         };
-        std::thread::Builder::new().name("disk".into()).spawn(move || thread.run(&queue, &report, &metrics))?;
-        Ok(Self { batches, done, writing: false })
+        let counted = metrics.clone();
+        std::thread::Builder::new().name("disk".into()).spawn(move || thread.run(&queue, &report, &counted))?;
+        Ok(Self { batches, done, writing: false, metrics })
     }
 }
 
@@ -99,6 +123,7 @@ impl<R> Writer<R> {
     pub fn write(&mut self, records: Vec<R>) {
         assert!(!self.writing, "one batch at a time");
         self.writing = true;
+        *self.metrics.busy_since() = Some(tokio::time::Instant::now());
         self.batches.send(records).expect("the disk thread lives as long as its writer");
     }
 
@@ -119,6 +144,7 @@ impl<R> Writer<R> {
         }
         let done = self.done.recv().await.expect("the disk thread answers every batch");
         self.writing = false;
+        *self.metrics.busy_since() = None;
         done
     }
 }

@@ -317,6 +317,12 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A write is not done, and shows no sign that it will be.
+    #[error(
+        "the disk has not finished a write for {DISK_PATIENCE:?} and this node does not wait for it any longer; acknowledged \
+         records are safe"
+    )]
+    StandsStill,
     /// Bytes that had been made durable are damaged or missing.
     #[error(
         "{} is damaged at offset {offset}: {why}; this is not a torn write and nothing was changed: \
