@@ -38,7 +38,7 @@ use super::reply::{Body, Parameters, Refusal, Reply, error, json};
 use super::server::AsyncHandler;
 use super::status::{self, NodeInfo};
 use super::watch::Watchers;
-use super::{backup, upgrade, watch};
+use super::{backup, origin, upgrade, watch};
 use crate::defaults::{
     BODY_TIMEOUT, LARGE_ANSWER, LIST_LIMIT, MAX_ANSWER_MEMORY, MAX_BACKUPS, MAX_BODY_BYTES, MAX_BODY_MEMORY,
     MAX_CLIENT_BYTES, MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_VALUE_BYTES, REQUEST_TIMEOUT,
@@ -142,7 +142,10 @@ impl Api {
 }
 
 impl AsyncHandler for Api {
-    async fn answer(&self, request: Request<Incoming>) -> Reply {
+    async fn answer(&self, request: Request<Incoming>, on_loopback: bool) -> Reply {
+        if let Err(refusal) = origin::check(&request, on_loopback, &self.0.info.names) {
+            return refusal.into_reply();
+        }
         let reply = self.0.route(request).await.and_then(|reply| self.0.with_memory(reply));
         reply.unwrap_or_else(Refusal::into_reply)
     }

@@ -251,7 +251,7 @@ fn a_body_that_is_announced_as_huge_is_refused_before_it_is_sent() {
     let (node, _dir) = alone();
     let announce = |length: &str| {
         let mut connection = Http::connect(node.addr).unwrap();
-        connection.send(format!("POST /kv HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n")).unwrap();
+        connection.send(format!("POST /kv HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n")).unwrap();
         connection.answer(false).unwrap()
     };
     for length in ["6298625", "99999999999", "9223372036854775807"] {
@@ -263,7 +263,7 @@ fn a_body_that_is_announced_as_huge_is_refused_before_it_is_sent() {
         assert!(matches!(status, 400 | 431), "{length}: {status}");
     }
     let mut endless = Http::connect(node.addr).unwrap();
-    endless.send("POST /kv HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    endless.send("POST /kv HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
     // The node may hang up while there is still something to send.
     let chunk = [b"100000\r\n".as_slice(), &vec![b' '; MIB], b"\r\n"].concat();
     let sent = (0..64).take_while(|_| endless.send(&chunk).is_ok()).count();
@@ -338,7 +338,7 @@ fn requests_in_one_packet_are_answered_in_order() {
 fn a_body_in_chunks_is_as_good_as_a_whole_one() {
     let (node, _dir) = alone();
     let mut connection = Http::connect(node.addr).unwrap();
-    connection.send("POST /kv HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    connection.send("POST /kv HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
     for part in [r#"{"key":"#, r#""chunked","#, r#""value":"1"}"#] {
         connection.send(format!("{:x}\r\n{part}\r\n", part.len())).unwrap();
     }
@@ -353,7 +353,7 @@ fn a_client_that_asks_whether_to_go_on_is_told_to() {
     let body = set_body("a", "1");
     let mut connection = Http::connect(node.addr).unwrap();
     let head =
-        format!("POST /kv HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n", body.len());
+        format!("POST /kv HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n", body.len());
     connection.send(head).unwrap();
     connection.send(body).unwrap();
     connection.answer(false).unwrap().expect(200);

@@ -11,6 +11,7 @@ mod echo;
 mod hostile;
 mod netsim;
 mod node;
+mod origin;
 mod pool;
 mod udp;
 mod usage;
