@@ -14,9 +14,9 @@
 //!
 //! `Idempotency-Key: CLIENT:SEQ` names a write, so that it may be sent again, through any node, and is carried out once.
 //! Conditions of a write are `if_value` in the body, `If-Match: "VERSION"` or `If-None-Match: *`; 412 tells the current
-//! value when one fails, or that it is `omitted` for want of [memory](super::memory). Errors are `{"error": ...}`: 4xx and 503 say that
+//! value when one fails, or that it is `omitted` for want of `memory`. Errors are `{"error": ...}`: 4xx and 503 say that
 //! nothing was done, 504 that nobody knows. `?timeout=` says how long to try, `?consistency=stale` reads this node as it is.
-//! Pages of other hosts get nothing, see [`super::origin`].
+//! Pages of other hosts get nothing, see `origin`.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};

@@ -5,8 +5,8 @@
 //! - [`members`]: who is in the cluster, and the requests that change it;
 //! - [`backup`]: the whole state as a file;
 //! - [`watch`]: changes as they come, as server-sent events;
-//! - [`memory`]: what bodies and answers take of it;
-//! - [`origin`]: requests that a browser makes for the page of somebody else;
+//! - `memory`: what bodies and answers take of it;
+//! - `origin`: requests that a browser makes for the page of somebody else;
 //! - [`reply`]: what is answered, whole or as a stream;
 //! - [`status`]: what a node reports of itself, as JSON and for Prometheus;
 //! - [`upgrade`]: the way from an HTTP connection to a peer's link, on the same port;

@@ -96,9 +96,8 @@ fn a_read_that_no_majority_confirms_in_time_is_not_told_that_there_is_no_leader(
     step(&mut node, Input::Requested(Command { id: RequestId(1), ask, timeout: Duration::from_millis(1) }));
     let mut effects = Effects::new();
     node.step(Time::after_epoch(Duration::from_millis(1)), Input::Elapsed(Timer::Deadline), &mut effects);
-    let answers = effects.drain().filter_map(|effect| match effect {
-        Effect::Emit(Event::Answered { answer, .. }) => Some(answer),
-        _ => None,
+    let answers = effects.drain().filter_map(|effect| {
+        if let Effect::Emit(Event::Answered { answer, .. }) = effect { Some(answer) } else { None }
     });
     assert_eq!(answers.collect::<Vec<_>>(), [Answer::TooLate]);
 }
