@@ -44,6 +44,8 @@ const MUTANTS: &[&str] = &[
     "retry_applied_twice",
     "failed_condition_forgotten",
     "snapshot_forgets_sessions",
+    // Between HTTP and the machine.
+    "refused_after_proposal",
     // The host.
     "messages_before_barrier",
     "later_batch_durable_too_soon",

@@ -101,6 +101,8 @@ pub const MAX_EVENT_LINE: usize = 8 * (MAX_VALUE_BYTES + MAX_KEY_BYTES);
 
 /// How long a request may wait for a leader and for its outcome, unless it says otherwise.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The shortest a request may ask to wait: in less no disk and no majority answers.
+pub const MIN_REQUEST_TIMEOUT: Duration = Duration::from_millis(1);
 /// The longest a request may ask to wait.
 pub const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Requests a node works on at a time; further ones are refused, so that a stalled cluster does not pile them up.
@@ -154,7 +156,9 @@ pub const MAX_HEADER_BYTES: usize = 16 << 10;
 /// Most bytes of a request's body: a value of [`MAX_VALUE_BYTES`] all of whose characters JSON writes as `\u0000`, a
 /// key, and a little.
 pub const MAX_BODY_BYTES: usize = 6 * (MAX_VALUE_BYTES + MAX_KEY_BYTES) + 1024;
-/// Most bytes that the bodies of requests in hand may take together.
+/// A body of no more bytes than this is a small one: it fits into the buffer that a connection has for heads.
+pub const SMALL_BODY: usize = MAX_HEADER_BYTES;
+/// Most bytes that the larger bodies of requests in hand may take together.
 pub const MAX_BODY_MEMORY: usize = 128 << 20;
 /// Most bytes that large answers on their way may take together.
 pub const MAX_ANSWER_MEMORY: usize = 128 << 20;

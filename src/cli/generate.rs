@@ -11,6 +11,8 @@ use super::Failure;
 /// Writes the completions and man pages of a tool where shells and man look for them below `share`.
 pub(super) fn run(mut command: Command, share: &Path) -> Result<(), Failure> {
     let name = command.get_name().to_owned();
+    // `tool help sub` says what `man tool-sub` does. Said now: the completions add the subcommands `help` for good.
+    let pages = command.clone().disable_help_subcommand(true);
     let failed = |what: &Path, error| Failure::local(format!("cannot write {}: {error}", what.display()));
     let shells = [
         (Shell::Bash, "bash-completion/completions"),
@@ -29,6 +31,5 @@ pub(super) fn run(mut command: Command, share: &Path) -> Result<(), Failure> {
     }
     let man = share.join("man/man1");
     fs::create_dir_all(&man).map_err(|error| failed(&man, error))?;
-    let command = command.disable_help_subcommand(true); // `tool help sub` says what `man tool-sub` does
-    clap_mangen::generate_to(command, &man).map_err(|error| failed(&man, error))
+    clap_mangen::generate_to(pages, &man).map_err(|error| failed(&man, error))
 }

@@ -14,8 +14,9 @@
 //!
 //! `Idempotency-Key: CLIENT:SEQ` names a write, so that it may be sent again, through any node, and is carried out once.
 //! Conditions of a write are `if_value` in the body, `If-Match: "VERSION"` or `If-None-Match: *`; 412 tells the current
-//! value when one fails. Errors are `{"error": ...}`. `?timeout=` says how long to try, `?consistency=stale` reads this
-//! node as it is.
+//! value when one fails, or that it is `omitted` for want of `memory`. Errors are `{"error": ...}`: 4xx and 503 say that
+//! nothing was done, 504 that nobody knows. `?timeout=` says how long to try, `?consistency=stale` reads this node as it is.
+//! Pages of other hosts get nothing, see `origin`.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -23,25 +24,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use bytes::BytesMut;
-use http_body_util::BodyExt;
-use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use hyper::{Method, Request, Response, StatusCode};
-use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::members;
-use super::reply::{Body, Parameters, Refusal, Reply, error, json};
+use super::memory::Bodies;
+use super::reply::{Body, Parameters, Refusal, Reply, decoded, error, from_json, json};
 use super::server::AsyncHandler;
 use super::status::{self, NodeInfo};
 use super::watch::Watchers;
-use super::{backup, upgrade, watch};
+use super::{backup, origin, upgrade, watch};
 use crate::defaults::{
-    BODY_TIMEOUT, LARGE_ANSWER, LIST_LIMIT, MAX_ANSWER_MEMORY, MAX_BACKUPS, MAX_BODY_BYTES, MAX_BODY_MEMORY,
-    MAX_CLIENT_BYTES, MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_VALUE_BYTES, REQUEST_TIMEOUT,
+    LIST_LIMIT, MAX_ANSWER_MEMORY, MAX_BACKUPS, MAX_CLIENT_BYTES, MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_VALUE_BYTES,
+    REQUEST_TIMEOUT,
 };
 use crate::kv::command::{self, Command, Condition, Outcome, SessionId, Versioned};
 use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
@@ -64,7 +63,7 @@ pub(super) struct Inner {
     pub(super) watchers: Watchers,
     pub(super) backups: Arc<Semaphore>,
     next_request: AtomicU64,
-    body_memory: Semaphore,
+    pub(super) bodies: Bodies,
     pub(super) answer_memory: Arc<Semaphore>,
     /// The stream on which each peer is heard; a newer one takes its place.
     peer_streams: Mutex<BTreeMap<NodeId, CancellationToken>>,
@@ -134,7 +133,7 @@ impl Api {
             waiters,
             backups: Arc::new(Semaphore::new(MAX_BACKUPS)),
             next_request: AtomicU64::new(first_request),
-            body_memory: Semaphore::new(MAX_BODY_MEMORY),
+            bodies: Bodies::default(),
             answer_memory: Arc::new(Semaphore::new(MAX_ANSWER_MEMORY)),
             peer_streams: Mutex::default(),
             halted,
@@ -143,9 +142,17 @@ impl Api {
 }
 
 impl AsyncHandler for Api {
-    async fn answer(&self, request: Request<Incoming>) -> Reply {
-        let reply = self.0.route(request).await.and_then(|reply| self.0.with_memory(reply));
-        reply.unwrap_or_else(Refusal::into_reply)
+    async fn answer(&self, request: Request<Incoming>, on_loopback: bool) -> Reply {
+        if let Err(refusal) = origin::check(&request, on_loopback, &self.0.info.names) {
+            return refusal.into_reply();
+        }
+        // What a write did is not undone by a refusal: only a read is refused when there is no room for its answer.
+        let may_refuse = matches!(*request.method(), Method::GET | Method::HEAD);
+        let reply = self.0.route(request).await.unwrap_or_else(Refusal::into_reply);
+        if !may_refuse && !cfg!(mutant = "refused_after_proposal") {
+            return reply;
+        }
+        self.0.with_room(reply).unwrap_or_else(|| Refusal::of(&Answer::Overloaded).into_reply())
     }
 }
 
@@ -171,11 +178,23 @@ impl Inner {
             (&Method::GET, "/health") => self.health().await,
             (&Method::GET, "/metrics") => self.metrics().await,
             (&Method::GET, upgrade::PATH) => Ok(self.accept_peer(request)),
-            (_, "/kv" | "/snapshot") => Err(Refusal::method("GET, HEAD, POST")),
-            (_, "/cut") if self.info.may_cut => Err(Refusal::method("POST")),
-            (_, path) if path.starts_with("/kv/") => Err(Refusal::method("DELETE, GET, HEAD")),
-            (_, "/watch" | "/status" | "/debug" | "/health" | "/metrics" | upgrade::PATH) => {
-                Err(Refusal::method("GET, HEAD"))
+            (_, "/kv") => {
+                let does = "POST /kv {\"key\",\"value\"} sets a key, GET /kv lists them, DELETE /kv/KEY deletes one";
+                Err(Refusal::method("GET, HEAD, POST", does))
+            }
+            (_, path) if path.starts_with("/kv/") => {
+                let does = "GET /kv/KEY reads it, DELETE /kv/KEY deletes it, POST /kv {\"key\",\"value\"} sets it";
+                Err(Refusal::method("DELETE, GET, HEAD", does))
+            }
+            (_, "/snapshot") => {
+                let does = "GET /snapshot is a backup, POST /snapshot has the node compact its log";
+                Err(Refusal::method("GET, HEAD, POST", does))
+            }
+            (_, "/cut") if self.info.may_cut => {
+                Err(Refusal::method("POST", "POST /cut {\"peers\":[\"ID\"]} ignores peers"))
+            }
+            (_, path @ ("/watch" | "/status" | "/debug" | "/health" | "/metrics" | upgrade::PATH)) => {
+                Err(Refusal::method("GET, HEAD", &format!("GET {path} is the only one here")))
             }
             _ => Err(Refusal::new(StatusCode::NOT_FOUND, "not found")),
         }
@@ -186,9 +205,8 @@ impl Inner {
         let parameters = Parameters::parse(head.uri.query(), &["timeout"])?;
         let header_condition = condition_of(&head.headers)?;
         let session = session_of(&head.headers)?;
-        let (body, _memory) = self.body(body).await?;
-        let SetBody { key, value, if_value } = serde_json::from_slice(&body)
-            .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &format!("bad JSON: {error}")))?;
+        let (body, room) = self.body(body).await?;
+        let SetBody { key, value, if_value } = from_json(&body)?;
         let key = checked_key(&key)?;
         let value = checked_value(&value)?;
         let condition = match (header_condition, if_value) {
@@ -203,10 +221,11 @@ impl Inner {
             }
         };
         let command = Command::Set { key: key.clone(), value: value.clone(), condition };
-        match self.write(session, command, &parameters).await? {
-            Outcome::Set { version } => Ok(item(&key, &value, version)),
-            other => Ok(not_written(&key, &other)),
-        }
+        let outcome = self.write(session, command, &parameters).await?;
+        Ok(match outcome {
+            Outcome::Set { version } => self.with_room_of(room, item(&key, &value, version)),
+            other => self.not_written(&key, &other),
+        })
     }
 
     async fn delete(&self, request: &Request<Incoming>, key: &str) -> Result<Reply, Refusal> {
@@ -215,7 +234,7 @@ impl Inner {
         let command = Command::Delete { key: key.clone(), condition: condition_of(request.headers())? };
         match self.write(session_of(request.headers())?, command, &parameters).await? {
             Outcome::Deleted { existed } => Ok(json(StatusCode::OK, &Deleted { key: text(&key), deleted: existed })),
-            other => Ok(not_written(&key, &other)),
+            other => Ok(self.not_written(&key, &other)),
         }
     }
 
@@ -281,81 +300,67 @@ impl Inner {
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).retry_after(5));
         }
         let is_write = matches!(ask, Ask::Write(_) | Ask::Administer(_));
-        let id = RequestId(self.next_request.fetch_add(1, Ordering::Relaxed));
+        let is_snapshot = matches!(ask, Ask::Snapshot);
+        let id = RequestId(self.next_id());
         let (answer, answered) = oneshot::channel();
         self.waiters.lock().insert(id, answer);
         let _forget = Forget { waiters: &self.waiters, id };
         self.node.request(raft_kv::Command { id, ask, timeout }).await?;
-        answered.await.map_err(|_| match (self.halted.get(), is_write) {
-            (Some(why), true) => Refusal::new(StatusCode::GATEWAY_TIMEOUT, &format!("outcome unknown: {why}")),
-            (Some(why), false) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why),
-            (None, true) => Refusal::of(&Answer::OutcomeUnknown),
-            (None, false) => Refusal::from(Stopped),
+        answered.await.map_err(|_| match self.halted.get() {
+            Some(why) if is_write => Refusal::new(StatusCode::GATEWAY_TIMEOUT, &format!("outcome unknown: {why}")),
+            // A disk that has refused to take a snapshot has none.
+            Some(why) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why),
+            None if is_write || is_snapshot => Refusal::of(&Answer::OutcomeUnknown),
+            None => Refusal::from(Stopped),
         })
     }
 
-    /// The whole body, within its limits of size and time, and the memory it takes: what has not arrived takes none.
-    pub(super) async fn body(&self, mut body: Incoming) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Refusal> {
-        let too_large = || {
-            let message = format!("the body is larger than {MAX_BODY_BYTES} bytes");
-            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, &message)
+    /// A number that this node has not used before, not even in an earlier life.
+    pub(super) fn next_id(&self) -> u64 {
+        self.next_request.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The answer to a write that changed nothing.
+    fn not_written(&self, key: &Bytes, outcome: &Outcome) -> Reply {
+        let condition_failed = |current: Option<&Versioned>, omitted: bool, earlier| {
+            let body = ConditionFailed {
+                error: "condition failed",
+                key: text(key),
+                value: current.filter(|_| !omitted).map(|current| text(&current.value)),
+                version: current.map(|current| current.version),
+                omitted,
+                earlier,
+            };
+            json(StatusCode::PRECONDITION_FAILED, &body)
         };
-        if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
-            return Err(too_large());
-        }
-        let collect = async {
-            let (mut bytes, mut memory) = (Bytes::new(), None::<SemaphorePermit<'_>>);
-            while let Some(frame) = body.frame().await {
-                let frame = frame.map_err(|error| {
-                    Refusal::new(StatusCode::BAD_REQUEST, &format!("cannot read the body: {error}"))
-                })?;
-                let Ok(data) = frame.into_data() else { continue }; // trailers
-                if bytes.len() + data.len() > MAX_BODY_BYTES {
-                    return Err(too_large());
-                }
-                let more = self.body_memory.try_acquire_many(data.len() as u32);
-                let more = more.map_err(|_| Refusal::of(&Answer::Overloaded))?;
-                match &mut memory {
-                    Some(memory) => memory.merge(more),
-                    None => memory = Some(more),
-                }
-                // Nearly every body arrives in one piece, and is used where it lies.
-                bytes = if bytes.is_empty() {
-                    data
-                } else {
-                    let mut longer = BytesMut::from(bytes);
-                    longer.extend_from_slice(&data);
-                    longer.freeze()
-                };
+        match outcome {
+            Outcome::ConditionFailed { current } => {
+                let told = self.with_room(condition_failed(current.as_ref(), false, false));
+                told.unwrap_or_else(|| condition_failed(current.as_ref(), true, false))
             }
-            Ok((bytes, memory))
-        };
-        tokio::time::timeout(BODY_TIMEOUT, collect).await.unwrap_or_else(|_| {
-            let message = format!("the body did not arrive within {BODY_TIMEOUT:?}");
-            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, &message))
-        })
-    }
-
-    /// Accounts for a large answer until its last byte has been sent.
-    fn with_memory(&self, reply: Reply) -> Result<Reply, Refusal> {
-        let size = reply.body().size_hint().exact().unwrap_or_default() as usize;
-        if size <= LARGE_ANSWER {
-            return Ok(reply);
+            Outcome::FailedEarlier => condition_failed(None, false, true),
+            Outcome::Forgotten => error(
+                StatusCode::CONFLICT,
+                "the outcome of this Idempotency-Key is not remembered any more: whether the request was carried out when it \
+                 first came is not known, and it is not carried out now; a client's numbers must rise, and only the latest \
+                 few may be sent again",
+            ),
+            Outcome::NameTaken => error(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "this Idempotency-Key was used for another request: take the next number",
+            ),
+            Outcome::Set { .. } | Outcome::Deleted { .. } | Outcome::Founded { .. } => {
+                unreachable!("each kind of command has its kind of outcome")
+            }
         }
-        let permit = Arc::clone(&self.answer_memory).try_acquire_many_owned(size as u32);
-        let permit = permit.map_err(|_| Refusal::of(&Answer::Overloaded))?;
-        Ok(reply.map(|body| {
-            let Body::Whole(full) = body else { return body };
-            let bytes = full.into_inner().unwrap_or_default();
-            Body::from(Bytes::from_owner(Accounted { bytes, _permit: permit }))
-        }))
     }
 
     async fn snapshot(&self, request: &Request<Incoming>) -> Result<Reply, Refusal> {
         let parameters = Parameters::parse(request.uri().query(), &["timeout"])?;
         match self.ask(Ask::Snapshot, parameters.timeout()?).await? {
             Answer::Done => {
-                let index = self.inspect(|machine| machine.raft().snapshot().index.0).await?;
+                // It is done, even if the node stops before it can tell up to where.
+                let index = self.inspect(|machine| machine.raft().snapshot().index.0).await.ok();
                 Ok(json(StatusCode::OK, &serde_json::json!({ "snapshotIndex": index })))
             }
             other => Err(Refusal::of(&other)),
@@ -503,6 +508,9 @@ struct ConditionFailed<'a> {
     key: Cow<'a, str>,
     value: Option<Cow<'a, str>>,
     version: Option<u64>,
+    /// There is a value, and this node has no room to tell it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    omitted: bool,
     /// The request was sent again; it failed when it first came, and what the key held then is not known any more.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     earlier: bool,
@@ -514,36 +522,6 @@ fn item(key: &Bytes, value: &Bytes, version: u64) -> Reply {
     let tag = HeaderValue::try_from(format!("\"{version}\"")).expect("digits in quotes");
     reply.headers_mut().insert(ETAG, tag);
     reply
-}
-
-/// The answer to a write that was not carried out.
-fn not_written(key: &Bytes, outcome: &Outcome) -> Reply {
-    let condition_failed = |current: Option<&Versioned>, earlier| {
-        let body = ConditionFailed {
-            error: "condition failed",
-            key: text(key),
-            value: current.map(|current| text(&current.value)),
-            version: current.map(|current| current.version),
-            earlier,
-        };
-        json(StatusCode::PRECONDITION_FAILED, &body)
-    };
-    match outcome {
-        Outcome::ConditionFailed { current } => condition_failed(current.as_ref(), false),
-        Outcome::FailedEarlier => condition_failed(None, true),
-        Outcome::Forgotten => error(
-            StatusCode::CONFLICT,
-            "the outcome of this Idempotency-Key is not remembered any more, and the request is not carried out: a \
-             client's numbers must rise, and only the latest few may be sent again",
-        ),
-        Outcome::NameTaken => error(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "this Idempotency-Key was used for another request: take the next number",
-        ),
-        Outcome::Set { .. } | Outcome::Deleted { .. } | Outcome::Founded { .. } => {
-            unreachable!("each kind of command has its kind of outcome")
-        }
-    }
 }
 
 /// Keys and values come as JSON strings, so they are UTF-8.
@@ -571,25 +549,32 @@ fn checked_value(value: &str) -> Result<Bytes, Refusal> {
 }
 
 fn key_in_path(encoded: &str) -> Result<Bytes, Refusal> {
-    let key = percent_decode_str(encoded).decode_utf8();
-    checked_key(&key.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the key is not UTF-8"))?)
+    checked_key(&decoded("the key", encoded)?)
 }
 
 /// The condition that headers state (RFC 9110 §13.1). Versions are strong entity tags.
 fn condition_of(headers: &HeaderMap) -> Result<Option<Condition>, Refusal> {
     let refuse = |message| Err(Refusal::new(StatusCode::BAD_REQUEST, message));
-    match (headers.get(IF_MATCH), headers.get(IF_NONE_MATCH)) {
-        (None, None) => Ok(None),
-        (None, Some(value)) if value == "*" => Ok(Some(Condition::Absent)),
-        (None, Some(_)) => refuse("If-None-Match takes only *"),
-        (Some(value), None) => {
+    let all = |name| headers.get_all(name).iter().map(move |value| (name, value));
+    let mut conditions = all(&IF_MATCH).chain(all(&IF_NONE_MATCH));
+    let (first, second) = (conditions.next(), conditions.next());
+    match first {
+        _ if second.is_some() => refuse("give one condition: if_value, If-Match or If-None-Match"),
+        None => Ok(None),
+        Some((name, value)) if *name == IF_NONE_MATCH => {
+            if value == "*" {
+                Ok(Some(Condition::Absent))
+            } else {
+                refuse("If-None-Match takes only *")
+            }
+        }
+        Some((_, value)) => {
             let version = value.to_str().ok().and_then(|text| text.trim().trim_matches('"').parse().ok());
             match version {
                 Some(version) => Ok(Some(Condition::Version(version))),
                 None => refuse("If-Match takes one version, such as \"7\""),
             }
         }
-        (Some(_), Some(_)) => refuse("give one condition: if_value, If-Match or If-None-Match"),
     }
 }
 

@@ -1,9 +1,10 @@
 //! The other side: one connection, one request at a time.
 
+use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
@@ -85,9 +86,10 @@ impl Client {
     /// [`ClientError::Connect`], also when it takes too long.
     pub async fn connect(addr: &str) -> Result<Self, ClientError> {
         let failed = |source| ClientError::Connect { addr: addr.to_owned(), source };
-        let host = HeaderValue::from_str(addr).map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?;
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(addr)).await;
         let stream = stream.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(failed)?;
+        let host = host_header(&stream, addr);
+        let host = HeaderValue::try_from(host).map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?;
         prepare(&stream, CLIENT_STALL);
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|error| failed(io::Error::other(error)))?;
@@ -119,7 +121,7 @@ impl Client {
             let response = self.send(request).await?;
             let status = response.status();
             let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-            Ok(Answer { status, body: body.map_err(|error| protocol(&self.addr, &error))?.to_bytes() })
+            Ok(Answer { status, body: body.map_err(|error| broken_off(&self.addr, error))?.to_bytes() })
         };
         match tokio::time::timeout(timeout, exchange).await {
             Ok(answer) => answer,
@@ -192,11 +194,25 @@ impl Stream {
         let body = Limited::new(self.body, MAX_ANSWER_BYTES).collect();
         match tokio::time::timeout(timeout, body).await {
             Ok(body) => {
-                let body = body.map_err(|error| protocol(&self.addr, &error))?;
+                let body = body.map_err(|error| broken_off(&self.addr, error))?;
                 Ok(Answer { status: self.status, body: body.to_bytes() })
             }
             Err(_) => Err(ClientError::TimedOut { addr: self.addr, after: timeout }),
         }
+    }
+}
+
+/// What a request says of where it goes: on loopback the address itself, since a node there trusts few names.
+pub(super) fn host_header(stream: &TcpStream, addr: &str) -> String {
+    let peer = stream.peer_addr().ok().filter(|peer| peer.ip().to_canonical().is_loopback());
+    peer.map_or_else(|| addr.to_owned(), |peer| peer.to_string())
+}
+
+/// An answer that began and did not end.
+fn broken_off(addr: &str, error: Box<dyn Error + Send + Sync>) -> ClientError {
+    match error.downcast_ref() {
+        Some(LengthLimitError { .. }) => protocol(addr, &error),
+        None => ClientError::Lost { addr: addr.to_owned(), source: io::Error::other(error) },
     }
 }
 

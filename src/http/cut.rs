@@ -8,8 +8,8 @@ use hyper::{Request, StatusCode};
 use serde::Deserialize;
 
 use super::api::Inner;
-use super::members::{from_json, node_id};
-use super::reply::{Refusal, Reply, json};
+use super::members::node_id;
+use super::reply::{Refusal, Reply, from_json, json};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,7 +19,7 @@ struct Cut {
 
 impl Inner {
     pub(super) async fn cut(&self, request: Request<Incoming>) -> Result<Reply, Refusal> {
-        let (body, _memory) = self.body(request.into_body()).await?;
+        let (body, _room) = self.body(request.into_body()).await?;
         let Cut { peers } = from_json(&body)?;
         let peers = peers.iter().map(|peer| node_id(peer)).collect::<Result<BTreeSet<_>, _>>()?;
         let names: Vec<_> = peers.iter().map(|peer| peer.as_str().to_owned()).collect();

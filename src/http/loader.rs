@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-use super::client::ClientError;
+use super::client::{ClientError, host_header};
 use super::server::prepare;
 use crate::defaults::{CLIENT_STALL, CONNECT_TIMEOUT, MAX_ANSWER_BYTES, MAX_HEADER_BYTES};
 
@@ -69,8 +69,8 @@ impl Connection {
         let stream = stream.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let stream = stream.map_err(|source| ClientError::Connect { addr: addr.to_owned(), source })?;
         prepare(&stream, CLIENT_STALL);
-        let wire =
-            Wire { stream, host: addr.to_owned(), request: Vec::new(), answer: BytesMut::with_capacity(4 << 10) };
+        let host = host_header(&stream, addr);
+        let wire = Wire { stream, host, request: Vec::new(), answer: BytesMut::with_capacity(4 << 10) };
         Ok(Self { addr: addr.to_owned(), wire, timeout, alarm: Box::pin(tokio::time::sleep(timeout)) })
     }
 

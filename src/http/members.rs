@@ -19,12 +19,11 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
-use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::api::{Api, Inner};
-use super::reply::{Parameters, Refusal, Reply, json};
+use super::reply::{Parameters, Refusal, Reply, decoded, from_json, json};
 use crate::defaults::LEAVE_PAUSE;
 use crate::kv::RaftKv;
 use crate::kv::raft_kv::{Administration, Answer, Ask, Query};
@@ -280,9 +279,15 @@ impl Inner {
             (&Method::POST, "/members", _) => self.add_member(request).await,
             (&Method::POST, "/leader", _) => self.change_leader(request).await,
             (&Method::DELETE, _, Some(id)) => self.remove_member(&request, id).await,
-            (_, "/members", _) => Err(Refusal::method("GET, HEAD, POST")),
-            (_, "/leader", _) => Err(Refusal::method("POST")),
-            (_, _, _) => Err(Refusal::method("DELETE")),
+            (_, "/members", _) => {
+                let does = "GET /members tells the members, POST /members {\"id\",\"addr\"} adds one, DELETE /members/ID removes one";
+                Err(Refusal::method("GET, HEAD, POST", does))
+            }
+            (_, "/leader", _) => {
+                let does = "POST /leader {\"to\":\"ID\"} lets another node lead; GET /status tells who does";
+                Err(Refusal::method("POST", does))
+            }
+            (_, _, _) => Err(Refusal::method("DELETE", "DELETE /members/ID removes one, GET /members tells them")),
         }
     }
 
@@ -303,7 +308,7 @@ impl Inner {
     async fn add_member(&self, request: Request<Incoming>) -> Result<Reply, Refusal> {
         let (head, body) = request.into_parts();
         let timeout = Parameters::parse(head.uri.query(), &["timeout"])?.timeout()?;
-        let (body, _memory) = self.body(body).await?;
+        let (body, _room) = self.body(body).await?;
         let Addition { id, addr, incarnation } = from_json(&body)?;
         let id = node_id(&id)?;
         checked_addr(&addr)?;
@@ -349,8 +354,7 @@ impl Inner {
 
     async fn remove_member(&self, request: &Request<Incoming>, id: &str) -> Result<Reply, Refusal> {
         let timeout = Parameters::parse(request.uri().query(), &["timeout"])?.timeout()?;
-        let id = percent_decode_str(id).decode_utf8();
-        let id = node_id(&id.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the name is not UTF-8"))?)?;
+        let id = node_id(&decoded("the name", id)?)?;
         self.refuse_outside().await?;
         self.barrier(timeout).await?;
         let info = self.info.clone();
@@ -365,12 +369,13 @@ impl Inner {
     async fn change_leader(&self, request: Request<Incoming>) -> Result<Reply, Refusal> {
         let (head, body) = request.into_parts();
         let timeout = Parameters::parse(head.uri.query(), &["timeout"])?.timeout()?;
-        let (body, _memory) = self.body(body).await?;
+        let (body, _room) = self.body(body).await?;
         let Handover { to } = if body.is_empty() { Handover { to: None } } else { from_json(&body)? };
         let to = to.map(|to| node_id(&to)).transpose()?;
         self.refuse_outside().await?;
         self.administer(Administration::Transfer(to), timeout).await?;
-        let leader = self.inspect(|machine| machine.raft().leader()).await?;
+        // It is done, even if the node stops before it can tell who leads.
+        let leader = self.inspect(|machine| machine.raft().leader()).await.unwrap_or(to);
         Ok(json(StatusCode::OK, &serde_json::json!({ "leader": leader.as_ref().map(NodeId::as_str) })))
     }
 
@@ -457,10 +462,6 @@ pub(super) fn refused(why: raft::Refusal) -> Refusal {
         Why::NotAMember => refused(StatusCode::NOT_FOUND),
         Why::NotTakenOver => refused(StatusCode::GATEWAY_TIMEOUT),
     }
-}
-
-pub(super) fn from_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &format!("bad JSON: {error}")))
 }
 
 pub(super) fn node_id(text: &str) -> Result<NodeId, Refusal> {

@@ -5,6 +5,8 @@
 //! - [`members`]: who is in the cluster, and the requests that change it;
 //! - [`backup`]: the whole state as a file;
 //! - [`watch`]: changes as they come, as server-sent events;
+//! - `memory`: what bodies and answers take of it;
+//! - `origin`: requests that a browser makes for the page of somebody else;
 //! - [`reply`]: what is answered, whole or as a stream;
 //! - [`status`]: what a node reports of itself, as JSON and for Prometheus;
 //! - [`upgrade`]: the way from an HTTP connection to a peer's link, on the same port;
@@ -18,8 +20,13 @@ pub mod client;
 mod cut;
 pub mod loader;
 pub mod members;
+mod memory;
+mod origin;
+
 pub mod reply;
 pub mod server;
 pub mod status;
+#[cfg(test)]
+mod tests;
 pub mod upgrade;
 pub mod watch;

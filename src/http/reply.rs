@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,11 +12,11 @@ use hyper::body::{Bytes, Frame, SizeHint};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use percent_encoding::percent_decode_str;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::members;
-use crate::defaults::{MAX_REQUEST_TIMEOUT, REQUEST_TIMEOUT};
+use crate::defaults::{MAX_REQUEST_TIMEOUT, MIN_REQUEST_TIMEOUT, REQUEST_TIMEOUT};
 use crate::kv::raft_kv::Answer;
 use crate::net::driver::Stopped;
 
@@ -86,10 +87,12 @@ impl<'a> Parameters<'a> {
                 let message = format!("unknown parameter {name:?}: this request takes {}", known.join(", "));
                 return Err(Refusal::new(StatusCode::BAD_REQUEST, &message));
             };
-            let value = value.replace('+', " ");
-            let value = percent_decode_str(&value).decode_utf8().map(|value| Cow::Owned(value.into_owned()));
-            let value = value.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, &format!("{name} is not UTF-8")))?;
-            parameters.push((*name, value));
+            if parameters.iter().any(|(given, _)| given == name) {
+                let message = format!("{name} is given twice: which one counts nobody can tell");
+                return Err(Refusal::new(StatusCode::BAD_REQUEST, &message));
+            }
+            let value = decoded(name, &value.replace('+', " "))?.into_owned();
+            parameters.push((*name, Cow::Owned(value)));
         }
         Ok(Self(parameters))
     }
@@ -101,13 +104,36 @@ impl<'a> Parameters<'a> {
     pub(super) fn timeout(&self) -> Result<Duration, Refusal> {
         let Some(text) = self.get("timeout") else { return Ok(REQUEST_TIMEOUT) };
         match humantime::parse_duration(text) {
-            Ok(timeout) if timeout <= MAX_REQUEST_TIMEOUT && !timeout.is_zero() => Ok(timeout),
+            Ok(timeout) if (MIN_REQUEST_TIMEOUT..=MAX_REQUEST_TIMEOUT).contains(&timeout) => Ok(timeout),
             Ok(_) | Err(_) => {
-                let message = format!("timeout must be a duration such as 500ms, at most {MAX_REQUEST_TIMEOUT:?}");
+                let message = format!(
+                    "timeout must be a duration such as 500ms, at least {MIN_REQUEST_TIMEOUT:?} and at most {MAX_REQUEST_TIMEOUT:?}"
+                );
                 Err(Refusal::new(StatusCode::BAD_REQUEST, &message))
             }
         }
     }
+}
+
+/// Text that was percent-encoded to stand in a path or a query; `what` it is.
+pub(super) fn decoded<'a>(what: &str, encoded: &'a str) -> Result<Cow<'a, str>, Refusal> {
+    let refuse = |why: &str| Refusal::new(StatusCode::BAD_REQUEST, &format!("{what} {why}"));
+    let is_byte = |after: &str| after.len() >= 2 && after.bytes().take(2).all(|digit| digit.is_ascii_hexdigit());
+    if let Some((at, _)) = encoded.match_indices('%').find(|(at, _)| !is_byte(&encoded[at + 1..])) {
+        let wrong: String = encoded[at..].chars().take(3).collect();
+        return Err(refuse(&format!("has {wrong:?}, which encodes no byte: a percent sign itself is %25")));
+    }
+    percent_decode_str(encoded).decode_utf8().map_err(|_| refuse("is not UTF-8"))
+}
+
+/// What is said in JSON, in an object.
+pub(super) fn from_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+    let refuse = |why: &dyn Display| Refusal::new(StatusCode::BAD_REQUEST, &format!("bad JSON: {why}"));
+    // An array of the values in their order would do, too, for serde.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(refuse(&"an array, where an object with names is wanted"));
+    }
+    serde_json::from_slice(body).map_err(|error| refuse(&error))
 }
 
 /// An answer that is an error.
@@ -118,8 +144,10 @@ impl Refusal {
         Self(Box::new(error(code, message)))
     }
 
-    pub(super) fn method(allowed: &'static str) -> Self {
-        let mut refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
+    /// Another method than `allowed`, with which this and that can be done.
+    pub(super) fn method(allowed: &'static str, does: &str) -> Self {
+        let message = format!("method not allowed: {does}");
+        let mut refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, &message);
         refusal.0.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
         refusal
     }
@@ -127,6 +155,9 @@ impl Refusal {
     pub(super) fn of(answer: &Answer) -> Self {
         match answer {
             Answer::NoLeader => Self::new(StatusCode::SERVICE_UNAVAILABLE, "no leader").retry_after(1),
+            Answer::TooLate => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "no majority answered in time").retry_after(1)
+            }
             Answer::Overloaded => Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded").retry_after(1),
             Answer::ViewClosed => Self::new(StatusCode::GONE, "the view was not read in time and has been closed"),
             Answer::OutcomeUnknown => Self::new(StatusCode::GATEWAY_TIMEOUT, "outcome unknown"),

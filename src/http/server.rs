@@ -53,19 +53,20 @@ where
 
 /// Answers requests. Cloned for each connection.
 pub trait AsyncHandler: Clone + Send + 'static {
-    /// Answers one request.
-    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Reply> + Send;
+    /// Answers one request; it came over loopback, or it did not.
+    fn answer(&self, request: Request<Incoming>, on_loopback: bool) -> impl Future<Output = Reply> + Send;
 }
 
 async fn serve_connection<H: AsyncHandler>(stream: TcpStream, handle: H, stop: CancellationToken) {
     prepare(&stream, CLIENT_STALL);
+    let on_loopback = stream.local_addr().is_ok_and(|addr| addr.ip().to_canonical().is_loopback());
     let attention = Attention::default();
     let stream = Attentive::new(stream, attention.clone());
     let service = service_fn(move |request| {
         let (handle, attention) = (handle.clone(), attention.clone());
         async move {
             attention.set(false);
-            let reply = handle.answer(request).await;
+            let reply = handle.answer(request, on_loopback).await;
             attention.set(matches!(reply.body(), Body::Events(_)));
             Ok::<_, Infallible>(reply)
         }

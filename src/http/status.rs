@@ -27,6 +27,8 @@ pub struct NodeInfo {
     pub id: NodeId,
     /// Where it serves.
     pub addr: String,
+    /// The names that it is called by on this machine, beside `localhost`.
+    pub names: Vec<String>,
     /// The members, the links to them, and whom it has met.
     pub members: Arc<Members>,
     /// Whether it can be told to ignore peers.

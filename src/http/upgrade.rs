@@ -184,6 +184,11 @@ fn hello_in(headers: &HeaderMap) -> Option<Hello> {
     Some(Hello { cluster, incarnation: read(headers.get(INCARNATION)?)?, starts: read(headers.get(STARTS)?)? })
 }
 
+/// Whether a peer asks to be let in. No browser can be made to ask so: the header is not a page's to set.
+pub(super) fn is_from_peer<B>(request: &Request<B>) -> bool {
+    request.uri().path() == PATH && request.headers().get(UPGRADE) == Some(&PROTOCOL)
+}
+
 /// Answers a peer that dials node `id`, which knows these members. With the answer 101, `then` gets the peer's name and its
 /// stream.
 pub fn accept<T>(
@@ -195,7 +200,7 @@ pub fn accept<T>(
 where
     T: Future<Output = ()> + Send,
 {
-    if request.headers().get(UPGRADE) != Some(&PROTOCOL) {
+    if !is_from_peer(&request) {
         let mut reply = error(StatusCode::UPGRADE_REQUIRED, "peers upgrade this connection to netbelt-raft/1");
         reply.headers_mut().insert(UPGRADE, PROTOCOL);
         return reply;

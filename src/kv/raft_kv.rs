@@ -530,7 +530,7 @@ impl RaftKv {
             let answer = match stage {
                 Stage::Waiting { .. } => Answer::NoLeader,
                 // A proposal that is still in Raft's hands may get its place in the log any moment.
-                Stage::InRaft if !is_write => Answer::NoLeader,
+                Stage::InRaft if !is_write => Answer::TooLate,
                 Stage::InRaft | Stage::Proposed | Stage::Forwarded(_) => Answer::OutcomeUnknown,
             };
             self.refuse(id, answer, out);

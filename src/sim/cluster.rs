@@ -466,7 +466,7 @@ impl Cluster {
                 return Ok(());
             }
             // Certainly not done: it leaves no mark on the history.
-            (_, Answer::NoLeader | Answer::Overloaded) => {
+            (_, Answer::NoLeader | Answer::TooLate | Answer::Overloaded) => {
                 let asked = self.asked.remove(&id).expect("it was there");
                 self.clients[asked.client].busy = None;
                 return Ok(());

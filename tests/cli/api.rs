@@ -176,7 +176,18 @@ fn an_unknown_path_is_404_and_a_wrong_method_405_with_those_allowed() {
     for (method, path, allowed) in rows {
         let answer = node.ask(method, path, "").expect(405);
         assert_eq!(answer.header("allow"), Some(allowed), "{method} {path}");
-        assert_eq!(answer.error(), "method not allowed");
+        assert!(answer.error().starts_with("method not allowed: "), "{answer:?}");
+    }
+    for (method, path, to_use) in [
+        ("PUT", "/kv/a", r#"POST /kv {"key","value"} sets it"#),
+        ("PUT", "/kv", r#"POST /kv {"key","value"} sets a key"#),
+        ("PUT", "/leader", "POST /leader"),
+        ("POST", "/members/n2", "DELETE /members/ID"),
+        ("POST", "/status", "GET /status"),
+        ("PATCH", "/snapshot", "POST /snapshot"),
+    ] {
+        let answer = node.ask(method, path, "").expect(405);
+        assert!(answer.error().contains(to_use), "{method} {path}: {answer:?}");
     }
 }
 
@@ -188,6 +199,8 @@ fn a_bad_body_is_400_and_says_what_is_wrong_with_it() {
         ("{", "bad JSON"),
         ("null", "bad JSON"),
         ("[]", "bad JSON"),
+        (r#"["a","1"]"#, "an object with names"),
+        (r#" ["a","1",null]"#, "an object with names"),
         (r#"{"key":"a"}"#, "missing field `value`"),
         (r#"{"value":"a"}"#, "missing field `key`"),
         (r#"{"key":"a","value":1}"#, "expected a string"),
@@ -230,6 +243,53 @@ fn keys_are_limited_and_the_limit_is_told() {
 }
 
 #[test]
+fn a_percent_sign_that_encodes_no_byte_is_400_and_no_part_of_a_key() {
+    let (node, _dir) = alone();
+    node.set("%zz", "v");
+    node.get("/kv/%25zz").expect(200);
+    for wrong in ["%zz", "%", "%4", "a%", "%%41", "%+1", "%e"] {
+        for path in [format!("/kv/{wrong}"), format!("/kv?prefix={wrong}"), format!("/kv?after={wrong}")] {
+            assert!(node.get(&path).expect(400).error().contains("%25"), "{path}");
+        }
+        node.ask("DELETE", &format!("/kv/{wrong}"), "").expect(400);
+        node.ask("DELETE", &format!("/members/{wrong}"), "").expect(400);
+    }
+    assert_eq!(node.value("%zz").as_deref(), Some("v"));
+}
+
+#[test]
+fn what_is_said_twice_is_400_and_nothing_is_done() {
+    let (node, _dir) = alone();
+    for path in ["/kv?limit=1&limit=2", "/kv?prefix=a&prefix=a", "/kv/a?timeout=1s&timeout=1s"] {
+        assert!(node.get(path).expect(400).error().contains("given twice"), "{path}");
+    }
+    let body = json!({ "key": "a", "value": "v" });
+    for headers in [
+        ["if-match: \"1\"", "if-match: \"2\""],
+        ["if-match: \"1\"", "if-match: \"1\""],
+        ["if-none-match: *", "if-none-match: *"],
+        ["if-none-match: *", "if-match: \"1\""],
+        ["idempotency-key: a:1", "idempotency-key: a:2"],
+    ] {
+        ask(&node, "POST", "/kv", &headers, &body).expect(400);
+        ask(&node, "DELETE", "/kv/a", &headers, &Value::Null).expect(400);
+    }
+    node.ask("POST", "/kv?timeout=1s&timeout=2s", &body.to_string()).expect(400);
+    assert_eq!(node.value("a"), None);
+}
+
+#[test]
+fn an_array_is_no_body_of_any_request() {
+    let (node, _dir) = alone();
+    for (path, body) in
+        [("/kv", r#"["a","1"]"#), ("/members", r#"["n2","127.0.0.1:1",null]"#), ("/leader", r#"["n1"]"#)]
+    {
+        assert!(node.ask("POST", path, body).expect(400).error().contains("an object with names"), "{path}");
+    }
+    assert_eq!(node.get("/members").json()["members"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
 fn values_are_limited_to_a_mebibyte_and_the_limit_is_told() {
     let (node, _dir) = alone();
     let largest = "v".repeat(MIB);
@@ -241,6 +301,8 @@ fn values_are_limited_to_a_mebibyte_and_the_limit_is_told() {
     assert_eq!(node.value("escaped").map(|value| value.len()), Some(MIB));
     let over = node.ask("POST", "/kv", &set_body("over", &"v".repeat(MIB + 1))).expect(413);
     assert!(over.error().contains("1048576 bytes"), "{over:?}");
+    let of_2_mb = node.ask("POST", "/kv", &set_body("over", &"v".repeat(2_000_000))).expect(413).error();
+    assert_eq!(of_2_mb, "a value has at most 1048576 bytes, this one has 2000000");
     assert_eq!(node.value("over"), None);
     let condition = json!({ "key": "a", "value": "v", "if_value": "v".repeat(MIB + 1) });
     post(&node, &condition).expect(413);
@@ -251,19 +313,20 @@ fn a_body_that_is_announced_as_huge_is_refused_before_it_is_sent() {
     let (node, _dir) = alone();
     let announce = |length: &str| {
         let mut connection = Http::connect(node.addr).unwrap();
-        connection.send(format!("POST /kv HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n")).unwrap();
+        connection.send(format!("POST /kv HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n")).unwrap();
         connection.answer(false).unwrap()
     };
     for length in ["6298625", "99999999999", "9223372036854775807"] {
         let answer = announce(length).expect(413);
-        assert!(answer.error().contains("larger than"), "{answer:?}");
+        let error = answer.error();
+        assert!(error.contains(&format!("has {length} bytes")) && error.contains("at most 6298624"), "{error}");
     }
     for length in ["18446744073709551615", "18446744073709551616", "-1", "1x", "1, 2"] {
         let status = announce(length).status; // hyper's own: 431 for what it cannot count, 400 for no number
         assert!(matches!(status, 400 | 431), "{length}: {status}");
     }
     let mut endless = Http::connect(node.addr).unwrap();
-    endless.send("POST /kv HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    endless.send("POST /kv HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
     // The node may hang up while there is still something to send.
     let chunk = [b"100000\r\n".as_slice(), &vec![b' '; MIB], b"\r\n"].concat();
     let sent = (0..64).take_while(|_| endless.send(&chunk).is_ok()).count();
@@ -288,6 +351,8 @@ fn bad_parameters_are_400_and_name_the_good_ones() {
         ("/kv/a?consistency=", "linearizable or stale"),
         ("/kv/a?timeout=5", "500ms"),
         ("/kv/a?timeout=0s", "500ms"),
+        ("/kv/a?timeout=1ns", "at least 1ms"),
+        ("/kv/a?timeout=999us", "at least 1ms"),
         ("/kv/a?timeout=61s", "at most 60s"),
         ("/kv/a?timeout=-1s", "500ms"),
         ("/kv/a?limit=1", "consistency, timeout"),
@@ -338,7 +403,7 @@ fn requests_in_one_packet_are_answered_in_order() {
 fn a_body_in_chunks_is_as_good_as_a_whole_one() {
     let (node, _dir) = alone();
     let mut connection = Http::connect(node.addr).unwrap();
-    connection.send("POST /kv HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
+    connection.send("POST /kv HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
     for part in [r#"{"key":"#, r#""chunked","#, r#""value":"1"}"#] {
         connection.send(format!("{:x}\r\n{part}\r\n", part.len())).unwrap();
     }
@@ -352,8 +417,10 @@ fn a_client_that_asks_whether_to_go_on_is_told_to() {
     let (node, _dir) = alone();
     let body = set_body("a", "1");
     let mut connection = Http::connect(node.addr).unwrap();
-    let head =
-        format!("POST /kv HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST /kv HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
     connection.send(head).unwrap();
     connection.send(body).unwrap();
     connection.answer(false).unwrap().expect(200);

@@ -204,6 +204,8 @@ fn a_value_may_come_from_stdin_byte_for_byte() {
     run_with(scene.command(&["cas", "k", text, "-"]), "new").expect(0);
     assert_eq!(scene.prints(&["get", "k"]), "new\n");
     run_with(scene.command(&["set", "k", "-"]), b"\xff\xfe".as_slice()).expect(2).says(&["stdin", "UTF-8"]);
+    let too_large = ["a value has at most 1048576 bytes (1 MiB), and stdin has 2000000"];
+    run_with(scene.command(&["set", "k", "-"]), "v".repeat(2_000_000)).expect(5).says(&too_large);
     run_with(scene.command(&["set", "k", "-"]), vec![b'x'; 1 << 20]).expect(0);
     run_with(scene.command(&["set", "k", "-"]), vec![b'x'; (1 << 20) + 1]).expect(5).says(&["1048576 bytes"]);
     assert_eq!(scene.prints(&["get", "k"]).len(), (1 << 20) + 1);
@@ -333,6 +335,75 @@ fn a_write_whose_connection_is_lost_goes_to_the_next_node_under_the_same_name() 
     let (addr, _) = hangs_up_once();
     let dead = format!("{addr},127.0.0.1:1");
     scene.ctl(&["--nodes", &dead, "set", "a", "1"]).expect(124); // the first may have done it
+}
+
+/// Hangs up on the first request that changes something, and refuses all others; it has no keys.
+fn loses_one_change_and_refuses_the_others() -> std::net::SocketAddr {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut lost = false;
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let (mut request, mut bytes) = (String::new(), [0; 4096]);
+            while !request.contains("\r\n\r\n") {
+                match stream.read(&mut bytes) {
+                    Ok(count @ 1..) => request += &String::from_utf8_lossy(&bytes[..count]),
+                    Ok(0) | Err(_) => break,
+                }
+            }
+            let (status, body) = match (request.starts_with("GET "), lost) {
+                (true, _) => ("200 OK", r#"{"items":[],"more":false,"next":null}"#),
+                (false, false) => {
+                    lost = true;
+                    continue;
+                }
+                (false, true) => ("503 Service Unavailable", r#"{"error":"no leader"}"#),
+            };
+            let length = body.len();
+            let _ = write!(stream, "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
+        }
+    });
+    addr
+}
+
+#[test]
+fn a_change_that_one_node_may_have_made_is_not_denied_because_the_next_one_refuses() {
+    let scene = Scene::new();
+    scene.prints(&["set", "k", "v"]);
+    let backup = scene._dir.path().join("a.backup").to_str().unwrap().to_owned();
+    scene.ctl(&["snapshot", "--out", &backup]).expect(0);
+    let rows: [&[&str]; 8] = [
+        &["set", "a", "1"],
+        &["cas", "a", "1", "2"],
+        &["del", "a"],
+        &["members", "add", "n2=127.0.0.1:1"],
+        &["members", "remove", "n2"],
+        &["transfer", "n2"],
+        &["snapshot"],
+        &["restore", &backup],
+    ];
+    for row in rows {
+        let addr = loses_one_change_and_refuses_the_others().to_string();
+        // The same one twice: a node that was restarted, or lost its leader.
+        let nodes = format!("{addr},{addr}");
+        let ended = scene.ctl(&[&["--nodes", &nodes, "--timeout", "2s"], row].concat()).expect(124);
+        assert!(ended.stderr.contains("may or may not"), "{row:?}: {ended:?}");
+        assert!(!ended.stderr.contains("nothing was done"), "{row:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn what_no_node_began_with_is_said_not_to_be_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = node_in(dir.path(), "n1");
+    command.args(["--peer", "n2=127.0.0.1:1"]);
+    let node = Node::start(command);
+    for row in [&["set", "a", "1"][..], &["cas", "a", "1", "2"], &["del", "a"]] {
+        let mut command = raft_ctl();
+        command.args(["--nodes", &node.addr.to_string(), "--timeout", "300ms"]).args(row);
+        run(command).expect(3).says(&["no leader", "nothing was done"]);
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use tempfile::TempDir;
 
 use crate::common::http::{self, Http, request, set_body};
-use crate::common::{Node, node_in};
+use crate::common::{Node, node_in, raft_ctl, run};
 
 fn alone() -> (Node, TempDir) {
     let dir = tempfile::tempdir().unwrap();
@@ -109,9 +109,9 @@ fn a_head_that_is_too_large_is_refused() {
     let long = "x".repeat(200 << 10);
     let many = (0..500).map(|number| format!("x-{number}: y\r\n")).collect::<String>();
     let heads = [
-        format!("GET /kv/{long} HTTP/1.1\r\nhost: x\r\n\r\n"),
-        format!("GET /status HTTP/1.1\r\nhost: x\r\nx-long: {long}\r\n\r\n"),
-        format!("GET /status HTTP/1.1\r\nhost: x\r\n{many}\r\n"),
+        format!("GET /kv/{long} HTTP/1.1\r\nhost: localhost\r\n\r\n"),
+        format!("GET /status HTTP/1.1\r\nhost: localhost\r\nx-long: {long}\r\n\r\n"),
+        format!("GET /status HTTP/1.1\r\nhost: localhost\r\n{many}\r\n"),
         format!("GET /status HTTP/1.1\r\n{long}"),
         long,
     ];
@@ -149,6 +149,80 @@ fn more_connections_than_the_system_has_files_for_are_told_so() {
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("too many connections"), "{answer}");
     drop(crowd);
     assert_serves(&node);
+}
+
+// Memory
+
+/// Clients that take nothing of what they asked for, until a node has no memory left for further answers.
+fn slow_readers(node: &Node) -> Vec<Http> {
+    // The largest answer there is for one key: 6 MiB.
+    node.ask("POST", "/kv", &format!(r#"{{"key":"large","value":"{}"}}"#, "\\u0000".repeat(1 << 20))).expect(200);
+    let mut readers = Vec::new();
+    crate::common::eventually("a node without memory for answers", || {
+        let mut reader = Http::connect(node.addr).unwrap();
+        reader.send(request("GET", "/kv/large", &[], b"")).unwrap();
+        readers.push(reader);
+        // One byte of it would do to refuse.
+        let refused = node.get("/kv/large");
+        if refused.status == 503 { Ok(()) } else { Err(format!("{}", refused.status)) }
+    });
+    readers
+}
+
+#[test]
+fn a_write_is_never_answered_overloaded_once_it_is_done() {
+    let (node, _dir) = alone();
+    let _readers = slow_readers(&node);
+    assert_eq!(node.get("/kv/large").expect(503).error(), "overloaded");
+    let body = format!(r#"{{"key":"new","value":"{}","if_value":null}}"#, "\\u0000".repeat(1 << 20));
+    assert_eq!(node.ask("POST", "/kv", &body).expect(200).json()["value"].as_str().map(str::len), Some(1 << 20));
+    // That it failed, and why, is told; what the key holds is too much.
+    let again = node.ask("POST", "/kv", &body).expect(412).json();
+    let version = again["version"].as_u64().expect("the key is there");
+    let expected = serde_json::json!({
+        "error": "condition failed", "key": "new", "value": null, "version": version, "omitted": true
+    });
+    assert_eq!(again, expected);
+    let mut ctl = raft_ctl();
+    ctl.args(["--nodes", &node.addr.to_string(), "set", "new", "x", "--if-absent"]);
+    run(ctl).expect(1).says(&["condition failed", &format!("new is at version {version}")]);
+    node.ask("POST", "/kv", &set_body("small", "x")).expect(200);
+    node.ask("DELETE", "/kv/new", "").expect(200);
+}
+
+#[test]
+fn a_small_body_does_not_starve_behind_large_ones_that_never_end() {
+    // 93 of them take the 128 MiB that a node has for bodies, to the last few bytes.
+    const SENT: usize = (128 << 20) / 93;
+    let (node, _dir) = alone();
+    let begin = r#"{"key":"large","value":"v""#;
+    let (body, end) = (begin.to_owned() + &" ".repeat(SENT - begin.len()), "}");
+    let head = format!("POST /kv HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len() + end.len());
+    let mut unfinished: Vec<_> = (0..100)
+        .map(|_| {
+            let mut connection = Http::connect(node.addr).unwrap();
+            let _ = connection.send(&head).and_then(|()| connection.send(&body)); // it may be refused on the way
+            connection
+        })
+        .collect();
+    for size in [100, 20_000, 100_000, 1 << 20] {
+        node.set("size", &"v".repeat(size));
+        assert_eq!(node.value("size").map(|value| value.len()), Some(size));
+    }
+    // Those that are still there have lost nothing; the others were told.
+    let (mut finished, mut refused) = (0, 0);
+    for connection in &mut unfinished {
+        let _ = connection.send(end);
+        match connection.answer(false) {
+            Ok(answer) if answer.status == 200 => finished += 1,
+            Ok(answer) => {
+                assert!(answer.clone().expect(503).error().contains("overloaded"), "{answer:?}");
+                refused += 1;
+            }
+            Err(_) => {} // it was hung up on while it was sending
+        }
+    }
+    assert!(finished >= 60 && refused >= 1, "{finished} finished, {refused} refused");
 }
 
 // Peers
@@ -280,7 +354,7 @@ fn templates() -> Vec<Vec<u8>> {
         request("POST", "/kv", &["if-match: \"1\""], body.as_bytes()),
         request("POST", "/kv", &["if-none-match: *", "expect: 100-continue"], body.as_bytes()),
         request("POST", "/kv", &[], br#"{"key":"k","value":"v","if_value":null}"#),
-        b"POST /kv HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n17\r\n{\"key\":\"k\",\"value\":\"v\"}\r\n0\r\n\r\n".to_vec(),
+        b"POST /kv HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n17\r\n{\"key\":\"k\",\"value\":\"v\"}\r\n0\r\n\r\n".to_vec(),
         request("GET", "/kv/a%20key?consistency=stale", &["range: bytes=0-1"], b""),
         request("GET", "/kv?prefix=k&after=a&limit=10", &["accept: */*"], b""),
         request("DELETE", "/kv/key", &["connection: keep-alive"], b""),

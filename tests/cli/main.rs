@@ -12,6 +12,7 @@ mod hostile;
 mod lesson;
 mod netsim;
 mod node;
+mod origin;
 mod pool;
 mod udp;
 mod usage;

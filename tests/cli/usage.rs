@@ -62,6 +62,10 @@ fn every_tool_writes_its_completions_and_man_pages() {
                 std::fs::read_to_string(dir.path().join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
             assert!(text.contains("json"), "{file} knows the options");
         }
+        let pages = std::fs::read_dir(dir.path().join("man/man1")).unwrap();
+        let pages: Vec<_> = pages.map(|page| page.unwrap().file_name().into_string().unwrap()).collect();
+        assert!(!pages.iter().any(|page| page.contains("-help")), "`help` has no page of its own: {pages:?}");
+        assert!(name != "raft-ctl" || pages.contains(&"raft-ctl-members-add.1".to_owned()), "{pages:?}");
     }
     let mut beside = raft_ctl();
     beside.args(["--generate", "/tmp", "status"]);

@@ -125,8 +125,8 @@ fn a_leader_that_was_cut_off_never_answers_with_the_old_value() {
     successor.set("k", "new");
     assert_eq!(status(n1.addr).unwrap()["state"], "leader", "it does not know yet");
     for _ in 0..3 {
-        assert_eq!(n1.get("/kv/k?timeout=100ms").expect(503).error(), "no leader");
-        assert_eq!(n1.get("/kv?timeout=100ms").expect(503).error(), "no leader");
+        assert_eq!(n1.get("/kv/k?timeout=100ms").expect(503).error(), "no majority answered in time");
+        assert_eq!(n1.get("/kv?timeout=100ms").expect(503).error(), "no majority answered in time");
         let answer = n1.ask("POST", "/kv?timeout=100ms", &set_body("k", "lost"));
         assert!(matches!(answer.status, 503 | 504), "{answer:?}");
     }

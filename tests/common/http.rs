@@ -146,7 +146,7 @@ impl Http {
 
 /// The bytes of a request.
 pub(crate) fn request(method: &str, path: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\n");
+    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n");
     for header in headers {
         head += &format!("{header}\r\n");
     }

@@ -106,6 +106,8 @@ pub enum Answer {
     ViewClosed,
     /// There was no leader in time; nothing was done.
     NoLeader,
+    /// There was a leader, and no majority confirmed it in time; nothing was read.
+    TooLate,
     /// The write was handed over and its outcome did not come back: it may or may not take effect.
     OutcomeUnknown,
     /// This node or the leader has too much to do; nothing was done.

@@ -88,6 +88,20 @@ fn alone_a_node_answers_a_write() {
     assert!(answered && node.requests_in_hand() == 0);
 }
 
+/// A leader that gets no answer from the others in time is a leader all the same.
+#[test]
+fn a_read_that_no_majority_confirms_in_time_is_not_told_that_there_is_no_leader() {
+    let mut node = leader();
+    let ask = Ask::Read(Query::Version);
+    step(&mut node, Input::Requested(Command { id: RequestId(1), ask, timeout: Duration::from_millis(1) }));
+    let mut effects = Effects::new();
+    node.step(Time::after_epoch(Duration::from_millis(1)), Input::Elapsed(Timer::Deadline), &mut effects);
+    let answers = effects.drain().filter_map(|effect| {
+        if let Effect::Emit(Event::Answered { answer, .. }) = effect { Some(answer) } else { None }
+    });
+    assert_eq!(answers.collect::<Vec<_>>(), [Answer::TooLate]);
+}
+
 /// A crash after the end of a snapshot, and before the log began with it.
 #[test]
 fn of_two_whole_snapshots_in_the_log_the_second_is_the_state() {

@@ -22,6 +22,9 @@ mod restore;
 mod status;
 mod watch;
 
+/// Bytes of a value that is too large which are read to tell how large it is.
+const MAX_COUNTED: u64 = 1 << 30;
+
 /// Read, write and look after a Raft key-value cluster
 #[derive(Debug, Parser)]
 #[command(
@@ -198,7 +201,7 @@ async fn run(cluster: &Cluster, command: Command, output: &Output) -> Result<(),
         Command::Del { key, if_version } => {
             let path = format!("/kv/{}", encoded(&key));
             let ask = Ask::write(Method::DELETE, path, Bytes::new())?.if_version(if_version);
-            let answer = expect_ok(&cluster.ask(ask).await?, &key)?;
+            let answer = expect_done(&cluster.ask(ask).await?, &key)?;
             if answer["deleted"] == json!(true) {
                 output.result(&answer, || format!("deleted {key}"))
             } else {
@@ -257,8 +260,16 @@ async fn list(
 }
 
 fn written(answer: &Answer, key: &str, output: &Output) -> Result<(), Failure> {
-    let item = expect_ok(answer, key)?;
+    let item = expect_done(answer, key)?;
     output.result(&item, || format!("ok, version {}", item["version"]))
+}
+
+/// The same as [`expect_ok`], of a write: a node that refuses one for want of a leader, or of room, has not begun with it.
+fn expect_done(answer: &Answer, key: &str) -> Result<Value, Failure> {
+    expect_ok(answer, key).map_err(|failure| match failure.kind {
+        Kind::NoLeader => Failure::new(failure.kind, format!("{failure}; nothing was done")),
+        _ => failure,
+    })
 }
 
 /// The JSON of a good answer; what went wrong, of another.
@@ -274,16 +285,20 @@ fn expect_ok(answer: &Answer, key: &str) -> Result<Value, Failure> {
             Kind::No,
             match (body["value"].as_str(), body["version"].as_u64()) {
                 (Some(value), Some(version)) => format!("condition failed: {key} is '{value}' at version {version}"),
+                (None, Some(version)) => {
+                    format!(
+                        "condition failed: {key} is at version {version}, and the node has no room to tell its value now"
+                    )
+                }
                 _ if body["earlier"] == json!(true) => {
                     format!("condition failed: {key} was something else when the request first came")
                 }
                 _ => format!("condition failed: {key} does not exist"),
             },
         )),
-        StatusCode::SERVICE_UNAVAILABLE => Err(Failure::new(
-            Kind::NoLeader,
-            format!("{error}; nothing was done (raft-ctl status shows which nodes are up)"),
-        )),
+        StatusCode::SERVICE_UNAVAILABLE => {
+            Err(Failure::new(Kind::NoLeader, format!("{error} (raft-ctl status shows which nodes are up)")))
+        }
         StatusCode::GATEWAY_TIMEOUT => Err(Failure::new(
             Kind::Deadline,
             format!("{error}: the write to {key} may or may not take effect; read it back"),
@@ -330,6 +345,11 @@ impl Ask {
         name.chain(self.if_version.map(|version| ("if-match", format!("\"{version}\"")))).collect()
     }
 
+    /// Whether it may have done something even if nobody says so.
+    fn is_change(&self) -> bool {
+        self.method != Method::GET
+    }
+
     const fn if_version(mut self, version: Option<u64>) -> Self {
         self.if_version = version;
         self
@@ -357,8 +377,8 @@ impl Cluster {
                     tracing::debug!("{error}");
                     last = last.or(Some(Err(error)));
                 }
-                Err(error @ ClientError::Protocol { .. }) if ask.name.is_some() => return Err(failure(&error, true)),
-                Err(error) if ask.name.is_some() => unknown = unknown.or(Some(Err(error))),
+                Err(error @ ClientError::Protocol { .. }) if ask.is_change() => return Err(failure(&error, true)),
+                Err(error) if ask.is_change() => unknown = unknown.or(Some(Err(error))),
                 Err(error) => last = Some(Err(error)),
             }
         }
@@ -382,13 +402,17 @@ impl Cluster {
     }
 }
 
-fn failure(error: &ClientError, is_write: bool) -> Failure {
+fn failure(error: &ClientError, is_change: bool) -> Failure {
     match error {
         ClientError::Connect { .. } => {
             Failure::new(Kind::Unreachable, format!("{error} (is raft-node running there? name others with --nodes)"))
         }
-        ClientError::Lost { .. } | ClientError::TimedOut { .. } if is_write => {
-            Failure::new(Kind::Deadline, format!("{error}; the write may or may not take effect: read it back"))
+        ClientError::Lost { .. } | ClientError::TimedOut { .. } if is_change => Failure::new(
+            Kind::Deadline,
+            format!("{error}; the change may or may not take effect: look what came of it"),
+        ),
+        ClientError::Protocol { .. } if is_change => {
+            Failure::new(Kind::Peer, format!("{error}; the change may or may not have taken effect"))
         }
         ClientError::TimedOut { .. } => Failure::new(Kind::Deadline, error.to_string()),
         ClientError::Lost { .. } => Failure::new(Kind::Unreachable, error.to_string()),
@@ -401,11 +425,19 @@ fn from_argument(value: String) -> Result<String, Failure> {
     if value != "-" {
         return Ok(value);
     }
-    let mut text = String::new();
-    // One byte more than is allowed, so that the node refuses what is too large instead of storing a part of it.
-    let read = std::io::stdin().take(MAX_VALUE_BYTES as u64 + 1).read_to_string(&mut text);
-    read.map_err(|error| Failure::usage(format!("cannot read the value from stdin: {error}; values are UTF-8 text")))?;
-    Ok(text)
+    let (mut bytes, mut stdin) = (Vec::new(), std::io::stdin());
+    let read = stdin.by_ref().take(MAX_VALUE_BYTES as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::usage(format!("cannot read the value from stdin: {error}")))?;
+    if bytes.len() > MAX_VALUE_BYTES {
+        // How much it is, unless it does not end.
+        let rest = std::io::copy(&mut stdin.take(MAX_COUNTED), &mut std::io::sink()).unwrap_or_default();
+        let (more, size) = (if rest == MAX_COUNTED { "more than " } else { "" }, bytes.len() as u64 + rest);
+        let message = format!("a value has at most {MAX_VALUE_BYTES} bytes (1 MiB), and stdin has {more}{size}");
+        return Err(Failure::new(Kind::Peer, message)); // as if the node had been asked
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        Failure::usage(format!("cannot read the value from stdin: {}; values are UTF-8 text", error.utf8_error()))
+    })
 }
 
 /// A name for this client that no other has.

@@ -231,6 +231,8 @@ impl Writer {
     async fn write(&mut self, write: &Write) -> Result<(), Failure> {
         let end = Instant::now() + self.cluster.timeout;
         let mut pause = *RECONNECT.start();
+        // Why it may be done nevertheless: from then on no node's "nothing was done" is the whole truth.
+        let mut unknown = None;
         loop {
             let failed = match self.ask(write).await {
                 Ok(answer) if answer.status.is_success() => return Ok(()),
@@ -248,7 +250,10 @@ impl Writer {
                 }
             };
             if Instant::now() >= end {
-                return Err(failed);
+                return Err(unknown.unwrap_or(failed));
+            }
+            if failed.kind == Kind::Deadline {
+                unknown = unknown.or(Some(failed));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(*RECONNECT.end());

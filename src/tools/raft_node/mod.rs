@@ -1,7 +1,7 @@
 //! `raft-node`: one member of a Raft key-value cluster.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -216,6 +216,7 @@ impl Tool for Args {
         let info = NodeInfo {
             id: self.id,
             addr: advertised.clone().unwrap_or_else(|| addr.to_string()),
+            names: self.names(),
             members: members.clone(),
             may_cut: self.cut,
             disk: disk_metrics,
@@ -263,6 +264,14 @@ impl Args {
     /// The other members.
     fn others(&self) -> impl Iterator<Item = &(NodeId, String)> {
         self.peers.iter().flatten().filter(|(id, _)| *id != self.id)
+    }
+
+    /// The names by which it may be called: where it listens, where the others reach it, and its own.
+    fn names(&self) -> Vec<String> {
+        let addrs = [&self.listen, &self.advertise].into_iter().flatten();
+        let hosts = addrs.filter_map(|addr| addr.rsplit_once(':').map(|(host, _)| host.to_owned()));
+        let names = hosts.filter(|host| !host.starts_with('[') && host.parse::<IpAddr>().is_err());
+        names.chain([self.id.to_string()]).collect()
     }
 
     /// Where the others reach this node, if anybody can tell.

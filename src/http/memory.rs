@@ -1,0 +1,215 @@
+//! What bodies and large answers take of a node's memory, which is bounded for all of them together.
+//!
+//! A small body takes none: it fits into the buffer that each connection has anyway. When there is no room for a larger one,
+//! the largest that is still arriving has to go, if that is larger than this one: nobody waits behind bodies that never end
+//! but who sends as much himself.
+//!
+//! A read is refused when there is no room for its answer. A write is not: what it did cannot be taken back. Its answer repeats
+//! the request, so it can take over the room of that; and where it would tell what a key holds, it leaves that out.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::BytesMut;
+use http_body_util::BodyExt;
+use hyper::StatusCode;
+use hyper::body::{Body as _, Bytes, Incoming};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::api::{Accounted, Inner};
+use super::reply::{Body, Refusal, Reply};
+use crate::defaults::{BODY_TIMEOUT, LARGE_ANSWER, MAX_BODY_BYTES, MAX_BODY_MEMORY, MAX_VALUE_BYTES, SMALL_BODY};
+use crate::kv::raft_kv::Answer;
+
+/// The right to as much memory as a body takes beyond what is small.
+pub(super) type Room = Option<OwnedSemaphorePermit>;
+
+/// The memory of bodies.
+#[derive(Debug)]
+pub(super) struct Bodies {
+    memory: Arc<Semaphore>,
+    /// Those that have some of it and are still arriving, by their size.
+    arriving: Mutex<BTreeMap<(usize, u64), CancellationToken>>,
+}
+
+impl Default for Bodies {
+    fn default() -> Self {
+        Self { memory: Arc::new(Semaphore::new(MAX_BODY_MEMORY)), arriving: Mutex::default() }
+    }
+}
+
+/// A body that is arriving.
+struct Arriving<'a> {
+    bodies: &'a Bodies,
+    id: u64,
+    bytes: Bytes,
+    room: Room,
+    /// Once it has room: told when a smaller one needs that.
+    evicted: Option<CancellationToken>,
+}
+
+impl Arriving<'_> {
+    fn size(&self) -> usize {
+        self.room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+    }
+
+    /// Takes more room, until there is enough for `size` bytes in all.
+    async fn grow(&mut self, size: usize) -> Result<(), Refusal> {
+        let more = size.saturating_sub(SMALL_BODY).saturating_sub(self.size());
+        if more == 0 {
+            return Ok(());
+        }
+        let memory = Arc::clone(&self.bodies.memory);
+        let room = match Arc::clone(&memory).try_acquire_many_owned(more as u32) {
+            Ok(room) => room,
+            Err(_) if self.bodies.evict_larger_than(self.size() + more) => {
+                memory.acquire_many_owned(more as u32).await.expect("it is never closed")
+            }
+            Err(_) => return Err(Refusal::of(&Answer::Overloaded)),
+        };
+        self.leave();
+        match &mut self.room {
+            Some(has) => has.merge(room),
+            none => *none = Some(room),
+        }
+        let evicted = self.evicted.get_or_insert_default().clone();
+        self.bodies.arriving().insert((self.size(), self.id), evicted);
+        Ok(())
+    }
+
+    /// It cannot be sent away any more.
+    fn leave(&self) {
+        if self.room.is_some() {
+            self.bodies.arriving().remove(&(self.size(), self.id));
+        }
+    }
+
+    async fn read(&mut self, mut body: Incoming) -> Result<(), Refusal> {
+        loop {
+            let evicted = self.evicted.clone();
+            let frame = tokio::select! {
+                biased;
+                () = told(evicted) => {
+                    let message = "overloaded: a body this large has to go when it is slow, and smaller ones need the room";
+                    return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(1));
+                }
+                frame = body.frame() => frame,
+            };
+            let Some(frame) = frame else { return Ok(()) };
+            let frame = frame
+                .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &format!("cannot read the body: {error}")))?;
+            let Ok(data) = frame.into_data() else { continue }; // trailers
+            let size = self.bytes.len() + data.len();
+            if size > MAX_BODY_BYTES {
+                return Err(too_large(&format!("more than {MAX_BODY_BYTES}")));
+            }
+            self.grow(size).await?;
+            // Nearly every body arrives in one piece, and is used where it lies.
+            self.bytes = if self.bytes.is_empty() {
+                data
+            } else {
+                let mut longer = BytesMut::from(std::mem::take(&mut self.bytes));
+                longer.extend_from_slice(&data);
+                longer.freeze()
+            };
+        }
+    }
+}
+
+impl Drop for Arriving<'_> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// Waits until that is cancelled.
+async fn told(token: Option<CancellationToken>) {
+    match token {
+        Some(token) => token.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Bodies {
+    /// All of it.
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.memory)
+    }
+
+    fn arriving(&self) -> std::sync::MutexGuard<'_, BTreeMap<(usize, u64), CancellationToken>> {
+        self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends the largest body away that is still arriving, if it has more than `size` bytes.
+    fn evict_larger_than(&self, size: usize) -> bool {
+        let mut arriving = self.arriving();
+        let largest = arriving.last_entry().filter(|largest| largest.key().0 > size);
+        largest.map(|largest| largest.remove().cancel()).is_some()
+    }
+
+    /// The whole of a body, within its limits of size and time, and the room it takes: what has not arrived takes none. `id`
+    /// is another one for each.
+    async fn collect(&self, id: u64, body: Incoming) -> Result<(Bytes, Room), Refusal> {
+        let announced = body.size_hint().lower();
+        if announced > MAX_BODY_BYTES as u64 {
+            return Err(too_large(&announced.to_string()));
+        }
+        let mut arriving = Arriving { bodies: self, id, bytes: Bytes::new(), room: None, evicted: None };
+        let read = tokio::time::timeout(BODY_TIMEOUT, arriving.read(body)).await;
+        read.unwrap_or_else(|_| {
+            let message = format!("the body did not arrive within {BODY_TIMEOUT:?}");
+            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, &message))
+        })?;
+        arriving.leave();
+        Ok((std::mem::take(&mut arriving.bytes), arriving.room.take()))
+    }
+}
+
+fn too_large(size: &str) -> Refusal {
+    let message = format!(
+        "the body has {size} bytes: a value has at most {MAX_VALUE_BYTES} bytes, and with everything around it, and every \
+         character escaped, a body at most {MAX_BODY_BYTES}"
+    );
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, &message)
+}
+
+impl Inner {
+    /// The whole body, and the room it takes.
+    pub(super) async fn body(&self, body: Incoming) -> Result<(Bytes, Room), Refusal> {
+        self.bodies.collect(self.next_id(), body).await
+    }
+
+    /// Makes room for a large answer, until its last byte has been sent; None when there is none.
+    pub(super) fn with_room(&self, reply: Reply) -> Option<Reply> {
+        let room = self.room_for(&reply)?;
+        Some(holding(reply, room))
+    }
+
+    /// The same for an answer that repeats its request. Where there is no room it takes over that of the request, which was as
+    /// long but for a few bytes: JSON is not written longer here than any client can write it.
+    pub(super) fn with_room_of(&self, request: Room, reply: Reply) -> Reply {
+        let room = self.room_for(&reply).unwrap_or(request);
+        holding(reply, room)
+    }
+
+    /// None when there is none. A small answer needs none.
+    fn room_for(&self, reply: &Reply) -> Option<Room> {
+        let size = reply.body().size_hint().exact().unwrap_or_default() as usize;
+        if size <= LARGE_ANSWER {
+            return Some(None);
+        }
+        Arc::clone(&self.answer_memory).try_acquire_many_owned(size as u32).ok().map(Some)
+    }
+}
+
+/// An answer that gives its room back when its last byte has been sent.
+fn holding(reply: Reply, room: Room) -> Reply {
+    let Some(room) = room else { return reply };
+    reply.map(|body| {
+        let Body::Whole(full) = body else { return body };
+        let bytes = full.into_inner().unwrap_or_default();
+        Body::from(Bytes::from_owner(Accounted { bytes, _permit: room }))
+    })
+}
