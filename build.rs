@@ -41,6 +41,7 @@ const MUTANTS: &[&str] = &[
     // Sessions.
     "retry_applied_twice",
     "failed_condition_forgotten",
+    "forgotten_name_runs_again",
     "snapshot_forgets_sessions",
     // The host.
     "messages_before_barrier",

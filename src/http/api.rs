@@ -532,8 +532,14 @@ fn not_written(key: &Bytes, outcome: &Outcome) -> Reply {
         Outcome::FailedEarlier => condition_failed(None, true),
         Outcome::Forgotten => error(
             StatusCode::CONFLICT,
-            "the outcome of this Idempotency-Key is not remembered any more, and the request is not carried out: a \
-             client's numbers must rise, and only the latest few may be sent again",
+            "what became of this Idempotency-Key is not remembered any more, and the request is not carried out now; whether it \
+             was before is unknown: look, before you write again under the next number (numbers must rise, and only the latest few \
+             may be sent again)",
+        ),
+        Outcome::NameForgotten => error(
+            StatusCode::CONFLICT,
+            "the name in this Idempotency-Key was forgotten, and the request is not carried out now; whether it was before is \
+             unknown: look, before you write again under a new name",
         ),
         Outcome::NameTaken => error(
             StatusCode::UNPROCESSABLE_ENTITY,

@@ -205,6 +205,11 @@ impl Numbers {
                 ),
                 ("snapshot_index", "Last entry that the latest snapshot replaces", gauge(raft.snapshot().index.0)),
                 ("sessions", "Clients whose writes are remembered", gauge(machine.state().sessions().len() as u64)),
+                (
+                    "forgotten_names",
+                    "Clients that are not remembered any more, and are known by name",
+                    gauge(machine.state().sessions().forgotten_names() as u64),
+                ),
                 ("members", "Members of the cluster", gauge(raft.configuration().members().len() as u64)),
                 ("keys", "Keys in the store", gauge(machine.store().len() as u64)),
                 ("requests_in_hand", "Requests being worked on", gauge(machine.requests_in_hand() as u64)),

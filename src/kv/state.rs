@@ -33,15 +33,16 @@ impl State {
         let session = session.filter(|_| !cfg!(mutant = "retry_applied_twice"));
         let Some(id) = session else { return self.carry_out(command) };
         let checksum = command.checksum();
-        match self.sessions.look_up(&id, checksum) {
+        match self.sessions.look_up(&id, checksum, self.store.version()) {
             Known::New => {
                 let (outcome, change) = self.carry_out(command);
-                self.sessions.remember(&id, checksum, &outcome);
+                self.sessions.remember(&id, checksum, &outcome, self.store.version());
                 (outcome, change)
             }
             Known::Answered(outcome) => (outcome, None),
             Known::Failed => (self.fail_again(&command), None),
             Known::Forgotten => (Outcome::Forgotten, None),
+            Known::NameForgotten => (Outcome::NameForgotten, None),
             Known::Taken => (Outcome::NameTaken, None),
         }
     }
@@ -53,7 +54,10 @@ impl State {
         match command {
             Command::Set { key, value, condition } => self.store.set(&key, &value, condition.as_ref()),
             Command::Delete { key, condition } => self.store.delete(&key, condition.as_ref()),
-            Command::Found { cluster } => {
+            Command::Found { cluster, keep_forgotten } => {
+                if keep_forgotten {
+                    self.sessions.keep_forgotten();
+                }
                 let cluster = *self.cluster.get_or_insert(cluster);
                 (Outcome::Founded { cluster }, None)
             }

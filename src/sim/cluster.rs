@@ -585,7 +585,9 @@ fn observed(seen: &Option<Outcome>) -> Option<Observed> {
         }
         Outcome::FailedEarlier => Observed::RefusedEarlier,
         Outcome::Set { .. } | Outcome::Deleted { .. } => Observed::Done,
-        Outcome::Forgotten | Outcome::NameTaken | Outcome::Founded { .. } => unreachable!("refused on arrival"),
+        Outcome::Forgotten | Outcome::NameForgotten | Outcome::NameTaken | Outcome::Founded { .. } => {
+            unreachable!("refused on arrival")
+        }
     })
 }
 
