@@ -10,7 +10,8 @@
 //! | `POST /snapshot` | writes a snapshot into this node's log, and forgets the entries it replaces: `{"snapshotIndex"}` |
 //! | `GET /snapshot` | a backup, see [`super::backup`] |
 //! | `GET /watch?prefix=&after=` | changes as they come, see [`super::watch`] |
-//! | `GET /status`, `GET /debug`, `GET /health`, `GET /metrics` | see [`super::status`] |
+//! | `GET /status`, `GET /debug`, `GET /health`, `GET /readyz`, `GET /metrics` | see [`super::status`] |
+//! | `GET /livez` | 200 as long as the process answers |
 //!
 //! `Idempotency-Key: CLIENT:SEQ` names a write, so that it may be sent again, through any node, and is carried out once.
 //! Conditions of a write are `if_value` in the body, `If-Match: "VERSION"` or `If-None-Match: *`; 412 tells the current
@@ -167,13 +168,15 @@ impl Inner {
             (&Method::POST, "/snapshot") => self.snapshot(&request).await,
             (&Method::GET, "/status") => self.status(false).await,
             (&Method::GET, "/debug") => self.status(true).await,
-            (&Method::GET, "/health") => self.health().await,
+            (&Method::GET, "/health" | "/readyz") => self.health().await,
+            // A machine without a leader, or with a disk that stands still, is not helped by a restart.
+            (&Method::GET, "/livez") => Ok(json(StatusCode::OK, &serde_json::json!({ "status": status::HEALTHY }))),
             (&Method::GET, "/metrics") => self.metrics().await,
             (&Method::GET, upgrade::PATH) => Ok(self.accept_peer(request)),
             (_, "/kv" | "/snapshot") => Err(Refusal::method("GET, HEAD, POST")),
             (_, "/cut") if self.info.may_cut => Err(Refusal::method("POST")),
             (_, path) if path.starts_with("/kv/") => Err(Refusal::method("DELETE, GET, HEAD")),
-            (_, "/watch" | "/status" | "/debug" | "/health" | "/metrics" | upgrade::PATH) => {
+            (_, "/watch" | "/status" | "/debug" | "/health" | "/livez" | "/readyz" | "/metrics" | upgrade::PATH) => {
                 Err(Refusal::method("GET, HEAD"))
             }
             _ => Err(Refusal::new(StatusCode::NOT_FOUND, "not found")),
