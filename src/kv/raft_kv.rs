@@ -129,6 +129,14 @@ impl RaftKv {
         }
     }
 
+    /// The same node, which remembers no more clients than so many, for a simulation in which there are few. All nodes of a
+    /// cluster must say the same, each time they start.
+    #[must_use]
+    pub fn remembering(mut self, clients: usize) -> Self {
+        self.state.limit_clients(clients);
+        self
+    }
+
     /// The Raft node.
     pub const fn raft(&self) -> &Raft {
         &self.raft

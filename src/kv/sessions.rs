@@ -5,9 +5,10 @@
 //! order of entries alone, so that all nodes agree. A client that has been [forgotten](super::forgotten), and sends a
 //! request again, is refused.
 //!
-//! A netbelt before that had it carried out again. Nodes of both kinds must not apply the same entries, so forgotten names
-//! are kept from a point of the log on, a [`Command::Found`](super::command::Command::Found) that says so, which older
-//! ones do not get past.
+//! An older netbelt has it carried out again. Nodes of both kinds must not apply the same entries, so in a cluster that an
+//! older one has founded, forgotten names are kept from a point of the log on: a
+//! [`Command::Found`](super::command::Command::Found) that says so, which older ones do not get past. (Before it is founded,
+//! a cluster takes less than [`MAX_CLIENTS`] writes, and forgets nobody.)
 
 use std::collections::BTreeMap;
 
@@ -18,14 +19,16 @@ use super::forgotten::Forgotten;
 use crate::defaults::{MAX_CLIENTS, SESSION_WINDOW};
 
 /// The clients that are remembered.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sessions {
+    /// How many at most: [`MAX_CLIENTS`], but in a simulation.
+    most: usize,
     clients: BTreeMap<Bytes, Client>,
     /// The same clients, the one that has not been heard for longest first.
     by_age: BTreeMap<u64, Bytes>,
     /// How many named requests there have been.
     clock: u64,
-    /// The names of those that are remembered no more, once they are kept.
+    /// The names of those that are remembered no more, if they are kept.
     forgotten: Option<Forgotten>,
 }
 
@@ -75,7 +78,29 @@ pub enum Known {
     Taken,
 }
 
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            most: MAX_CLIENTS,
+            clients: BTreeMap::new(),
+            by_age: BTreeMap::new(),
+            clock: 0,
+            forgotten: Some(Forgotten::default()),
+        }
+    }
+}
+
 impl Sessions {
+    /// From now on no more clients than so many are remembered. All nodes must say the same.
+    pub(super) const fn limit(&mut self, most: usize) {
+        self.most = most;
+    }
+
+    /// How many clients are remembered at most.
+    pub(super) const fn most(&self) -> usize {
+        self.most
+    }
+
     /// What is known of `id`, which names a command with this checksum, while the store is at this version.
     pub fn look_up(&self, id: &SessionId, checksum: u32, version: u64) -> Known {
         let Some(client) = self.clients.get(&id.client) else {
@@ -122,7 +147,7 @@ impl Sessions {
         if client.outcomes.len() > SESSION_WINDOW {
             client.forgotten = Some(client.outcomes.remove(0).sequence);
         }
-        if self.clients.len() > MAX_CLIENTS
+        if self.clients.len() > self.most
             && let Some((_, name)) = self.by_age.pop_first()
         {
             self.clients.remove(&name);
@@ -135,6 +160,11 @@ impl Sessions {
     /// From now on the names of clients that are forgotten are kept.
     pub fn keep_forgotten(&mut self) {
         self.forgotten.get_or_insert_default();
+    }
+
+    /// Their names are not kept, as an older netbelt would have it.
+    pub fn forget_names(&mut self) {
+        self.forgotten = None;
     }
 
     /// The names that were forgotten since they have been kept, if they are.
@@ -155,7 +185,7 @@ impl Sessions {
     /// The sessions with these clients, by age.
     pub(super) fn restore(clock: u64, clients: Vec<(Bytes, Client)>, forgotten: Option<Forgotten>) -> Self {
         let by_age = clients.iter().map(|(name, client)| (client.heard, name.clone())).collect();
-        Self { clients: clients.into_iter().collect(), by_age, clock, forgotten }
+        Self { most: MAX_CLIENTS, clients: clients.into_iter().collect(), by_age, clock, forgotten }
     }
 
     /// The clients, the one that has not been heard for longest first.
@@ -225,7 +255,7 @@ mod tests {
         sessions.remember(&id("0", 2), 0, &set(2), 0);
         sessions.remember(&id("new", 1), 0, &set(3), 0);
         assert_eq!(sessions.len(), MAX_CLIENTS);
-        assert_eq!(sessions.look_up(&id("1", 1), 0, 0), Known::New, "as long as forgotten names are not kept");
+        assert_eq!(sessions.look_up(&id("1", 1), 0, 0), Known::NameForgotten, "as a whole");
         assert_eq!(sessions.look_up(&id("0", 1), 0, 0), Known::Answered(set(1)));
         assert_eq!(sessions.look_up(&id("new", 1), 0, 0), Known::Answered(set(3)));
     }

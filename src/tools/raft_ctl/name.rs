@@ -159,6 +159,6 @@ mod tests {
         assert_eq!(name.next(), format!("n:{}", u64::MAX / 2 + 1));
         let mut name = Name { name: "n".to_owned(), last: 0, file: None };
         let (first, second) = (name.next(), name.next());
-        assert!(first < second && first > "n:1700000000000000000".to_owned(), "{first} {second}");
+        assert!(first < second && *first > *"n:1700000000000000000", "{first} {second}");
     }
 }

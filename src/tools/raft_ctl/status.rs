@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::{Ask, Cluster, cell};
 use crate::cli::signals::{self, Signals};
@@ -41,7 +42,7 @@ pub(super) async fn run(cluster: &Cluster, options: &Options, output: &Output) -
     if options.watch {
         return watch(cluster, options.interval.unwrap_or(Duration::from_secs(1)), output).await;
     }
-    let nodes = signals::interruptible(async { Ok(all(cluster).await) }).await?;
+    let nodes = signals::interruptible(async { Ok(all(cluster, STATUS_PATIENCE).await) }).await?;
     if !output.is_json() {
         output.line(&HEADINGS)?;
     }
@@ -65,10 +66,13 @@ async fn watch(cluster: &Cluster, interval: Duration, output: &Output) -> Result
     let mut signals = Signals::new()?;
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
     let in_place = std::io::stdout().is_terminal() && !is_dumb && !output.is_json();
+    // A node that does not answer is not to hold the others up, and may be slow all the same.
+    let patience = interval.clamp(STATUS_PATIENCE / 4, STATUS_PATIENCE);
     let mut rounds = 0_u64;
     let ended = loop {
         let round = async {
-            let nodes = all(cluster).await;
+            let next = Instant::now() + interval;
+            let nodes = all(cluster, patience).await;
             let ts = now();
             if output.is_json() {
                 for (addr, status) in &nodes {
@@ -96,7 +100,7 @@ async fn watch(cluster: &Cluster, interval: Duration, output: &Output) -> Result
                 output.bytes(table.as_bytes())?;
             }
             rounds += 1;
-            tokio::time::sleep(interval).await;
+            tokio::time::sleep_until(next).await;
             Ok(())
         };
         tokio::select! {
@@ -191,7 +195,7 @@ fn members_in(nodes: &Nodes) -> impl Iterator<Item = &Value> {
 
 /// The leader of the newest term that any node reports.
 pub(super) async fn leader(cluster: &Cluster) -> Result<Leader, Failure> {
-    let statuses = all(cluster).await;
+    let statuses = all(cluster, STATUS_PATIENCE).await;
     if statuses.values().all(Result::is_err) {
         let why = statuses.into_values().find_map(Result::err).map(|silence| silence.why).unwrap_or_default();
         let remedy = "is raft-node running there? name others with --nodes";
@@ -211,9 +215,9 @@ fn leader_in(status: &Value) -> Option<Leader> {
 }
 
 /// The status of every node that was named, and of every node these know. All are asked at once, and those that others tell
-/// of as soon as they do.
-async fn all(cluster: &Cluster) -> Nodes {
-    let patience = cluster.given_timeout.unwrap_or(STATUS_PATIENCE);
+/// of as soon as they do. Each has `patience`, unless the command line says otherwise.
+async fn all(cluster: &Cluster, patience: Duration) -> Nodes {
+    let patience = cluster.given_timeout.unwrap_or(patience);
     let (mut nodes, mut asked, mut answers) = (Nodes::new(), BTreeSet::new(), JoinSet::new());
     let mut to_ask = cluster.nodes.clone();
     loop {
