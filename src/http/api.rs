@@ -13,7 +13,8 @@
 //! | `GET /status`, `GET /debug`, `GET /health`, `GET /readyz`, `GET /metrics` | see [`super::status`] |
 //! | `GET /livez` | 200 as long as the process answers |
 //!
-//! `Idempotency-Key: CLIENT:SEQ` names a write, so that it may be sent again, through any node, and is carried out once.
+//! `Idempotency-Key: CLIENT:SEQ` names a write, so that it may be sent again, through any node, and is carried out once. A
+//! CLIENT that ends in `;since=VERSION` says since which version of the store it has been in use.
 //! Conditions of a write are `if_value` in the body, `If-Match: "VERSION"` or `If-None-Match: *`; 412 tells the current
 //! value when one fails. Errors are `{"error": ...}`. `?timeout=` says how long to try, `?consistency=stale` reads this
 //! node as it is.

@@ -6,6 +6,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{Ask, Cluster, cell, encoded};
+use crate::cli::escape::escaped;
 use crate::cli::{Failure, Kind, Output, args};
 use crate::http::client::Answer;
 use crate::raft::NodeId;
@@ -136,7 +137,7 @@ fn change_of(method: Method, path: String, body: &Value) -> Ask {
 
 fn expect_ok(answer: &Answer) -> Result<Value, Failure> {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let error = body["error"].as_str().unwrap_or("an answer without a reason");
+    let error = escaped(body["error"].as_str().unwrap_or("an answer without a reason"));
     let (kind, remedy) = match answer.status {
         StatusCode::OK | StatusCode::CREATED => return Ok(body),
         StatusCode::NOT_FOUND => (Kind::No, " (raft-ctl members shows who is)"),

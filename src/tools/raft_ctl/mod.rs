@@ -273,7 +273,7 @@ fn written(answer: &Answer, key: &str, output: &Output) -> Result<(), Failure> {
 /// The JSON of a good answer; what went wrong, of another.
 fn expect_ok(answer: &Answer, key: &str) -> Result<Value, Failure> {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let error = body["error"].as_str().unwrap_or("an answer without a reason");
+    let error = escaped(body["error"].as_str().unwrap_or("an answer without a reason"));
     let shown = escaped(key);
     match answer.status {
         StatusCode::OK => Ok(body),

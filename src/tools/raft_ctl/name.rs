@@ -22,8 +22,11 @@ use crate::cli::Failure;
 use crate::defaults::{MAX_CLIENT_BYTES, MAX_KEPT_NAMES, NAME_PATIENCE};
 use crate::http::client::Answer;
 
-/// What names that are kept begin with.
+/// What the names begin with.
 const PREFIX: &str = "raft-ctl-";
+
+/// What stands before the version of the store since which a name has been in use.
+const SINCE: &str = ";since=";
 
 /// A name that nobody else uses as long as this is there.
 #[derive(Debug)]
@@ -59,7 +62,7 @@ impl Name {
         let random =
             getrandom::u64().map_err(|e| Failure::local(format!("the system gives no random numbers: {e}")))?;
         // The cluster tells for ever whether it has forgotten a name that says since which version it has been in use.
-        let since = version_of(cluster).await.map(|version| format!(";since={version}")).unwrap_or_default();
+        let since = version_of(cluster).await.map(|version| format!("{SINCE}{version}")).unwrap_or_default();
         (self.name, self.last) = (format!("{PREFIX}{random:016x}{since}"), 0);
         Ok(())
     }
@@ -71,7 +74,8 @@ impl Name {
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         self.last = now.max(self.last.saturating_add(1));
         let named = format!("{}:{}", self.name, self.last);
-        if let Some(file) = &self.file {
+        // Of one that does not say since when, a cluster may forget that it has forgotten it.
+        if let Some(file) = self.file.as_ref().filter(|_| self.name.contains(SINCE)) {
             // If it is lost, the next number is a later time all the same.
             let line = format!("{named}\n");
             let kept = file.write_all_at(line.as_bytes(), 0).and_then(|()| file.set_len(line.len() as u64));

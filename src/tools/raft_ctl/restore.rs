@@ -179,10 +179,14 @@ impl Crew {
     async fn start(cluster: &Cluster, done: &ProgressBar) -> Result<Self, Failure> {
         let (queue, work) = mpsc::channel(RESTORE_WRITERS);
         let work = Arc::new(Mutex::new(work));
+        let mut names = JoinSet::new();
+        for _ in 0..RESTORE_WRITERS {
+            let cluster = cluster.clone();
+            names.spawn(async move { Name::lease(&cluster).await });
+        }
         let mut writers = JoinSet::new();
-        for number in 0..RESTORE_WRITERS {
-            let name = Name::lease(cluster).await?;
-            let writer = Writer { cluster: cluster.clone(), connection: None, node: number, name };
+        for (number, name) in names.join_all().await.into_iter().enumerate() {
+            let writer = Writer { cluster: cluster.clone(), connection: None, node: number, name: name? };
             writers.spawn(writer.run(Arc::clone(&work), done.clone()));
         }
         Ok(Self { queue, writers })

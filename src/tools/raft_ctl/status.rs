@@ -89,7 +89,7 @@ async fn watch(cluster: &Cluster, interval: Duration, output: &Output) -> Result
                     format!("{CLEAR}{ts}  {ends}\n\n{}\n{}", *HEADINGS, rows.collect::<String>())
                 } else if rounds == 0 {
                     format!(
-                        "{:<20}  {}\n{}",
+                        "{:<24}  {}\n{}",
                         "TIME",
                         *HEADINGS,
                         rows.map(|row| format!("{ts}  {row}")).collect::<String>()
@@ -122,7 +122,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 fn now() -> String {
     #[expect(clippy::disallowed_methods, reason = "a person wants to know when it was so")]
     let now = SystemTime::now();
-    humantime::format_rfc3339_seconds(now).to_string()
+    humantime::format_rfc3339_millis(now).to_string()
 }
 
 static HEADINGS: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {

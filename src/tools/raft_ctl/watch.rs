@@ -144,7 +144,7 @@ impl Watch<'_> {
             "set" => format!("{}\tset\t{}\t{}", data["version"], text("key"), text("value")),
             "delete" => format!("{}\tdelete\t{}", data["version"], text("key")),
             "gone" => {
-                let why = data["error"].as_str().unwrap_or_default();
+                let why = text("error");
                 let remedy = "start watching without --after, and then list the keys";
                 return Err(Failure::new(Kind::No, format!("{why} ({remedy})")));
             }
