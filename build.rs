@@ -43,6 +43,7 @@ const MUTANTS: &[&str] = &[
     // Sessions.
     "retry_applied_twice",
     "failed_condition_forgotten",
+    "forgotten_name_runs_again",
     "snapshot_forgets_sessions",
     // Between HTTP and the machine.
     "refused_after_proposal",

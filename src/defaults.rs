@@ -76,6 +76,17 @@ pub const SESSION_WINDOW: usize = 8;
 /// Clients whose requests are remembered; the one that has not written for longest is forgotten first. With the longest
 /// names and full windows some 4 MiB, on every node and in every snapshot.
 pub const MAX_CLIENTS: usize = 10_000;
+/// Names of forgotten clients that are put aside together: sorted once, and dropped at once when they are the oldest.
+pub const FORGOTTEN_GENERATION: usize = 1 << 18;
+/// So many generations are kept beside the youngest: the latest million of names that were forgotten at least, so that a
+/// name a second is known for eleven days.
+pub const FORGOTTEN_GENERATIONS: usize = 4;
+/// Names that raft-ctl keeps, for as many calls side by side, of which a restore takes [`RESTORE_WRITERS`].
+pub const MAX_KEPT_NAMES: usize = 256;
+/// How long raft-ctl asks for the cluster's version before it takes a name without.
+pub const NAME_PATIENCE: Duration = Duration::from_secs(1);
+/// How long `raft-ctl status` waits for a node, unless told otherwise: one that is well answers in a thousandth of that.
+pub const STATUS_PATIENCE: Duration = Duration::from_secs(1);
 /// About how many bytes of a view go into one chunk: read between two writes, some hundred microseconds.
 pub const CHUNK_BYTES: usize = 256 << 10;
 /// Writes that a restore has under way: enough to fill the disk's batches.

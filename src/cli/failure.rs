@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::Output;
+use super::{Output, escape};
 
 /// Why a tool failed; decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ impl Failure {
         if self.kind != Kind::ClosedPipe && !self.message.is_empty() {
             use std::io::Write;
             // With stderr closed there is nobody to tell.
-            let _ = writeln!(std::io::stderr(), "{tool}: {}", self.message);
+            let _ = writeln!(std::io::stderr(), "{tool}: {}", escape::harmless(&self.message));
             output.error(self.kind, &self.message);
         }
         ExitCode::from(self.kind.code())

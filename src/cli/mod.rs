@@ -5,6 +5,7 @@
 //! - [`events`]: the same from a server, which must not wait for who reads them;
 //! - [`ready`]: the ready line of a server;
 //! - [`signals`]: the first signal asks, the second one insists;
+//! - [`escape`]: text from elsewhere, made harmless;
 //! - [`measure`]: a measurement with a live line, and its latencies;
 //! - [`args`]: argument types.
 
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use clap::{ColorChoice, Parser};
 
 pub mod args;
+pub mod escape;
 pub mod events;
 pub mod failure;
 mod generate;

@@ -10,9 +10,11 @@
 //! | `POST /snapshot` | writes a snapshot into this node's log, and forgets the entries it replaces: `{"snapshotIndex"}` |
 //! | `GET /snapshot` | a backup, see [`super::backup`] |
 //! | `GET /watch?prefix=&after=` | changes as they come, see [`super::watch`] |
-//! | `GET /status`, `GET /debug`, `GET /health`, `GET /metrics` | see [`super::status`] |
+//! | `GET /status`, `GET /debug`, `GET /health`, `GET /readyz`, `GET /metrics` | see [`super::status`] |
+//! | `GET /livez` | 200 as long as the process answers |
 //!
-//! `Idempotency-Key: CLIENT:SEQ` names a write, so that it may be sent again, through any node, and is carried out once.
+//! `Idempotency-Key: CLIENT:SEQ` names a write, so that it may be sent again, through any node, and is carried out once. A
+//! CLIENT that ends in `;since=VERSION` says since which version of the store it has been in use.
 //! Conditions of a write are `if_value` in the body, `If-Match: "VERSION"` or `If-None-Match: *`; 412 tells the current
 //! value when one fails, or that it is `omitted` for want of `memory`. Errors are `{"error": ...}`: 4xx and 503 say that
 //! nothing was done, 504 that nobody knows. `?timeout=` says how long to try, `?consistency=stale` reads this node as it is.
@@ -175,7 +177,9 @@ impl Inner {
             (&Method::POST, "/snapshot") => self.snapshot(&request).await,
             (&Method::GET, "/status") => self.status(false).await,
             (&Method::GET, "/debug") => self.status(true).await,
-            (&Method::GET, "/health") => self.health().await,
+            (&Method::GET, "/health" | "/readyz") => self.health().await,
+            // A machine without a leader, or with a disk that stands still, is not helped by a restart.
+            (&Method::GET, "/livez") => Ok(json(StatusCode::OK, &serde_json::json!({ "status": status::HEALTHY }))),
             (&Method::GET, "/metrics") => self.metrics().await,
             (&Method::GET, upgrade::PATH) => Ok(self.accept_peer(request)),
             (_, "/kv") => {
@@ -193,7 +197,10 @@ impl Inner {
             (_, "/cut") if self.info.may_cut => {
                 Err(Refusal::method("POST", "POST /cut {\"peers\":[\"ID\"]} ignores peers"))
             }
-            (_, path @ ("/watch" | "/status" | "/debug" | "/health" | "/metrics" | upgrade::PATH)) => {
+            (
+                _,
+                path @ ("/watch" | "/status" | "/debug" | "/health" | "/livez" | "/readyz" | "/metrics" | upgrade::PATH),
+            ) => {
                 Err(Refusal::method("GET, HEAD", &format!("GET {path} is the only one here")))
             }
             _ => Err(Refusal::new(StatusCode::NOT_FOUND, "not found")),
@@ -341,9 +348,14 @@ impl Inner {
             Outcome::FailedEarlier => condition_failed(None, false, true),
             Outcome::Forgotten => error(
                 StatusCode::CONFLICT,
-                "the outcome of this Idempotency-Key is not remembered any more: whether the request was carried out when it \
-                 first came is not known, and it is not carried out now; a client's numbers must rise, and only the latest \
-                 few may be sent again",
+                "what became of this Idempotency-Key is not remembered any more, and the request is not carried out now; whether \
+                 it was before is unknown: look, before you write again under the next number (numbers must rise, and only the \
+                 latest few may be sent again)",
+            ),
+            Outcome::NameForgotten => error(
+                StatusCode::CONFLICT,
+                "the name in this Idempotency-Key was forgotten, and the request is not carried out now; whether it was before is \
+                 unknown: look, before you write again under a new name",
             ),
             Outcome::NameTaken => error(
                 StatusCode::UNPROCESSABLE_ENTITY,

@@ -203,6 +203,21 @@ pub struct Member {
     match_index: Option<u64>,
 }
 
+impl Member {
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn addr(&self) -> &str {
+        &self.addr
+    }
+
+    /// Whether it is a peer that is not connected.
+    pub(super) fn is_away(&self) -> bool {
+        self.connected == Some(false)
+    }
+}
+
 /// Every member that `machine` knows; this node itself is at `own_addr`.
 pub(super) fn rows(machine: &RaftKv, members: &Members, own_addr: &str) -> Vec<Member> {
     let raft = machine.raft();

@@ -1,4 +1,4 @@
-//! What a node reports of itself: `/status`, `/debug`, `/health`, `/metrics`.
+//! What a node reports of itself: `/status`, `/debug`, `/health` (also as `/readyz`), `/metrics`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,7 +57,11 @@ pub struct Status {
     incarnation: Token,
     members: Vec<Member>,
     health: String,
+    /// What somebody should look after, although the node can serve.
+    warnings: Vec<String>,
     keys: usize,
+    /// Of the store.
+    version: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     state_machine: Option<BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,7 +93,9 @@ impl NodeInfo {
             incarnation: self.members.known().hello().incarnation,
             members: members::rows(machine, &self.members, &self.addr),
             health: self.health(machine, halted),
+            warnings: self.warnings(machine),
             keys: machine.store().len(),
+            version: machine.store().version(),
             state_machine,
             state_machine_truncated,
         }
@@ -139,6 +145,22 @@ impl NodeInfo {
             ),
             None => "start it with --join HOST:PORT of a node that is".to_owned(),
         }
+    }
+
+    /// The members that are not connected, or refuse this node.
+    fn warnings(&self, machine: &RaftKv) -> Vec<String> {
+        let known = self.members.known();
+        let (refusals, turned_away) = (known.refusals(), known.turned_away());
+        let warning = |member: &Member| {
+            let (id, addr) = (member.id(), member.addr());
+            match (refusals.get(id), turned_away.get(id)) {
+                (Some(why), _) => Some(format!("{id} at {addr} refuses this node: {why}")),
+                (None, Some(why)) => Some(format!("{id} at {addr} is refused: {why}")),
+                (None, None) if member.is_away() => Some(format!("{id} at {addr} is not connected")),
+                (None, None) => None,
+            }
+        };
+        members::rows(machine, &self.members, &self.addr).iter().filter_map(warning).collect()
     }
 
     /// What keeps the node from serving, or [`HEALTHY`].
@@ -207,10 +229,16 @@ impl Numbers {
                 ),
                 ("snapshot_index", "Last entry that the latest snapshot replaces", gauge(raft.snapshot().index.0)),
                 ("sessions", "Clients whose writes are remembered", gauge(machine.state().sessions().len() as u64)),
+                (
+                    "forgotten_names",
+                    "Clients that are not remembered any more, and are known by name",
+                    gauge(machine.state().sessions().forgotten_names() as u64),
+                ),
                 ("members", "Members of the cluster", gauge(raft.configuration().members().len() as u64)),
                 ("keys", "Keys in the store", gauge(machine.store().len() as u64)),
                 ("requests_in_hand", "Requests being worked on", gauge(machine.requests_in_hand() as u64)),
                 ("links_up", "Peers this node is connected to", gauge(links_up as u64)),
+                ("warnings", "Warnings in /status", gauge(info.warnings(machine).len() as u64)),
             ],
             counters: vec![
                 ("elections", "Elections started by this node", raft.counters().elections),

@@ -240,6 +240,7 @@ where
         };
         return error(status, &stranger.to_string());
     }
+    known.let_in(from.as_str());
     if let Some(addr) = request.headers().get(ADDR).and_then(|addr| addr.to_str().ok()) {
         members.called(from, addr.to_owned());
     }

@@ -5,7 +5,7 @@
 //! | 1 | format, [`FORMAT`] |
 //! | 1 | length of the session's client, 0 without a session |
 //! | n, 8 | the client and the sequence, with a session |
-//! | 1 | 1 set, 2 delete, 3 found |
+//! | 1 | 1 set, 2 delete, 3 found, 4 found and keep forgotten names |
 //!
 //! then, of a set or a delete,
 //!
@@ -68,6 +68,9 @@ pub enum Command {
     Found {
         /// The id, drawn at random by the first leader.
         cluster: u64,
+        /// From now on, the names of clients that are [forgotten](super::forgotten) are kept. A netbelt that does not know
+        /// how goes no further.
+        keep_forgotten: bool,
     },
 }
 
@@ -118,6 +121,8 @@ pub enum Outcome {
     /// A request whose sequence is at or below one whose outcome is not remembered any more: it may have been carried
     /// out long ago, and is not carried out now.
     Forgotten,
+    /// A request of a client that may have been forgotten: the same holds for it.
+    NameForgotten,
     /// A request whose name was that of another command before: it is not carried out.
     NameTaken,
     /// The cluster has this id.
@@ -161,6 +166,11 @@ impl Request {
     /// Whether an encoded request has a session; false of anything else.
     pub fn has_session(encoded: &[u8]) -> bool {
         matches!(encoded, [FORMAT, client, ..] if *client > 0)
+    }
+
+    /// Whether an encoded request is a [`Command::Found`] that begins to keep forgotten names; false of anything else.
+    pub fn is_to_keep_forgotten(encoded: &[u8]) -> bool {
+        matches!(encoded, [FORMAT, 0, 4, ..])
     }
 
     /// As bytes for a log entry.
@@ -226,8 +236,8 @@ impl Command {
         let (kind, key, value, condition) = match self {
             Self::Set { key, value, condition } => (1, key, Some(value), condition),
             Self::Delete { key, condition } => (2, key, None, condition),
-            Self::Found { cluster } => {
-                out.put_u8(3);
+            Self::Found { cluster, keep_forgotten } => {
+                out.put_u8(if *keep_forgotten { 4 } else { 3 });
                 return out.put_u64(*cluster);
             }
         };
@@ -251,9 +261,9 @@ impl Command {
 
     fn decode(mut bytes: Bytes) -> Result<Self, DecodeError> {
         let kind = take_u8(&mut bytes)?;
-        if kind == 3 {
-            let cluster = take_u64(&mut bytes)?;
-            return if bytes.is_empty() { Ok(Self::Found { cluster }) } else { Err(DecodeError::Length) };
+        if matches!(kind, 3 | 4) {
+            let found = Self::Found { cluster: take_u64(&mut bytes)?, keep_forgotten: kind == 4 };
+            return if bytes.is_empty() { Ok(found) } else { Err(DecodeError::Length) };
         }
         let condition_kind = take_u8(&mut bytes)?;
         let key = take_bytes(&mut bytes)?;
@@ -327,7 +337,7 @@ mod tests {
                 Some(value) => Command::Set { key, value, condition },
                 None => Command::Delete { key, condition },
             }),
-            1 => any::<u64>().prop_map(|cluster| Command::Found { cluster }),
+            1 => any::<(u64, bool)>().prop_map(|(cluster, keep_forgotten)| Command::Found { cluster, keep_forgotten }),
         ];
         let session = proptest::option::of((bytes(MAX_CLIENT_BYTES + 1), any::<u64>()));
         (session, command).prop_map(|(session, command)| Request {

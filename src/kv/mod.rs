@@ -2,7 +2,7 @@
 //!
 //! - [`command`]: what can be asked of it, and how a request travels in a log entry;
 //! - [`state`]: the replicated state, pure: same requests, same answers. It is the [`store`] and the [`sessions`], which
-//!   make a repeated request harmless;
+//!   make a repeated request harmless, also of a client that they have [`forgotten`];
 //! - [`view`], [`snapshot`]: the state as it was at one moment, read while it goes on changing, as bytes, and back;
 //! - [`changes`]: the latest changes, for those who watch;
 //! - [`raft_kv`]: Raft and the state as one [`Protocol`](crate::protocol::Protocol), with forwarding to the leader.
@@ -11,6 +11,7 @@
 
 pub mod changes;
 pub mod command;
+pub mod forgotten;
 mod key;
 pub mod raft_kv;
 pub mod sessions;

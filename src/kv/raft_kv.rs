@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::changes::Changes;
-use super::command;
+use super::command::{self, Outcome};
 use super::state::State;
 use super::store::Store;
 use crate::defaults::MAX_REQUESTS;
@@ -22,6 +22,7 @@ use crate::raft::{self, Entry, Index, NodeId, Payload, Position, Raft, Refusal, 
 
 mod forwards;
 mod message;
+mod ready;
 mod snapshots;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use message::{Administration, Answer, Ask, Command, Event, Forwarding, Messa
 pub use snapshots::{RecoverError, Recovery};
 
 use forwards::ForwardsSeen;
+use ready::Ready;
 use snapshots::Snapshots;
 
 /// What happened since the start, for operators.
@@ -61,6 +63,7 @@ pub struct RaftKv {
     deadline_timer: Option<Time>,
     raft_effects: Effects<Raft>,
     counters: Counters,
+    ready: Ready,
 }
 
 #[derive(Debug)]
@@ -122,7 +125,16 @@ impl RaftKv {
             deadline_timer: None,
             raft_effects: Effects::new(),
             counters: Counters::default(),
+            ready: Ready::default(),
         }
+    }
+
+    /// The same node, which remembers no more clients than so many, for a simulation in which there are few. All nodes of a
+    /// cluster must say the same, each time they start.
+    #[must_use]
+    pub fn remembering(mut self, clients: usize) -> Self {
+        self.state.limit_clients(clients);
+        self
     }
 
     /// The Raft node.
@@ -191,9 +203,7 @@ impl RaftKv {
             self.offer_chunk(now, to, number, out);
         }
         if found {
-            let cluster = self.raft.config().life; // a random number that nobody else has
-            let found = command::Request::once(command::Command::Found { cluster });
-            self.propose(now, Origin::Own, found.encode(), out);
+            self.found(now, out);
         }
         if resume {
             self.submit_waiting(now, out);
@@ -316,6 +326,9 @@ impl RaftKv {
         command: Bytes,
         out: &mut Effects<Self>,
     ) {
+        if command::Request::is_to_keep_forgotten(&command) {
+            return self.on_ready(now, node, term, out);
+        }
         if self.forwards.may_have_taken(term, node, id) || command::Request::decode(command.clone()).is_err() {
             return; // the latter no correct node forwards, and it must not reach the log
         }
@@ -395,15 +408,16 @@ impl RaftKv {
         }
     }
 
-    /// Carries out what is committed. True when this node, as the leader, is to give the cluster its id.
+    /// Carries out what is committed. True when this node, as the leader, is to [found](Self::found) the cluster.
     fn apply(&mut self, entries: Vec<Entry>, out: &mut Effects<Self>) -> bool {
-        let (before, mut found) = (self.store().version(), false);
+        let (before, mut found, mut tell) = (self.store().version(), false, false);
         for entry in entries {
+            tell |= Self::is_time_to_tell(entry.position.index.0, matches!(entry.payload, Payload::Noop));
             let outcome = match entry.payload {
                 Payload::Noop => {
                     // A leader's first entry: all earlier ones have been applied, and none of them was a Found.
                     let is_ours = entry.position.term == self.raft.hard_state().current_term;
-                    found |= is_ours && self.raft.role() == RoleName::Leader && self.state.cluster().is_none();
+                    found |= is_ours && self.raft.role() == RoleName::Leader && self.is_to_found();
                     None
                 }
                 Payload::Configuration(_) => None,
@@ -437,6 +451,9 @@ impl RaftKv {
         let through = self.store().version();
         if through > before {
             out.emit(Event::Changed { through });
+        }
+        if tell {
+            self.tell_ready(out);
         }
         found
     }
@@ -552,14 +569,16 @@ impl RaftKv {
     }
 
     fn answer(&mut self, id: RequestId, answer: Answer, out: &mut Effects<Self>) {
-        if self.requests.remove(&id).is_some() {
-            match answer {
-                // Tells nothing of the state, so it need not wait for the disk, which may be why it is given.
-                Answer::NoLeader | Answer::OutcomeUnknown | Answer::Overloaded => {
-                    out.emit_at_once(Event::Answered { id, answer });
-                }
-                _ => out.emit(Event::Answered { id, answer }),
+        let Some(request) = self.requests.remove(&id) else { return };
+        let is_forgotten = matches!(&answer, Answer::Written(Outcome::Forgotten | Outcome::NameForgotten));
+        // It did not come in time to be remembered, and an earlier try may have.
+        let answer = if is_forgotten && request.may_be_done { Answer::OutcomeUnknown } else { answer };
+        match answer {
+            // Tells nothing of the state, so it need not wait for the disk, which may be why it is given.
+            Answer::NoLeader | Answer::OutcomeUnknown | Answer::Overloaded => {
+                out.emit_at_once(Event::Answered { id, answer });
             }
+            _ => out.emit(Event::Answered { id, answer }),
         }
     }
 

@@ -2,24 +2,34 @@
 //! answered and not carried out again. It is part of the replicated state, and so survives a failover and a snapshot.
 //!
 //! Its size is bounded: [`SESSION_WINDOW`] outcomes a client, [`MAX_CLIENTS`] clients. Who leaves is decided by the
-//! order of entries alone, so that all nodes agree. A client that has been forgotten, and sends an old request again, has
-//! it carried out again: a name protects for as long as fewer than [`MAX_CLIENTS`] other clients have written.
+//! order of entries alone, so that all nodes agree. A client that has been [forgotten](super::forgotten), and sends a
+//! request again, is refused.
+//!
+//! An older netbelt has it carried out again. Nodes of both kinds must not apply the same entries, so in a cluster that an
+//! older one has founded, forgotten names are kept from a point of the log on: a
+//! [`Command::Found`](super::command::Command::Found) that says so, which older ones do not get past. (Before it is founded,
+//! a cluster takes less than [`MAX_CLIENTS`] writes, and forgets nobody.)
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
 use super::command::{Outcome, SessionId};
+use super::forgotten::Forgotten;
 use crate::defaults::{MAX_CLIENTS, SESSION_WINDOW};
 
 /// The clients that are remembered.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sessions {
+    /// How many at most: [`MAX_CLIENTS`], but in a simulation.
+    most: usize,
     clients: BTreeMap<Bytes, Client>,
     /// The same clients, the one that has not been heard for longest first.
     by_age: BTreeMap<u64, Bytes>,
     /// How many named requests there have been.
     clock: u64,
+    /// The names of those that are remembered no more, if they are kept.
+    forgotten: Option<Forgotten>,
 }
 
 /// What is remembered of one client.
@@ -62,14 +72,42 @@ pub enum Known {
     Failed,
     /// Whatever was known of it has been forgotten.
     Forgotten,
+    /// Its client may have been forgotten.
+    NameForgotten,
     /// It was the name of another command.
     Taken,
 }
 
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            most: MAX_CLIENTS,
+            clients: BTreeMap::new(),
+            by_age: BTreeMap::new(),
+            clock: 0,
+            forgotten: Some(Forgotten::default()),
+        }
+    }
+}
+
 impl Sessions {
-    /// What is known of `id`, which names a command with this checksum.
-    pub fn look_up(&self, id: &SessionId, checksum: u32) -> Known {
-        let Some(client) = self.clients.get(&id.client) else { return Known::New };
+    /// From now on no more clients than so many are remembered. All nodes must say the same.
+    pub(super) const fn limit(&mut self, most: usize) {
+        self.most = most;
+    }
+
+    /// How many clients are remembered at most.
+    pub(super) const fn most(&self) -> usize {
+        self.most
+    }
+
+    /// What is known of `id`, which names a command with this checksum, while the store is at this version.
+    pub fn look_up(&self, id: &SessionId, checksum: u32, version: u64) -> Known {
+        let Some(client) = self.clients.get(&id.client) else {
+            let forgotten = self.forgotten.as_ref().filter(|_| !cfg!(mutant = "forgotten_name_runs_again"));
+            let is_forgotten = forgotten.is_some_and(|forgotten| forgotten.may_have(&id.client, version));
+            return if is_forgotten { Known::NameForgotten } else { Known::New };
+        };
         match client.outcomes.binary_search_by_key(&id.sequence, |answered| answered.sequence) {
             Ok(place) if client.outcomes[place].checksum != checksum => Known::Taken,
             Ok(place) => match client.outcomes[place].outcome {
@@ -82,14 +120,18 @@ impl Sessions {
         }
     }
 
-    /// Remembers the outcome of `id`, which was [`Known::New`].
-    pub fn remember(&mut self, id: &SessionId, checksum: u32, outcome: &Outcome) {
+    /// Remembers the outcome of `id`, which was [`Known::New`]; it left the store at this version.
+    pub fn remember(&mut self, id: &SessionId, checksum: u32, outcome: &Outcome, version: u64) {
         let outcome = match outcome {
             Outcome::Set { version } => Remembered::Set { version: *version },
             Outcome::Deleted { existed } => Remembered::Deleted { existed: *existed },
             Outcome::ConditionFailed { .. } if cfg!(mutant = "failed_condition_forgotten") => return,
             Outcome::ConditionFailed { .. } => Remembered::ConditionFailed,
-            Outcome::FailedEarlier | Outcome::Forgotten | Outcome::NameTaken | Outcome::Founded { .. } => return,
+            Outcome::FailedEarlier
+            | Outcome::Forgotten
+            | Outcome::NameForgotten
+            | Outcome::NameTaken
+            | Outcome::Founded { .. } => return,
         };
         self.clock += 1;
         let name = match self.clients.get(&id.client) {
@@ -105,17 +147,45 @@ impl Sessions {
         if client.outcomes.len() > SESSION_WINDOW {
             client.forgotten = Some(client.outcomes.remove(0).sequence);
         }
-        if self.clients.len() > MAX_CLIENTS
+        if self.clients.len() > self.most
             && let Some((_, name)) = self.by_age.pop_first()
         {
             self.clients.remove(&name);
+            if let Some(forgotten) = &mut self.forgotten {
+                forgotten.add(&name, version);
+            }
         }
     }
 
+    /// From now on the names of clients that are forgotten are kept.
+    pub fn keep_forgotten(&mut self) {
+        self.forgotten.get_or_insert_default();
+    }
+
+    /// Their names are not kept, as an older netbelt would have it.
+    pub fn forget_names(&mut self) {
+        self.forgotten = None;
+    }
+
+    /// The names that were forgotten since they have been kept, if they are.
+    pub(super) const fn forgotten(&self) -> Option<&Forgotten> {
+        self.forgotten.as_ref()
+    }
+
+    /// Whether the names of clients that are forgotten are kept.
+    pub const fn keeps_forgotten(&self) -> bool {
+        self.forgotten.is_some()
+    }
+
+    /// How many such names are known one by one.
+    pub fn forgotten_names(&self) -> usize {
+        self.forgotten.as_ref().map_or(0, Forgotten::len)
+    }
+
     /// The sessions with these clients, by age.
-    pub(super) fn restore(clock: u64, clients: Vec<(Bytes, Client)>) -> Self {
+    pub(super) fn restore(clock: u64, clients: Vec<(Bytes, Client)>, forgotten: Option<Forgotten>) -> Self {
         let by_age = clients.iter().map(|(name, client)| (client.heard, name.clone())).collect();
-        Self { clients: clients.into_iter().collect(), by_age, clock }
+        Self { most: MAX_CLIENTS, clients: clients.into_iter().collect(), by_age, clock, forgotten }
     }
 
     /// The clients, the one that has not been heard for longest first.
@@ -154,13 +224,13 @@ mod tests {
     #[test]
     fn a_repeated_sequence_has_the_first_outcome_and_other_clients_have_their_own() {
         let mut sessions = Sessions::default();
-        sessions.remember(&id("a", 7), 0, &set(1));
-        sessions.remember(&id("a", 5), 0, &Outcome::Deleted { existed: true });
-        assert_eq!(sessions.look_up(&id("a", 7), 0), Known::Answered(set(1)));
-        assert_eq!(sessions.look_up(&id("a", 5), 0), Known::Answered(Outcome::Deleted { existed: true }));
-        assert_eq!(sessions.look_up(&id("a", 6), 0), Known::New, "requests under way may overtake each other");
-        assert_eq!(sessions.look_up(&id("b", 7), 0), Known::New);
-        assert_eq!(sessions.look_up(&id("a", 7), 1), Known::Taken, "by another command");
+        sessions.remember(&id("a", 7), 0, &set(1), 0);
+        sessions.remember(&id("a", 5), 0, &Outcome::Deleted { existed: true }, 0);
+        assert_eq!(sessions.look_up(&id("a", 7), 0, 0), Known::Answered(set(1)));
+        assert_eq!(sessions.look_up(&id("a", 5), 0, 0), Known::Answered(Outcome::Deleted { existed: true }));
+        assert_eq!(sessions.look_up(&id("a", 6), 0, 0), Known::New, "requests under way may overtake each other");
+        assert_eq!(sessions.look_up(&id("b", 7), 0, 0), Known::New);
+        assert_eq!(sessions.look_up(&id("a", 7), 1, 0), Known::Taken, "by another command");
     }
 
     #[test]
@@ -168,25 +238,25 @@ mod tests {
         let mut sessions = Sessions::default();
         let last = SESSION_WINDOW as u64 + 1;
         for sequence in 1..=last {
-            sessions.remember(&id("a", sequence), 0, &set(sequence));
+            sessions.remember(&id("a", sequence), 0, &set(sequence), 0);
         }
-        assert_eq!(sessions.look_up(&id("a", 1), 0), Known::Forgotten);
-        assert_eq!(sessions.look_up(&id("a", 0), 0), Known::Forgotten);
-        assert_eq!(sessions.look_up(&id("a", 2), 0), Known::Answered(set(2)));
-        assert_eq!(sessions.look_up(&id("a", last + 1), 0), Known::New);
+        assert_eq!(sessions.look_up(&id("a", 1), 0, 0), Known::Forgotten);
+        assert_eq!(sessions.look_up(&id("a", 0), 0, 0), Known::Forgotten);
+        assert_eq!(sessions.look_up(&id("a", 2), 0, 0), Known::Answered(set(2)));
+        assert_eq!(sessions.look_up(&id("a", last + 1), 0, 0), Known::New);
     }
 
     #[test]
     fn the_client_that_has_not_written_for_longest_is_forgotten_first() {
         let mut sessions = Sessions::default();
         for client in 0..MAX_CLIENTS {
-            sessions.remember(&id(&client.to_string(), 1), 0, &set(1));
+            sessions.remember(&id(&client.to_string(), 1), 0, &set(1), 0);
         }
-        sessions.remember(&id("0", 2), 0, &set(2));
-        sessions.remember(&id("new", 1), 0, &set(3));
+        sessions.remember(&id("0", 2), 0, &set(2), 0);
+        sessions.remember(&id("new", 1), 0, &set(3), 0);
         assert_eq!(sessions.len(), MAX_CLIENTS);
-        assert_eq!(sessions.look_up(&id("1", 1), 0), Known::New, "forgotten as a whole");
-        assert_eq!(sessions.look_up(&id("0", 1), 0), Known::Answered(set(1)));
-        assert_eq!(sessions.look_up(&id("new", 1), 0), Known::Answered(set(3)));
+        assert_eq!(sessions.look_up(&id("1", 1), 0, 0), Known::NameForgotten, "as a whole");
+        assert_eq!(sessions.look_up(&id("0", 1), 0, 0), Known::Answered(set(1)));
+        assert_eq!(sessions.look_up(&id("new", 1), 0, 0), Known::Answered(set(3)));
     }
 }

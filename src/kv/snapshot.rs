@@ -4,12 +4,14 @@
 //!
 //! | bytes | meaning |
 //! |---|---|
-//! | 1 | format, [`FORMAT`] |
+//! | 1 | format, [`FORMAT`]; 1 as long as forgotten names are not kept |
 //! | 8 | version of the store |
 //! | 1, 8 | 0; or 1 and the cluster's id |
 //! | 8 | clock of the sessions |
 //! | 4 | how many clients follow |
 //! | 8 | how many keys follow |
+//! | 1, 8 | from format 2 on: 0; or 1 and the latest version since which a forgotten name had been in use |
+//! | 4 | from format 2 on: how many forgotten names follow |
 //!
 //! then each client, the one that has not been heard for longest first,
 //!
@@ -21,7 +23,8 @@
 //! | 1 | how many sequences follow, ascending |
 //! | 21 each | sequence; the command's checksum; 1 set, 2 deleted, 3 condition failed; its version, or whether it existed, or 0 |
 //!
-//! then each key, ascending,
+//! then 8 bytes for each [forgotten name](super::forgotten), ascending within each full generation and the youngest, then each
+//! key, ascending,
 //!
 //! | bytes | meaning |
 //! |---|---|
@@ -35,13 +38,23 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
 use super::command::Versioned;
+use super::forgotten::Forgotten;
 use super::sessions::{Answered, Client, Remembered, Sessions};
 use super::state::State;
 use super::store::Store;
-use crate::defaults::{MAX_CLIENT_BYTES, MAX_CLIENTS, MAX_KEY_BYTES, MAX_VALUE_BYTES, SESSION_WINDOW};
+use crate::defaults::{
+    FORGOTTEN_GENERATION, FORGOTTEN_GENERATIONS, MAX_CLIENT_BYTES, MAX_CLIENTS, MAX_KEY_BYTES, MAX_VALUE_BYTES,
+    SESSION_WINDOW,
+};
 
-/// The first byte of every snapshot.
-pub const FORMAT: u8 = 1;
+/// The first byte of every snapshot, the newest that is known.
+pub const FORMAT: u8 = 2;
+
+/// The format without forgotten names.
+const WITHOUT_FORGOTTEN: u8 = 1;
+
+/// The youngest generation is sealed when it is full.
+const MAX_FORGOTTEN: usize = FORGOTTEN_GENERATION * (FORGOTTEN_GENERATIONS + 1) - 1;
 
 /// Chunks that are no snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -76,11 +89,12 @@ impl From<bytes::TryGetError> for SnapshotError {
     }
 }
 
-/// Reads chunks, an item at a time. It keeps the clients, and of the items only the last key.
+/// Reads chunks, an item at a time. It keeps the clients and the forgotten names, and of the items only the last key.
 #[derive(Debug, Default)]
 pub struct Reader {
     header: Option<Header>,
     clients: Vec<(Bytes, Client)>,
+    forgotten: Vec<u64>,
     keys: u64,
     last_key: Vec<u8>,
 }
@@ -92,6 +106,19 @@ struct Header {
     clock: u64,
     clients: usize,
     keys: u64,
+    forgotten: Option<ForgottenHeader>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ForgottenHeader {
+    since: Option<u64>,
+    names: usize,
+}
+
+impl Header {
+    fn forgotten_names(&self) -> usize {
+        self.forgotten.map_or(0, |forgotten| forgotten.names)
+    }
 }
 
 impl Reader {
@@ -111,6 +138,13 @@ impl Reader {
                     return Err(SnapshotError::Bad("order of clients"));
                 }
                 self.clients.push(client);
+            } else if self.forgotten.len() < header.forgotten_names() {
+                let fingerprint = chunk.try_get_u64()?;
+                let is_first = self.forgotten.len().is_multiple_of(FORGOTTEN_GENERATION);
+                if !is_first && self.forgotten.last().is_some_and(|before| *before >= fingerprint) {
+                    return Err(SnapshotError::Bad("order of forgotten names"));
+                }
+                self.forgotten.push(fingerprint);
             } else if self.keys < header.keys {
                 let (key, versioned) = take_item(&mut chunk, header.version)?;
                 if *key <= *self.last_key {
@@ -137,7 +171,8 @@ impl Reader {
 
     fn whole(&self) -> Result<Header, SnapshotError> {
         let header = self.header.ok_or(SnapshotError::Truncated)?;
-        if self.clients.len() < header.clients || self.keys < header.keys {
+        let has_all = self.clients.len() == header.clients && self.forgotten.len() == header.forgotten_names();
+        if !has_all || self.keys < header.keys {
             return Err(SnapshotError::Incomplete { keys: self.keys, all: header.keys });
         }
         Ok(header)
@@ -166,7 +201,8 @@ impl Restorer {
     /// When some have not, or when two clients have one name.
     pub fn finish(self) -> Result<State, SnapshotError> {
         let header = self.reader.whole()?;
-        let sessions = Sessions::restore(header.clock, self.reader.clients);
+        let forgotten = header.forgotten.map(|header| Forgotten::restore(header.since, &self.reader.forgotten));
+        let sessions = Sessions::restore(header.clock, self.reader.clients, forgotten);
         if sessions.len() < header.clients {
             return Err(SnapshotError::Bad("client, which comes twice"));
         }
@@ -176,17 +212,21 @@ impl Restorer {
 
 /// Appends the header of `state`.
 pub(super) fn put_header(out: &mut BytesMut, store: &Store, sessions: &Sessions, cluster: Option<u64>) {
-    out.put_u8(FORMAT);
+    out.put_u8(if sessions.keeps_forgotten() { FORMAT } else { WITHOUT_FORGOTTEN });
     out.put_u64(store.version());
     put_option(out, cluster);
     out.put_u64(sessions.clock());
     out.put_u32(u32::try_from(sessions.len()).expect("there are at most MAX_CLIENTS clients"));
     out.put_u64(store.len() as u64);
+    if let Some(forgotten) = sessions.forgotten() {
+        put_option(out, forgotten.since());
+        out.put_u32(u32::try_from(forgotten.len()).expect("there are at most MAX_FORGOTTEN names"));
+    }
 }
 
 fn take_header(from: &mut Bytes) -> Result<Header, SnapshotError> {
     let format = from.try_get_u8()?;
-    if format != FORMAT {
+    if format != FORMAT && format != WITHOUT_FORGOTTEN {
         return Err(SnapshotError::Format(format));
     }
     let version = from.try_get_u64()?;
@@ -196,7 +236,18 @@ fn take_header(from: &mut Bytes) -> Result<Header, SnapshotError> {
     if clients > MAX_CLIENTS {
         return Err(SnapshotError::Bad("number of clients"));
     }
-    Ok(Header { version, cluster, clock, clients, keys: from.try_get_u64()? })
+    let keys = from.try_get_u64()?;
+    let forgotten = (format != WITHOUT_FORGOTTEN).then(|| take_forgotten_header(from, version)).transpose()?;
+    Ok(Header { version, cluster, clock, clients, keys, forgotten })
+}
+
+fn take_forgotten_header(from: &mut Bytes, version: u64) -> Result<ForgottenHeader, SnapshotError> {
+    let since = take_option(from)?;
+    let names = from.try_get_u32()? as usize;
+    if since > Some(version) || names > MAX_FORGOTTEN {
+        return Err(SnapshotError::Bad("forgotten names"));
+    }
+    Ok(ForgottenHeader { since, names })
 }
 
 /// Appends a client.

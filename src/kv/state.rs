@@ -33,15 +33,16 @@ impl State {
         let session = session.filter(|_| !cfg!(mutant = "retry_applied_twice"));
         let Some(id) = session else { return self.carry_out(command) };
         let checksum = command.checksum();
-        match self.sessions.look_up(&id, checksum) {
+        match self.sessions.look_up(&id, checksum, self.store.version()) {
             Known::New => {
                 let (outcome, change) = self.carry_out(command);
-                self.sessions.remember(&id, checksum, &outcome);
+                self.sessions.remember(&id, checksum, &outcome, self.store.version());
                 (outcome, change)
             }
             Known::Answered(outcome) => (outcome, None),
             Known::Failed => (self.fail_again(&command), None),
             Known::Forgotten => (Outcome::Forgotten, None),
+            Known::NameForgotten => (Outcome::NameForgotten, None),
             Known::Taken => (Outcome::NameTaken, None),
         }
     }
@@ -53,7 +54,12 @@ impl State {
         match command {
             Command::Set { key, value, condition } => self.store.set(&key, &value, condition.as_ref()),
             Command::Delete { key, condition } => self.store.delete(&key, condition.as_ref()),
-            Command::Found { cluster } => {
+            Command::Found { cluster, keep_forgotten } => {
+                match self.cluster {
+                    _ if keep_forgotten => self.sessions.keep_forgotten(),
+                    None => self.sessions.forget_names(), // it is one of older nodes
+                    Some(_) => {}
+                }
                 let cluster = *self.cluster.get_or_insert(cluster);
                 (Outcome::Founded { cluster }, None)
             }
@@ -98,8 +104,14 @@ impl State {
         self.views.get_mut(&id)?.next_chunk(&self.store)
     }
 
+    /// From now on no more clients than so many are remembered.
+    pub(super) const fn limit_clients(&mut self, most: usize) {
+        self.sessions.limit(most);
+    }
+
     /// Becomes `restored`. Views of what it was are closed, and their names not used again.
-    pub fn replace(&mut self, restored: Self) {
+    pub fn replace(&mut self, mut restored: Self) {
+        restored.limit_clients(self.sessions.most());
         *self = Self { next_view: self.next_view, views: BTreeMap::new(), ..restored };
     }
 

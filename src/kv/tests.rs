@@ -4,10 +4,13 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::command::{Command, Condition, Outcome, Request, SessionId};
+use super::forgotten::Forgotten;
+use super::sessions::Sessions;
 use super::snapshot::{FORMAT, Restorer, SnapshotError};
 use super::state::State;
+use super::store::Store;
 use super::view::ViewId;
-use crate::defaults::CHUNK_BYTES;
+use crate::defaults::{CHUNK_BYTES, FORGOTTEN_GENERATION, FORGOTTEN_GENERATIONS, MAX_CLIENTS};
 
 fn set(key: &str, value: &str) -> Command {
     Command::Set { key: Bytes::from(key.to_owned()), value: Bytes::from(value.to_owned()), condition: None }
@@ -54,7 +57,7 @@ fn request() -> impl Strategy<Value = Request> {
     let command = prop_oneof![
         6 => (key.clone(), value, condition.clone()).prop_map(|(key, value, condition)| Command::Set { key, value, condition }),
         3 => (key, condition).prop_map(|(key, condition)| Command::Delete { key, condition }),
-        1 => any::<u64>().prop_map(|cluster| Command::Found { cluster }),
+        1 => any::<(u64, bool)>().prop_map(|(cluster, keep_forgotten)| Command::Found { cluster, keep_forgotten }),
     ];
     let session = proptest::option::of((0u8..3, 0u64..20));
     (session, command).prop_map(|(session, command)| match session {
@@ -180,6 +183,78 @@ fn a_condition_that_failed_once_does_not_hold_for_a_late_copy_of_the_request() {
     assert_eq!(state.store().get(b"k").unwrap().value, "red", "the client was told that nothing was done");
 }
 
+/// A state that has forgotten the clients `names` gives, in this order.
+fn forgetful(names: impl IntoIterator<Item = String>) -> State {
+    let mut state = State::default();
+    state.apply(Request::once(Command::Found { cluster: 1, keep_forgotten: true }));
+    let others = (0..MAX_CLIENTS).map(|number| format!("other-{number}"));
+    for name in names.into_iter().chain(others) {
+        assert_eq!(state.apply(named(&name, 1, set("k", "old"))).0, Outcome::Set { version: state.store().version() });
+    }
+    state
+}
+
+#[test]
+fn a_request_of_a_client_that_was_forgotten_does_not_run_again_over_a_newer_value() {
+    let mut state = forgetful(["plain".to_owned(), "versioned;since=0".to_owned()]);
+    state.apply(Request::once(set("k", "new")));
+    let (chunks, version) = (snapshot(&mut state), state.store().version());
+    for mut state in [restore(chunks).unwrap(), state] {
+        for name in ["plain", "versioned;since=0", "another;since=0"] {
+            assert_eq!(state.apply(named(name, 1, set("k", "old"))), (Outcome::NameForgotten, None), "{name}");
+            assert_eq!(state.apply(named(name, 2, set("k", "old"))), (Outcome::NameForgotten, None), "{name}");
+        }
+        assert_eq!(state.store().get(b"k").unwrap().value, "new");
+        assert!(
+            matches!(state.apply(named("other-0", 1, set("k", "old"))).0, Outcome::Set { version: 3 }),
+            "remembered"
+        );
+        let (outcome, _) = state.apply(named(&format!("later;since={version}"), 1, set("k", "later")));
+        assert_eq!(outcome, Outcome::Set { version: version + 1 });
+    }
+}
+
+#[test]
+fn clients_that_only_fail_are_forgotten_without_keeping_new_ones_out() {
+    let mut state = State::default();
+    state.apply(Request::once(Command::Found { cluster: 1, keep_forgotten: true }));
+    state.apply(Request::once(set("lock", "somebody")));
+    let take = || Command::Set {
+        key: Bytes::from_static(b"lock"),
+        value: Bytes::from_static(b"me"),
+        condition: Some(Condition::Absent),
+    };
+    for number in 0..=MAX_CLIENTS {
+        let (outcome, _) = state.apply(named(&format!("{number};since=1"), 1, take()));
+        assert!(matches!(outcome, Outcome::ConditionFailed { .. }), "{number}: {outcome:?}");
+    }
+    assert_eq!(state.apply(named("0;since=1", 1, take())).0, Outcome::NameForgotten);
+    assert!(matches!(state.apply(named("new;since=1", 1, take())).0, Outcome::ConditionFailed { .. }));
+}
+
+/// What an older netbelt wrote is read, and does what it did there: some nodes may still run it.
+#[test]
+fn until_the_cluster_says_so_forgotten_names_are_not_kept_and_snapshots_are_of_the_old_format() {
+    let mut state = State::default();
+    state.apply(Request::once(Command::Found { cluster: 1, keep_forgotten: false }));
+    for number in 0..=MAX_CLIENTS {
+        state.apply(named(&number.to_string(), 1, set("k", "old")));
+    }
+    let chunks = snapshot(&mut state);
+    assert_eq!(chunks[0][0], 1);
+    let mut restored = restore(chunks).unwrap();
+    assert_eq!(restored, state);
+    let found = Command::Found { cluster: 2, keep_forgotten: true };
+    assert_eq!(restored.apply(Request::once(found)).0, Outcome::Founded { cluster: 1 });
+    assert_eq!(snapshot(&mut restored)[0][0], FORMAT);
+    assert!(matches!(restored.apply(named("0", 1, set("k", "old"))).0, Outcome::Set { .. }), "nobody kept its name");
+    assert_eq!(restored.apply(named("1", 1, set("k", "old"))).0, Outcome::NameForgotten, "it had to go for 0");
+    assert!(
+        matches!(state.apply(named("1", 1, set("k", "old"))).0, Outcome::Set { version: 2 }),
+        "here it is remembered"
+    );
+}
+
 #[test]
 fn a_name_that_is_used_for_another_command_is_refused() {
     let mut state = State::default();
@@ -194,14 +269,14 @@ fn a_snapshot_of_a_newer_format_is_refused_naming_both() {
     bytes[0] = FORMAT + 1;
     let error = restore([Bytes::from(bytes)]).unwrap_err();
     assert_eq!(error, SnapshotError::Format(FORMAT + 1));
-    assert!(error.to_string().contains("format 2") && error.to_string().contains("format 1"), "{error}");
+    assert!(error.to_string().contains("format 3") && error.to_string().contains("format 2"), "{error}");
 }
 
 #[test]
 fn a_header_that_promises_more_than_comes_takes_no_memory() {
     let mut bytes = snapshot(&mut State::default()).concat();
-    let keys = bytes.len() - 8;
-    bytes[keys..].fill(0xff);
+    let keys = bytes.len() - 13; // what follows is of forgotten names
+    bytes[keys..keys + 8].fill(0xff);
     assert_eq!(restore([Bytes::from(bytes)]), Err(SnapshotError::Incomplete { keys: 0, all: u64::MAX }));
 }
 
@@ -219,6 +294,21 @@ fn chunks_are_of_the_size_they_should_be_and_a_closed_view_has_none() {
     let view = state.open_view();
     state.close_view(view);
     assert_eq!((state.next_chunk(view), state.open_views()), (None, 1));
+}
+
+#[test]
+fn forgotten_names_of_every_generation_come_back_from_a_snapshot() {
+    let mut forgotten = Forgotten::default();
+    let names = FORGOTTEN_GENERATION * (FORGOTTEN_GENERATIONS + 1) + 70_000;
+    (0..names).for_each(|number| forgotten.add(&number.to_be_bytes(), 0));
+    let mut state = State::restore(Store::default(), Sessions::restore(0, Vec::new(), Some(forgotten)), None);
+    let chunks = snapshot(&mut state);
+    assert!(chunks.iter().all(|chunk| chunk.len() <= CHUNK_BYTES + 300));
+    assert_eq!(restore(chunks.clone()).unwrap(), state);
+    let mut swapped = chunks.concat();
+    let last = swapped.len() - 16;
+    swapped[last..].rotate_left(8);
+    assert_eq!(restore([Bytes::from(swapped)]), Err(SnapshotError::Bad("order of forgotten names")));
 }
 
 #[test]

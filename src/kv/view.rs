@@ -1,13 +1,13 @@
 //! A view: the state as it was at one moment, read a chunk at a time while the state goes on changing.
 //!
-//! Nothing is copied when a view is opened but the sessions. From then on, whoever changes a key first keeps its old
+//! Nothing is copied when a view is opened but the sessions, and the youngest of the forgotten names. From then on, whoever changes a key first keeps its old
 //! value in every view whose reading has not come that far (copy on write). So a view holds what has changed under it,
 //! and at most the state as it was.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::command::Versioned;
 use super::sessions::Sessions;
@@ -22,7 +22,7 @@ pub struct ViewId(pub u64);
 /// An open view.
 #[derive(Clone, Debug)]
 pub(super) struct View {
-    /// Header and clients, in chunks.
+    /// Header, clients and forgotten names, in chunks.
     head: VecDeque<Bytes>,
     place: Place,
     /// Keys after the place that have changed since, with what they held.
@@ -50,7 +50,21 @@ impl View {
             }
             put_client(&mut chunk, name, client);
         }
-        head.push_back(chunk.freeze());
+        head.push_back(chunk.split().freeze());
+        if let Some(forgotten) = sessions.forgotten() {
+            let (sealed, young) = forgotten.fingerprints();
+            for generation in sealed {
+                let starts = (0..generation.len()).step_by(CHUNK_BYTES);
+                head.extend(starts.map(|start| generation.slice(start..generation.len().min(start + CHUNK_BYTES))));
+            }
+            for fingerprint in young {
+                if chunk.len() >= CHUNK_BYTES {
+                    head.push_back(chunk.split().freeze());
+                }
+                chunk.put_u64(fingerprint);
+            }
+            head.extend(Some(chunk.freeze()).filter(|chunk| !chunk.is_empty()));
+        }
         Self { head, place: Place::Start, kept: BTreeMap::new() }
     }
 

@@ -394,6 +394,21 @@ impl Acquaintances {
         lock(&self.refusals).iter().next().map(|(peer, why)| format!("refused by {peer}: {why}"))
     }
 
+    /// Who refuses this node, and what he says.
+    pub fn refusals(&self) -> BTreeMap<String, String> {
+        lock(&self.refusals).clone()
+    }
+
+    /// Whom this node refuses, and why.
+    pub fn turned_away(&self) -> BTreeMap<String, String> {
+        lock(&self.turned_away).clone()
+    }
+
+    /// This node has let `peer` in.
+    pub fn let_in(&self, peer: &str) {
+        lock(&self.turned_away).remove(peer);
+    }
+
     /// This node refuses `peer`: says so in the log, once, as those who are refused try again.
     pub fn turn_away(&self, peer: &str, why: &Stranger) {
         let why = why.to_string();

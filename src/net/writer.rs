@@ -299,7 +299,7 @@ mod tests {
             writer.done().await.result.unwrap();
         }
         let old = dir.path().join("00000000000000000001.log");
-        tokio::time::timeout(std::time::Duration::from_secs(20), async {
+        tokio::time::timeout(Duration::from_secs(20), async {
             while old.exists() {
                 tokio::task::yield_now().await;
             }

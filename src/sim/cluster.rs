@@ -126,6 +126,9 @@ pub struct Draws {
     pub election_timeout: RangeInclusive<Duration>,
     /// The rates of faults.
     pub faults: Faults,
+    /// Clients whose writes are remembered, if there are more of them: then a name is forgotten while a write is tried again
+    /// under it.
+    pub remembered: Option<usize>,
     world: u64,
 }
 
@@ -138,7 +141,9 @@ impl Draws {
         let check_quorum = !rng.next_u64().is_multiple_of(4);
         let world = rng.next_u64();
         let faults = Faults::draw(&mut rng).only(&plan.faults);
-        Self { pre_vote, check_quorum, election_timeout: Duration::from_millis(150)..=latest, faults, world }
+        let remembered = rng.next_u64().is_multiple_of(4).then_some(2);
+        let election_timeout = Duration::from_millis(150)..=latest;
+        Self { pre_vote, check_quorum, election_timeout, faults, remembered, world }
     }
 }
 
@@ -147,7 +152,8 @@ impl fmt::Display for Draws {
         let on = |on| if on { "on" } else { "off" };
         let (pre_vote, check_quorum, timeout) = (on(self.pre_vote), on(self.check_quorum), &self.election_timeout);
         let faults = &self.faults;
-        write!(f, "pre-vote {pre_vote}, check-quorum {check_quorum}, election timeout {timeout:?}, {faults}")
+        write!(f, "pre-vote {pre_vote}, check-quorum {check_quorum}, election timeout {timeout:?}, {faults}")?;
+        self.remembered.map_or(Ok(()), |clients| write!(f, ", {clients} clients remembered"))
     }
 }
 
@@ -186,6 +192,14 @@ struct Client {
     busy: Option<RequestId>,
     /// What it will ask again, of any node: the outcome is unknown, and it has a session.
     again: Option<Asked>,
+    /// The names it has had: the last of them is that of its session.
+    names: Vec<String>,
+}
+
+impl Client {
+    fn new(number: usize) -> Self {
+        Self { next_at: Time::ZERO, busy: None, again: None, names: vec![format!("c{number}")] }
+    }
 }
 
 struct Asked {
@@ -216,12 +230,15 @@ impl Cluster {
             check_quorum: draws.check_quorum,
             ..raft::Config::new(peers[0], 0, peers.iter().copied())
         };
+        let remembered = draws.remembered;
         let boot = move |id, life, records| {
             let mut config = raft::Config { id, life, ..config.clone() };
             if !config.initial.contains(id) {
                 config.initial = raft::Configuration::default(); // it came later
             }
-            RaftKv::recover(config, SNAPSHOT_EVERY, records).expect("the configuration and its records are valid")
+            let node = RaftKv::recover(config, SNAPSHOT_EVERY, records);
+            let node = node.expect("the configuration and its records are valid");
+            if let Some(clients) = remembered { node.remembering(clients) } else { node }
         };
         let mut world = World::new(draws.world, peers.clone(), Box::new(boot), plan.keep);
         for (peer, sync) in peers.into_iter().zip(plan.disks.iter().cycle()) {
@@ -231,7 +248,7 @@ impl Cluster {
             world,
             faults: draws.faults.clone(),
             checker: Checker::default(),
-            clients: (0..plan.clients).map(|_| Client { next_at: Time::ZERO, busy: None, again: None }).collect(),
+            clients: (0..plan.clients).map(Client::new).collect(),
             operator: Operator::new(plan.nodes, draws.faults.members),
             next_request: 0,
             asked: BTreeMap::new(),
@@ -394,10 +411,22 @@ impl Cluster {
                 _ => KvOperation::Get(None),
             };
             let session = (has_session && matches!(operation, KvOperation::Write(..)))
-                .then(|| SessionId { client: Bytes::from(format!("c{client}")), sequence: self.next_request });
+                .then(|| SessionId { client: self.name_of(client), sequence: self.next_request });
             let called = now.since_epoch().as_micros() as u64;
             self.ask(Asked { client, node, key, called, session, tries: 0, operation });
         }
+    }
+
+    fn name_of(&self, client: usize) -> Bytes {
+        self.clients[client].names.last().expect("it has one").clone().into()
+    }
+
+    /// The cluster has forgotten the name of a client, which takes another one: every other says since when.
+    fn rename(&mut self, client: usize) {
+        let number = self.clients[client].names.len();
+        let version = self.world.machines().map(|machine| machine.store().version()).next().unwrap_or_default();
+        let since = if number.is_multiple_of(2) { String::new() } else { format!(";since={version}") };
+        self.clients[client].names.push(format!("c{client}-{number}{since}"));
     }
 
     fn ask(&mut self, asked: Asked) {
@@ -452,6 +481,17 @@ impl Cluster {
         let result = match (&asked.operation, answer) {
             (KvOperation::Write(..), Answer::Written(outcome @ (Outcome::Forgotten | Outcome::NameTaken))) => {
                 return Err(format!("exactly-once: {id:?} was answered {outcome:?}"));
+            }
+            (KvOperation::Write(..), Answer::Written(Outcome::NameForgotten)) => {
+                let (client, is_sure) = (asked.client, asked.tries == 0);
+                self.rename(client);
+                if is_sure {
+                    self.asked.remove(&id); // its number is fresh: it was not done, and leaves no mark on the history
+                    self.clients[client].busy = None;
+                } else {
+                    self.finish(id, None);
+                }
+                return Ok(());
             }
             (KvOperation::Write(command, _), Answer::Written(outcome)) => {
                 Some(KvOperation::Write(command.clone(), Some(outcome)))
@@ -599,7 +639,9 @@ fn observed(seen: &Option<Outcome>) -> Option<Observed> {
         }
         Outcome::FailedEarlier => Observed::RefusedEarlier,
         Outcome::Set { .. } | Outcome::Deleted { .. } => Observed::Done,
-        Outcome::Forgotten | Outcome::NameTaken | Outcome::Founded { .. } => unreachable!("refused on arrival"),
+        Outcome::Forgotten | Outcome::NameForgotten | Outcome::NameTaken | Outcome::Founded { .. } => {
+            unreachable!("refused on arrival")
+        }
     })
 }
 

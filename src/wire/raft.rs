@@ -280,6 +280,7 @@ fn encode_forwarding(result: &Forwarding, out: &mut BytesMut) {
             out.put_u64(*cluster);
         }
         Forwarding::Applied(Outcome::NameTaken) => out.put_u8(9),
+        Forwarding::Applied(Outcome::NameForgotten) => out.put_u8(12),
         Forwarding::Done => out.put_u8(10),
         Forwarding::Refused(why) => {
             out.put_u8(11);
@@ -305,6 +306,7 @@ fn decode_forwarding(from: &mut Bytes) -> Result<Forwarding, WireError> {
         9 => Outcome::NameTaken,
         10 => return Ok(Forwarding::Done),
         11 => return Ok(Forwarding::Refused(take_refusal(from)?)),
+        12 => Outcome::NameForgotten,
         value => return Err(WireError::Unknown { what: "forwarding result", value }),
     }))
 }

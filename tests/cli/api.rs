@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::common::cluster::Cluster;
 use crate::common::http::{Answer, Http, encoded, request, set_body};
-use crate::common::{Node, node_in};
+use crate::common::{Node, eventually, node_in};
 
 const MIB: usize = 1 << 20;
 
@@ -168,6 +169,8 @@ fn an_unknown_path_is_404_and_a_wrong_method_405_with_those_allowed() {
         ("POST", "/kv/a", "DELETE, GET, HEAD"),
         ("POST", "/status", "GET, HEAD"),
         ("DELETE", "/health", "GET, HEAD"),
+        ("POST", "/livez", "GET, HEAD"),
+        ("POST", "/readyz", "GET, HEAD"),
         ("POST", "/metrics", "GET, HEAD"),
         ("PUT", "/debug", "GET, HEAD"),
         ("POST", "/peer", "GET, HEAD"),
@@ -484,10 +487,61 @@ fn the_status_tells_everything_that_is_promised() {
     let expected = json!({
         "nodeId": "n1", "state": "leader", "leaderId": "n1", "votedFor": "n1", "logLength": 4, "firstIndex": 1,
         "lastIndex": 4, "commitIndex": 4, "lastApplied": 4, "snapshotIndex": 0, "members": members, "health": "ok",
-        "keys": 2,
+        "warnings": [], "keys": 2, "version": 2,
     });
     assert_eq!(status, expected);
-    assert_eq!(node.get("/health").expect(200).json(), json!({ "status": "ok" }));
+    for path in ["/health", "/readyz", "/livez"] {
+        assert_eq!(node.get(path).expect(200).json(), json!({ "status": "ok" }));
+    }
+}
+
+#[test]
+fn a_node_without_a_leader_is_alive_and_not_ready_and_warns_of_who_is_away() {
+    let (node, _dir) = without_leader();
+    assert_eq!(node.get("/livez").expect(200).json(), json!({ "status": "ok" }), "a restart would not help");
+    assert_eq!(node.get("/readyz").expect(503).json(), json!({ "status": "no leader" }));
+    assert_eq!(node.get("/status").json()["warnings"], json!(["n2 at 127.0.0.1:1 is not connected"]));
+    assert!(node.get("/metrics").text().contains("\nnetbelt_raft_warnings 1\n"));
+}
+
+#[test]
+fn a_member_that_is_refused_is_a_warning_on_both_sides_until_it_is_let_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::of_three();
+    let (leader, victim) = (cluster.leader(), (cluster.leader() + 1) % 3);
+    let warnings = |cluster: &Cluster, number: usize| cluster.node(number).get("/status").json()["warnings"].clone();
+    eventually("no warnings", || match warnings(&cluster, leader) {
+        none if none == json!([]) => Ok(()),
+        some => Err(some),
+    });
+    cluster.kill(victim);
+    let data = cluster.dir().join(Cluster::id(victim));
+    std::fs::rename(&data, dir.path().join("kept")).unwrap();
+    cluster.restart(victim);
+    let (id, refuser) = (Cluster::id(victim), Cluster::id(leader));
+    eventually("a warning at the leader", || {
+        let warnings = warnings(&cluster, leader);
+        let is_told =
+            warnings[0].as_str().is_some_and(|w| w.starts_with(&format!("{id} at ")) && w.contains("is refused: "));
+        if is_told { Ok(()) } else { Err(warnings) }
+    });
+    eventually("a warning at the one that is refused", || {
+        let all = warnings(&cluster, victim);
+        let told = all.as_array().unwrap().iter().filter_map(Value::as_str);
+        let is_told =
+            told.clone().any(|w| w.starts_with(&format!("{refuser} at ")) && w.contains(" refuses this node: "));
+        if is_told { Ok(()) } else { Err(all) }
+    });
+    cluster.kill(victim);
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(dir.path().join("kept"), &data).unwrap();
+    cluster.restart(victim);
+    for number in [leader, victim] {
+        eventually("no warnings", || match warnings(&cluster, number) {
+            none if none == json!([]) => Ok(()),
+            some => Err(some),
+        });
+    }
 }
 
 #[test]
@@ -549,7 +603,7 @@ fn a_short_timeout_is_kept_behind_a_long_one() {
     let (node, _dir) = without_leader();
     let mut patient = Http::connect(node.addr).unwrap();
     patient.send(request("GET", "/kv/a?timeout=60s", &[], b"")).unwrap();
-    crate::common::eventually("the patient request", || {
+    eventually("the patient request", || {
         let metrics = node.get("/metrics").text();
         if metrics.contains("netbelt_raft_requests_in_hand 1") { Ok(()) } else { Err(metrics) }
     });

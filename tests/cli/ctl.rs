@@ -1,27 +1,32 @@
 //! `raft-ctl` against a cluster of one.
 
+#![expect(clippy::disallowed_methods, reason = "a test of time-outs needs a real clock")]
+
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::common::cluster::Cluster;
 use crate::common::http::{self, Http};
 use crate::common::{Ended, Node, Process, Reader, eventually, node_in, raft_ctl, run, run_with};
 
 /// A node, and `raft-ctl` told where it is.
 struct Scene {
     node: Node,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Scene {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { node: Node::alone(dir.path()), _dir: dir }
+        Self { node: Node::alone(dir.path()), dir }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = raft_ctl();
-        command.env("RAFT_NODES", self.node.addr.to_string()).args(arguments);
+        command.env("RAFT_NODES", self.node.addr.to_string()).env("XDG_STATE_HOME", self.dir.path().join("state"));
+        command.args(arguments);
         command
     }
 
@@ -188,7 +193,7 @@ fn keys_of_any_characters_come_back_as_they_were() {
         assert_eq!(listed["key"], *key);
     }
     for key in keys {
-        assert_eq!(scene.prints(&["del", key]), format!("deleted {key}\n"));
+        assert_eq!(scene.prints(&["del", key]), format!("deleted {}\n", key.replace('\t', "\\t").replace('\n', "\\n")));
     }
     let long = "k".repeat(1024);
     scene.prints(&["set", &long, "v"]);
@@ -325,9 +330,10 @@ fn hangs_up_once() -> (std::net::SocketAddr, std::thread::JoinHandle<String>) {
 #[test]
 fn a_write_whose_connection_is_lost_goes_to_the_next_node_under_the_same_name() {
     let scene = Scene::new();
+    scene.prints(&["set", "before", "0"]); // it has a name from now on
     let (addr, thread) = hangs_up_once();
     let nodes = format!("{addr},{}", scene.node.addr);
-    assert_eq!(scene.prints(&["--nodes", &nodes, "set", "a", "1"]), "ok, version 1\n");
+    assert_eq!(scene.prints(&["--nodes", &nodes, "set", "a", "1"]), "ok, version 2\n");
     assert!(thread.join().unwrap().contains("idempotency-key: raft-ctl-"));
     let (addr, _) = hangs_up_once();
     let ended = scene.ctl(&["--nodes", &addr.to_string(), "set", "a", "1"]).expect(124);
@@ -371,7 +377,7 @@ fn loses_one_change_and_refuses_the_others() -> std::net::SocketAddr {
 fn a_change_that_one_node_may_have_made_is_not_denied_because_the_next_one_refuses() {
     let scene = Scene::new();
     scene.prints(&["set", "k", "v"]);
-    let backup = scene._dir.path().join("a.backup").to_str().unwrap().to_owned();
+    let backup = scene.dir.path().join("a.backup").to_str().unwrap().to_owned();
     scene.ctl(&["snapshot", "--out", &backup]).expect(0);
     let rows: [&[&str]; 8] = [
         &["set", "a", "1"],
@@ -387,7 +393,7 @@ fn a_change_that_one_node_may_have_made_is_not_denied_because_the_next_one_refus
         let addr = loses_one_change_and_refuses_the_others().to_string();
         // The same one twice: a node that was restarted, or lost its leader.
         let nodes = format!("{addr},{addr}");
-        let ended = scene.ctl(&[&["--nodes", &nodes, "--timeout", "2s"], row].concat()).expect(124);
+        let ended = scene.ctl(&[&["--nodes", nodes.as_str(), "--timeout", "2s"][..], row].concat()).expect(124);
         assert!(ended.stderr.contains("may or may not"), "{row:?}: {ended:?}");
         assert!(!ended.stderr.contains("nothing was done"), "{row:?}: {ended:?}");
     }
@@ -404,6 +410,202 @@ fn what_no_node_began_with_is_said_not_to_be_done() {
         command.args(["--nodes", &node.addr.to_string(), "--timeout", "300ms"]).args(row);
         run(command).expect(3).says(&["no leader", "nothing was done"]);
     }
+}
+
+#[test]
+fn calls_one_after_another_use_one_name_and_calls_side_by_side_one_each() {
+    let scene = Scene::new();
+    let names = || {
+        let metrics = scene.node.get("/metrics").text();
+        let line = metrics.lines().find_map(|line| line.strip_prefix("netbelt_raft_sessions "));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    for value in ["1", "2", "3", "4"] {
+        scene.prints(&["set", "k", value]);
+        scene.prints(&["set", "k", value]); // the same again is a write of its own
+    }
+    assert_eq!((names(), scene.prints(&["--json", "get", "k"]).contains(r#""version":8"#)), (1, true));
+    // Somebody else uses that name.
+    let kept = std::fs::File::open(scene.dir.path().join("state/netbelt/raft-ctl/0")).unwrap();
+    kept.lock().unwrap();
+    scene.prints(&["set", "k", "5"]);
+    scene.prints(&["del", "k"]);
+    assert_eq!(names(), 2);
+    drop(kept);
+    // Nothing can be kept, or what is kept is rubbish.
+    for state in ["/dev/null/state", "/proc/self"] {
+        let mut command = scene.command(&["set", "k", "6"]);
+        command.env("XDG_STATE_HOME", state);
+        assert_eq!(run(command).expect(0).stderr, "");
+    }
+    assert_eq!(names(), 4);
+    for number in 0..2 {
+        std::fs::write(scene.dir.path().join(format!("state/netbelt/raft-ctl/{number}")), "\0\0\0").unwrap();
+    }
+    scene.prints(&["set", "k", "7"]);
+    scene.prints(&["set", "k", "8"]);
+    assert_eq!(names(), 5);
+}
+
+#[test]
+fn a_retry_under_a_name_that_was_forgotten_is_refused_and_does_not_run_over_a_newer_value() {
+    let scene = Scene::new();
+    let named = |name: &str, body: &str| {
+        let mut connection = Http::connect(scene.node.addr).unwrap();
+        connection.ask("POST", "/kv", &[&format!("idempotency-key: {name}")], body.as_bytes()).unwrap()
+    };
+    let old = http::set_body("k", "old");
+    named("forgotten:1", &old).expect(200);
+    scene.prints(&["set", "k", "raft-ctl was here"]);
+    std::thread::scope(|scope| {
+        for share in 0..50 {
+            let mut connection = Http::connect(scene.node.addr).unwrap();
+            scope.spawn(move || {
+                for number in 0..200 {
+                    let name = format!("idempotency-key: other-{share}-{number}:1");
+                    let body = http::set_body("other", "v");
+                    connection.ask("POST", "/kv", &[&name], body.as_bytes()).unwrap().expect(200);
+                }
+            });
+        }
+    });
+    scene.node.set("k", "new");
+    let refused = named("forgotten:1", &old).expect(409).error();
+    assert!(refused.contains("forgotten") && refused.contains("unknown") && refused.contains("new name"), "{refused}");
+    assert_eq!(scene.prints(&["get", "k"]), "new\n");
+    // The name that raft-ctl keeps was forgotten, too. It takes another one.
+    scene.prints(&["set", "k", "newer"]);
+    assert_eq!(scene.prints(&["get", "k"]), "newer\n");
+    // A name that the cluster has never heard of, and cannot tell from one that it has forgotten.
+    named("never heard of;since=1:1", &old).expect(409);
+    assert_eq!(scene.prints(&["get", "k"]), "newer\n");
+    let version = scene.node.get("/status").json()["version"].clone();
+    named(&format!("since now;since={version}:1"), &http::set_body("k", "newest")).expect(200);
+}
+
+/// On a terminal, as `script` makes one.
+fn on_a_terminal(scene: &Scene, arguments: &[&str]) -> Command {
+    let words = arguments.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
+    let mut command = Command::new("script");
+    let line = format!("'{}' {words}", env!("CARGO_BIN_EXE_raft-ctl"));
+    command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    command.env("RAFT_NODES", scene.node.addr.to_string()).env("TERM", "xterm").env("SHELL", "/bin/sh");
+    command
+}
+
+#[test]
+fn controls_in_keys_values_and_errors_are_shown_and_not_obeyed() {
+    let scene = Scene::new();
+    let (key, value) = ("user/\x1b[2J\n7", "two\nlines\t\x1b]0;title\x07\\ \u{9b}é");
+    let (shown_key, shown) = (r"user/\x1b[2J\n7", r"two\nlines\t\x1b]0;title\x07\\ \u{9b}é");
+    let mut watch = Process::start(scene.command(&["watch", "--after", "0", "--count", "2"]));
+    scene.prints(&["set", key, value]);
+    assert_eq!(scene.prints(&["list"]), format!("{shown_key}\t{shown}\n"));
+    assert_eq!(scene.prints(&["list", "--keys"]), format!("{shown_key}\n"));
+    assert_eq!(scene.prints(&["get", key]), format!("{value}\n"), "a pipe gets every byte");
+    assert_eq!(scene.ctl(&["--json", "list"]).json()["value"], value, "JSON has its own escapes");
+    let on_screen = run(on_a_terminal(&scene, &["get", key])).expect(0).stdout;
+    assert_eq!(on_screen, "two\r\nlines\t\\x1b]0;title\\x07\\ \\u{9b}é\r\n", "lines stay lines");
+    let failed = scene.ctl(&["cas", key, "old", "new"]).expect(1);
+    assert!(failed.says(&[shown_key, shown]).stderr.matches('\n').count() == 1);
+    assert_eq!(scene.prints(&["del", key]), format!("deleted {shown_key}\n"));
+    for arguments in [["get", key], ["del", key]] {
+        assert_eq!(scene.ctl(&arguments).expect(1).stderr, format!("raft-ctl: key not found: {shown_key}\n"));
+    }
+    assert_eq!(watch.ended().code(), Some(0));
+    assert_eq!(watch.out.text(), format!("1\tset\t{shown_key}\t{shown}\n2\tdelete\t{shown_key}\n"));
+}
+
+#[test]
+fn a_watched_status_is_lines_that_go_on_when_the_node_is_gone_and_end_with_a_summary() {
+    let mut scene = Scene::new();
+    let mut text = Process::start(scene.command(&["status", "--watch", "--interval", "20ms"]));
+    let mut json = Process::start(scene.command(&["--json", "status", "--watch", "--interval", "20ms"]));
+    json.out.line_with(r#""state":"leader""#);
+    text.out.line_with("leader");
+    scene.node.process.kill();
+    json.out.line_with(r#""state":"unreachable""#);
+    text.out.line_with("down");
+    json.signal("INT");
+    text.signal("INT");
+    assert_eq!((json.ended().code(), text.ended().code()), (Some(130), Some(130)));
+    assert_eq!((json.err.text(), text.err.text()), (String::new(), String::new()));
+    let events = json.out.events();
+    let (summary, rounds) = events.split_last().unwrap();
+    assert_eq!((&summary["event"], &summary["interrupted"]), (&json!("summary"), &json!(true)));
+    assert_eq!(summary["rounds"], rounds.len());
+    assert!(rounds.iter().all(|round| round["event"] == "status" && round["ts"].is_string()), "{events:?}");
+    let lines = text.out.text();
+    assert_eq!(lines.matches("HEALTH").count(), 1, "{lines}");
+    assert!(lines.lines().skip(1).all(|line| line.starts_with("20") && line.contains("Z  ")), "{lines}");
+    for wrong in [&["status", "--interval", "1s"][..], &["status", "--watch", "--interval", "0s"]] {
+        scene.ctl(wrong).expect(2);
+    }
+}
+
+#[test]
+fn a_watched_status_is_drawn_in_place_on_a_terminal() {
+    let scene = Scene::new();
+    let screen = Process::start(on_a_terminal(&scene, &["status", "--watch", "--interval", "20ms"]));
+    eventually("three drawings", || {
+        let text = screen.out.text();
+        let drawn = text.matches("\x1b[H\x1b[J").count();
+        if drawn >= 3 && text.matches("HEALTH").count() >= 3 { Ok(()) } else { Err(text) }
+    });
+}
+
+#[test]
+fn a_paused_node_is_said_not_to_answer_soon_and_holds_nobody_up() {
+    let cluster = Cluster::of_three();
+    let paused = (cluster.leader() + 1) % 3;
+    let stopped = Paused::new(cluster.node(paused));
+    let addr = cluster.addr(paused).to_string();
+    for nodes in [addr.clone(), format!("{addr},{}", cluster.addr((paused + 1) % 3))] {
+        let mut command = raft_ctl();
+        command.args(["status", "--nodes", &nodes]);
+        let begun = Instant::now();
+        let ended = run(command);
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(4), "{took:?}"); // a second, on a machine that is not busy
+        if nodes == addr {
+            ended.expect(3).says(&["no node answers"]);
+            continue;
+        }
+        let table = ended.expect(0).stdout;
+        let row = table.lines().find(|line| line.contains(&addr)).unwrap_or_else(|| panic!("{table}"));
+        assert!(row.starts_with(&Cluster::id(paused)) && row.contains("no answer"), "{table}");
+        assert!(row.contains("did not answer within 1s"), "{table}");
+        assert_eq!(table.lines().filter(|line| line.ends_with("  ok")).count(), 2, "{table}");
+    }
+    drop(stopped);
+}
+
+/// A node that is paused, until this is dropped.
+struct Paused(u32);
+
+impl Paused {
+    fn new(node: &Node) -> Self {
+        node.process.signal("STOP");
+        Self(node.process.pid())
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        crate::common::signal(self.0, "CONT");
+    }
+}
+
+#[test]
+fn a_member_that_is_away_is_a_warning_below_the_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = node_in(dir.path(), "n1");
+    command.args(["--peer", "n2=127.0.0.1:1"]);
+    let node = Node::start(command);
+    let mut command = raft_ctl();
+    command.args(["status", "--nodes", &node.addr.to_string()]);
+    let table = run(command).expect(0).stdout;
+    assert_eq!(table.lines().last(), Some("n1 warns: n2 at 127.0.0.1:1 is not connected"), "{table}");
 }
 
 #[test]

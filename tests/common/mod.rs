@@ -65,6 +65,8 @@ fn clean(mut command: Command) -> Command {
     for variable in VARIABLES {
         command.env_remove(variable);
     }
+    // What raft-ctl keeps between calls is not that of whoever runs the tests.
+    command.env("XDG_STATE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/state"));
     command
 }
 

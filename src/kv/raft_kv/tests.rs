@@ -173,9 +173,48 @@ fn the_first_leader_founds_the_cluster_and_later_ones_leave_its_id_alone() {
     assert_eq!(node.state().cluster(), Some(LIFE));
     acknowledge(&mut node, 2);
     assert_eq!(entries(&mut node), 2);
-    let other = WriteRequest::once(Write::Found { cluster: LIFE + 1 });
+    let other = WriteRequest::once(Write::Found { cluster: LIFE + 1, keep_forgotten: false });
     let (outcome, _) = node.state.apply(other);
     assert_eq!(outcome, Outcome::Founded { cluster: LIFE });
+}
+
+/// A new leader among nodes of an older netbelt, which would end at the command that begins it.
+#[test]
+fn a_cluster_of_an_older_netbelt_keeps_forgotten_names_once_every_member_knows_how() {
+    let mut node = leader();
+    node.state.apply(WriteRequest::once(Write::Found { cluster: 5, keep_forgotten: false }));
+    acknowledge(&mut node, 2);
+    assert_eq!(entries(&mut node), 1, "n2 and n3 have not said that they know");
+    let command = WriteRequest::once(Write::Found { cluster: LIFE, keep_forgotten: true }).encode();
+    let ready = |term| Message::Forward { id: RequestId(0), term: Term(term), command: command.clone() };
+    let hear = |node: &mut RaftKv, from, message| {
+        step(node, Input::Received { from: NodeId::numbered(from), message });
+        entries(node)
+    };
+    assert_eq!(hear(&mut node, 2, ready(1)), 1, "said to an earlier leader");
+    assert_eq!(hear(&mut node, 2, ready(2)), 1);
+    assert_eq!(hear(&mut node, 3, ready(2)), 2, "now all have");
+    assert_eq!(hear(&mut node, 3, ready(2)), 2, "said again");
+    acknowledge(&mut node, 2);
+    assert!(node.state().sessions().keeps_forgotten());
+    assert_eq!(node.state().cluster(), Some(5));
+}
+
+#[test]
+fn a_follower_in_a_cluster_of_an_older_netbelt_tells_its_leader_that_it_is_ready() {
+    for (keep_forgotten, told) in [(false, 1), (true, 0)] {
+        let mut node = leader();
+        node.state.apply(WriteRequest::once(Write::Found { cluster: 5, keep_forgotten }));
+        let append = raft::Append {
+            prev: Position::ORIGIN,
+            entries: vec![Entry { position: Position { term: Term(3), index: Index(1) }, payload: Payload::Noop }],
+            commit: Index(1),
+            round: raft::Round::default(),
+        };
+        let sent = hear(&mut node, Message::Raft(raft::Message { term: Term(3), body: Body::Append(append) }));
+        let is_ready = |message: &&Message| matches!(message, Message::Forward { term: Term(3), command, .. } if WriteRequest::is_to_keep_forgotten(command));
+        assert_eq!(sent.iter().filter(is_ready).count(), told, "{sent:?}");
+    }
 }
 
 #[test]

@@ -45,6 +45,7 @@ mod tests;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::defaults::DISK_PATIENCE;
 use bytes::{BufMut, BytesMut};
 
 use appender::Appender;

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Cluster, failure, status};
+use crate::cli::escape::escaped;
 use crate::cli::measure::{self, Measured, Period};
 use crate::cli::{Failure, Kind, Output};
 use crate::defaults::MAX_VALUE_BYTES;
@@ -265,7 +266,7 @@ fn report(options: &Options, tally: &Tally, seconds: f64, signal: Option<u8>, ou
     let error = tally.first_error.as_deref().unwrap_or("not even an error came back in that time");
     if tally.errors > 0 {
         summary["first_error"] = Value::from(error);
-        lines.push(format!("{} errors, the first: {error}", tally.errors));
+        lines.push(format!("{} errors, the first: {}", tally.errors, escaped(error)));
     }
     output.result(&summary, || lines.join("\n"))?;
     match signal {

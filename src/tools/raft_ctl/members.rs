@@ -5,7 +5,8 @@ use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Ask, Cluster, encoded};
+use super::{Ask, Cluster, cell, encoded};
+use crate::cli::escape::escaped;
 use crate::cli::{Failure, Kind, Output, args};
 use crate::http::client::Answer;
 use crate::raft::NodeId;
@@ -120,11 +121,10 @@ async fn print(cluster: &Cluster, stale: bool, output: &Output) -> Result<(), Fa
     }
     for member in answer["members"].as_array().map(Vec::as_slice).unwrap_or_default() {
         output.result(member, || {
-            let text = |name: &str| member[name].as_str().unwrap_or("-").to_owned();
             let role = if member["voter"] == json!(true) { "voter" } else { "learner" };
             // From where the answering node stands.
             let link = if member["connected"] == json!(false) { ", not connected" } else { "" };
-            format!("{:<12} {:<22} {role}{link}", text("id"), text("addr"))
+            format!("{:<12} {:<22} {role}{link}", cell(&member["id"]), cell(&member["addr"]))
         })?;
     }
     Ok(())
@@ -137,7 +137,7 @@ fn change_of(method: Method, path: String, body: &Value) -> Ask {
 
 fn expect_ok(answer: &Answer) -> Result<Value, Failure> {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let error = body["error"].as_str().unwrap_or("an answer without a reason");
+    let error = escaped(body["error"].as_str().unwrap_or("an answer without a reason"));
     let (kind, remedy) = match answer.status {
         StatusCode::OK | StatusCode::CREATED => return Ok(body),
         StatusCode::NOT_FOUND => (Kind::No, " (raft-ctl members shows who is)"),

@@ -1,6 +1,7 @@
 //! `raft-ctl`: asks a Raft key-value cluster.
 
-use std::io::Read;
+use std::borrow::Cow;
+use std::io::{IsTerminal, Read};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -10,20 +11,23 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::cli::escape::{escaped, harmless};
 use crate::cli::{Common, Failure, Kind, Output, Tool, args, signals};
-use crate::defaults::{LIST_LIMIT, MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_VALUE_BYTES};
+use crate::defaults::{LIST_LIMIT, MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_VALUE_BYTES, REQUEST_TIMEOUT};
 use crate::http::api::IDEMPOTENCY_KEY;
 use crate::http::client::{Answer, Client, ClientError};
 
 mod backup;
 mod bench;
 mod members;
+mod name;
 mod restore;
 mod status;
 mod watch;
 
 /// Bytes of a value that is too large which are read to tell how large it is.
 const MAX_COUNTED: u64 = 1 << 30;
+use name::Name;
 
 /// Read, write and look after a Raft key-value cluster
 #[derive(Debug, Parser)]
@@ -57,9 +61,9 @@ pub struct Args {
         value_parser = args::address
     )]
     nodes: Vec<String>,
-    /// How long to wait for an answer
-    #[arg(long, global = true, value_name = "DURATION", default_value = "5s", value_parser = request_timeout)]
-    timeout: Duration,
+    /// How long to wait for an answer [default: 5s; status: 1s]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = request_timeout)]
+    timeout: Option<Duration>,
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
@@ -135,7 +139,7 @@ enum Command {
     /// Write the keys of a backup into a cluster, which must have none without --force
     Restore(restore::Options),
     /// Print a table of all nodes; exit 3 when none answers
-    Status,
+    Status(status::Options),
     /// Print the leader's name; exit 3 when there is none
     Leader,
     /// Print the members, or add or remove one; exit 1 when there is no such member
@@ -168,11 +172,13 @@ impl Tool for Args {
     }
 
     async fn run(self, output: &Output) -> Result<(), Failure> {
-        let cluster = Cluster { nodes: self.nodes, timeout: self.timeout };
+        let timeout = self.timeout.unwrap_or(REQUEST_TIMEOUT);
+        let cluster = Cluster { nodes: self.nodes, timeout, given_timeout: self.timeout };
         match self.command {
             // They have a summary to print when they are interrupted.
             Command::Bench(options) => bench::run(&cluster, &options, output).await,
             Command::Watch(options) => watch::run(&cluster, &options, output).await,
+            Command::Status(options) => status::run(&cluster, &options, output).await,
             Command::Restore(options) => restore::run(&cluster, &options, output).await,
             Command::Snapshot(options) => backup::run(&cluster, &options, output).await,
             command => signals::interruptible(run(&cluster, command, output)).await,
@@ -187,37 +193,39 @@ async fn run(cluster: &Cluster, command: Command, output: &Output) -> Result<(),
             if if_absent {
                 body["if_value"] = Value::Null;
             }
-            written(&cluster.ask(Ask::set(&body)?.if_version(if_version)).await?, &key, output)
+            written(&cluster.write(Ask::set(&body).if_version(if_version)).await?, &key, output)
         }
         Command::Cas { key, old, new } => {
             let body = json!({ "key": key, "value": from_argument(new)?, "if_value": old });
-            written(&cluster.ask(Ask::set(&body)?).await?, &key, output)
+            written(&cluster.write(Ask::set(&body)).await?, &key, output)
         }
         Command::Get { key, stale } => {
             let answer = cluster.ask(Ask::get(&format!("/kv/{}", encoded(&key)), stale)).await?;
             let item = expect_ok(&answer, &key)?;
-            output.result(&item, || item["value"].as_str().unwrap_or_default().to_owned())
+            let value = item["value"].as_str().unwrap_or_default();
+            let to_person = std::io::stdout().is_terminal();
+            output.result(&item, || if to_person { harmless(value).into_owned() } else { value.to_owned() })
         }
         Command::Del { key, if_version } => {
             let path = format!("/kv/{}", encoded(&key));
-            let ask = Ask::write(Method::DELETE, path, Bytes::new())?.if_version(if_version);
-            let answer = expect_done(&cluster.ask(ask).await?, &key)?;
+            let ask = Ask::write(Method::DELETE, path, Bytes::new()).if_version(if_version);
+            let answer = expect_done(&cluster.write(ask).await?, &key)?;
             if answer["deleted"] == json!(true) {
-                output.result(&answer, || format!("deleted {key}"))
+                output.result(&answer, || format!("deleted {}", escaped(&key)))
             } else {
-                Err(Failure::new(Kind::No, format!("key not found: {key}")))
+                Err(Failure::new(Kind::No, format!("key not found: {}", escaped(&key))))
             }
         }
         Command::List { prefix, limit, keys, stale } => list(cluster, &prefix, limit, keys, stale, output).await,
-        Command::Status => status::print(cluster, output).await,
         Command::Leader => {
             let leader = status::leader(cluster).await?;
-            output.result(&json!({ "leader": leader.id, "addr": leader.addr }), || leader.id.clone())
+            let json = json!({ "leader": leader.id, "addr": leader.addr });
+            output.result(&json, || escaped(&leader.id).into_owned())
         }
         Command::Members(options) => members::members(cluster, options, output).await,
         Command::Transfer { id } => members::transfer(cluster, id, output).await,
         Command::Cut { peers } => members::cut(cluster, &peers, output).await,
-        Command::Bench(_) | Command::Watch(_) | Command::Restore(_) | Command::Snapshot(_) => {
+        Command::Bench(_) | Command::Watch(_) | Command::Status(_) | Command::Restore(_) | Command::Snapshot(_) => {
             unreachable!("it has been run already")
         }
     }
@@ -245,9 +253,9 @@ async fn list(
         for item in items {
             let key = item["key"].as_str().unwrap_or_default();
             if keys {
-                output.result(&json!({ "key": key, "version": item["version"] }), || key.to_owned())?;
+                output.result(&json!({ "key": key, "version": item["version"] }), || escaped(key).into_owned())?;
             } else {
-                output.result(item, || format!("{key}\t{}", item["value"].as_str().unwrap_or_default()))?;
+                output.result(item, || format!("{}\t{}", escaped(key), cell(&item["value"])))?;
             }
         }
         left -= items.len().min(left);
@@ -275,25 +283,28 @@ fn expect_done(answer: &Answer, key: &str) -> Result<Value, Failure> {
 /// The JSON of a good answer; what went wrong, of another.
 fn expect_ok(answer: &Answer, key: &str) -> Result<Value, Failure> {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let error = body["error"].as_str().unwrap_or("an answer without a reason");
+    let error = escaped(body["error"].as_str().unwrap_or("an answer without a reason"));
+    let shown = escaped(key);
     match answer.status {
         StatusCode::OK => Ok(body),
         StatusCode::NOT_FOUND if error == "key not found" => {
-            Err(Failure::new(Kind::No, format!("key not found: {key}")))
+            Err(Failure::new(Kind::No, format!("key not found: {}", escaped(key))))
         }
         StatusCode::PRECONDITION_FAILED => Err(Failure::new(
             Kind::No,
             match (body["value"].as_str(), body["version"].as_u64()) {
-                (Some(value), Some(version)) => format!("condition failed: {key} is '{value}' at version {version}"),
+                (Some(value), Some(version)) => {
+                    format!("condition failed: {shown} is '{}' at version {version}", escaped(value))
+                }
                 (None, Some(version)) => {
                     format!(
-                        "condition failed: {key} is at version {version}, and the node has no room to tell its value now"
+                        "condition failed: {shown} is at version {version}, and the node has no room to tell its value now"
                     )
                 }
                 _ if body["earlier"] == json!(true) => {
-                    format!("condition failed: {key} was something else when the request first came")
+                    format!("condition failed: {shown} was something else when the request first came")
                 }
-                _ => format!("condition failed: {key} does not exist"),
+                _ => format!("condition failed: {shown} does not exist"),
             },
         )),
         StatusCode::SERVICE_UNAVAILABLE => {
@@ -301,7 +312,7 @@ fn expect_ok(answer: &Answer, key: &str) -> Result<Value, Failure> {
         }
         StatusCode::GATEWAY_TIMEOUT => Err(Failure::new(
             Kind::Deadline,
-            format!("{error}: the write to {key} may or may not take effect; read it back"),
+            format!("{error}: the write to {shown} may or may not take effect; read it back"),
         )),
         status => Err(Failure::new(Kind::Peer, format!("refused with {status}: {error}"))),
     }
@@ -312,6 +323,8 @@ fn expect_ok(answer: &Answer, key: &str) -> Result<Value, Failure> {
 struct Cluster {
     nodes: Vec<String>,
     timeout: Duration,
+    /// The time-out, where the command line names one.
+    given_timeout: Option<Duration>,
 }
 
 /// A request.
@@ -332,12 +345,12 @@ impl Ask {
         Self { method: Method::GET, path, body: Bytes::new(), name: None, if_version: None }
     }
 
-    fn set(body: &Value) -> Result<Self, Failure> {
+    fn set(body: &Value) -> Self {
         Self::write(Method::POST, "/kv".to_owned(), Bytes::from(body.to_string()))
     }
 
-    fn write(method: Method, path: String, body: Bytes) -> Result<Self, Failure> {
-        Ok(Self { method, path, body, name: Some(format!("{}:1", client_name()?)), if_version: None })
+    fn write(method: Method, path: String, body: Bytes) -> Self {
+        Self { method, path, body, name: None, if_version: None }
     }
 
     fn headers(&self) -> Vec<(&'static str, String)> {
@@ -357,8 +370,21 @@ impl Ask {
 }
 
 impl Cluster {
+    /// Asks under a name, so that it is done once. When a node refuses the name, it takes another one.
+    async fn write(&self, mut ask: Ask) -> Result<Answer, Failure> {
+        let mut name = Name::lease(self).await?;
+        ask.name = Some(name.next());
+        let answer = self.ask(ask.clone()).await?;
+        if !name::is_refused(&answer) {
+            return Ok(answer);
+        }
+        name.renew(self).await?;
+        ask.name = Some(name.next());
+        self.ask(ask).await
+    }
+
     /// The first answer that a node gives. The next node is asked when one cannot be reached or knows no leader, and
-    /// when it does not tell what became of a request: a write has a name, under which it is carried out once.
+    /// when it does not tell what became of a request that has a name, under which it is carried out once.
     async fn ask(&self, ask: Ask) -> Result<Answer, Failure> {
         let (mut last, mut unknown) = (None, None);
         let end = Instant::now() + self.timeout;
@@ -372,6 +398,8 @@ impl Cluster {
             match self.ask_node(node, &ask, share).await {
                 Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => last = Some(Ok(answer)),
                 Ok(answer) if answer.status == StatusCode::GATEWAY_TIMEOUT => unknown = unknown.or(Some(Ok(answer))),
+                // A node before this one may have done it.
+                Ok(answer) if unknown.is_some() && name::is_refused(&answer) => break,
                 Ok(answer) => return Ok(answer),
                 Err(error @ ClientError::Connect { .. }) => {
                     tracing::debug!("{error}");
@@ -440,10 +468,9 @@ fn from_argument(value: String) -> Result<String, Failure> {
     })
 }
 
-/// A name for this client that no other has.
-fn client_name() -> Result<String, Failure> {
-    let random = getrandom::u64().map_err(|e| Failure::local(format!("the system gives no random numbers: {e}")))?;
-    Ok(format!("raft-ctl-{random:016x}"))
+/// A text in a table, or a dash.
+fn cell(value: &Value) -> Cow<'_, str> {
+    escaped(value.as_str().unwrap_or("-"))
 }
 
 fn encoded(text: &str) -> String {

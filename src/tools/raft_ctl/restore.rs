@@ -16,7 +16,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::backup::Backup;
-use super::{Ask, Cluster, client_name, encoded, expect_ok, failure};
+use super::name::{self, Name};
+use super::{Ask, Cluster, encoded, expect_ok, failure};
 use crate::cli::signals::Signals;
 use crate::cli::{Failure, Kind, Output};
 use crate::defaults::{MAX_LIST_LIMIT, RECONNECT, RESTORE_WRITERS};
@@ -123,7 +124,7 @@ async fn page(cluster: &Cluster, after: Option<&str>, limit: usize) -> Result<Va
 
 async fn write_all(cluster: &Cluster, backup: &Backup, progress: &Progress) -> Result<(), Failure> {
     let mut items = backup.items()?;
-    let mut crew = Crew::start(cluster, &progress.bar)?;
+    let mut crew = Crew::start(cluster, &progress.bar).await?;
     while let Some((key, versioned)) = items.next()? {
         let text = |bytes: &Bytes| {
             let text = std::str::from_utf8(bytes).map(str::to_owned);
@@ -141,7 +142,7 @@ async fn write_all(cluster: &Cluster, backup: &Backup, progress: &Progress) -> R
 async fn delete_others(cluster: &Cluster, backup: &Backup, progress: &Progress) -> Result<(), Failure> {
     let mut items = backup.items()?;
     let mut kept = items.next()?;
-    let mut crew = Crew::start(cluster, &progress.deleted)?;
+    let mut crew = Crew::start(cluster, &progress.deleted).await?;
     let mut after = None::<String>;
     loop {
         let page = page(cluster, after.as_deref(), MAX_LIST_LIMIT).await?;
@@ -175,13 +176,17 @@ struct Crew {
 }
 
 impl Crew {
-    fn start(cluster: &Cluster, done: &ProgressBar) -> Result<Self, Failure> {
+    async fn start(cluster: &Cluster, done: &ProgressBar) -> Result<Self, Failure> {
         let (queue, work) = mpsc::channel(RESTORE_WRITERS);
         let work = Arc::new(Mutex::new(work));
+        let mut names = JoinSet::new();
+        for _ in 0..RESTORE_WRITERS {
+            let cluster = cluster.clone();
+            names.spawn(async move { Name::lease(&cluster).await });
+        }
         let mut writers = JoinSet::new();
-        for number in 0..RESTORE_WRITERS {
-            let writer =
-                Writer { cluster: cluster.clone(), connection: None, node: number, name: client_name()?, sequence: 0 };
+        for (number, name) in names.join_all().await.into_iter().enumerate() {
+            let writer = Writer { cluster: cluster.clone(), connection: None, node: number, name: name? };
             writers.spawn(writer.run(Arc::clone(&work), done.clone()));
         }
         Ok(Self { queue, writers })
@@ -212,8 +217,7 @@ struct Writer {
     connection: Option<Client>,
     /// Which node it is connected to.
     node: usize,
-    name: String,
-    sequence: u64,
+    name: Name,
 }
 
 impl Writer {
@@ -221,7 +225,6 @@ impl Writer {
         loop {
             let next = work.lock().await.recv().await;
             let Some(write) = next else { return Ok(()) };
-            self.sequence += 1;
             self.write(&write).await?;
             done.inc(1);
         }
@@ -233,9 +236,16 @@ impl Writer {
         let mut pause = *RECONNECT.start();
         // Why it may be done nevertheless: from then on no node's "nothing was done" is the whole truth.
         let mut unknown = None;
+        let mut name = self.name.next();
         loop {
-            let failed = match self.ask(write).await {
+            let failed = match self.ask(write, &name).await {
                 Ok(answer) if answer.status.is_success() => return Ok(()),
+                // It has no condition, so it may be done a second time.
+                Ok(answer) if name::is_refused(&answer) && Instant::now() < end => {
+                    self.name.renew(&self.cluster).await?;
+                    name = self.name.next();
+                    continue;
+                }
                 Ok(answer) => {
                     let failed = expect_ok(&answer, &write.path).expect_err("its status is not good");
                     if !matches!(failed.kind, Kind::NoLeader | Kind::Deadline) {
@@ -260,12 +270,12 @@ impl Writer {
         }
     }
 
-    async fn ask(&mut self, write: &Write) -> Result<Answer, ClientError> {
+    async fn ask(&mut self, write: &Write, name: &str) -> Result<Answer, ClientError> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(Client::connect(&self.cluster.nodes[self.node % self.cluster.nodes.len()]).await?),
         };
-        let headers = [(crate::http::api::IDEMPOTENCY_KEY, format!("{}:{}", self.name, self.sequence))];
+        let headers = [(crate::http::api::IDEMPOTENCY_KEY, name.to_owned())];
         let (method, body) = (write.method.clone(), write.body.clone());
         connection.ask(method, &write.path, body, &headers, self.cluster.timeout).await
     }

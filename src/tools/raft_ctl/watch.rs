@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Cluster, encoded, expect_ok, failure};
+use crate::cli::escape::escaped;
 use crate::cli::signals::Signals;
 use crate::cli::{Failure, Kind, Output};
 use crate::defaults::{MAX_EVENT_LINE, RECONNECT, WATCH_SILENCE};
@@ -138,7 +139,7 @@ impl Watch<'_> {
             return Ok(()); // an id alone
         }
         let mut data: Value = serde_json::from_str(&message.data).map_err(|error| broken(&error))?;
-        let text = |name: &str| data[name].as_str().unwrap_or_default();
+        let text = |name: &str| escaped(data[name].as_str().unwrap_or_default());
         let line = match message.event.as_str() {
             "set" => format!("{}\tset\t{}\t{}", data["version"], text("key"), text("value")),
             "delete" => format!("{}\tdelete\t{}", data["version"], text("key")),

@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use crate::cli::escape::push_escaped;
 use crate::datagram::hex;
 use crate::datagram::receiver::Datagram;
 
@@ -100,26 +101,6 @@ fn text<'a>(datagram: &Datagram<'a>) -> Option<&'a str> {
             std::str::from_utf8(&datagram.bytes[..error.valid_up_to()]).ok()
         }
         Err(_) => None,
-    }
-}
-
-/// What a datagram holds must not move a terminal's cursor nor end its line. The backslash is escaped, too, so that
-/// nothing can pass for an escape.
-fn push_escaped(text: &str, out: &mut String) {
-    for character in text.chars() {
-        match character {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            control if control.is_ascii_control() => {
-                write!(out, "\\x{:02x}", u32::from(control)).expect("a String takes all");
-            }
-            hidden if hidden.is_control() || matches!(hidden, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
-                write!(out, "\\u{{{:x}}}", u32::from(hidden)).expect("a String takes all");
-            }
-            plain => out.push(plain),
-        }
     }
 }
 

@@ -85,6 +85,7 @@ fn forwarding() -> impl Strategy<Value = Forwarding> {
         any::<u64>().prop_map(|cluster| Forwarding::Applied(Outcome::Founded { cluster })),
         Just(Forwarding::Applied(Outcome::FailedEarlier)),
         Just(Forwarding::Applied(Outcome::Forgotten)),
+        Just(Forwarding::Applied(Outcome::NameForgotten)),
         Just(Forwarding::Applied(Outcome::NameTaken)),
         Just(Forwarding::Done),
         (0u8..8).prop_map(|byte| Forwarding::Refused(take_refusal(&mut Bytes::from(vec![byte])).unwrap())),
