@@ -1,6 +1,7 @@
 //! The other side: one connection, one request at a time.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -10,16 +11,17 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
-use tokio::net::TcpStream;
 
 use super::server::prepare;
 use crate::defaults::{CLIENT_STALL, CONNECT_TIMEOUT, MAX_ANSWER_BYTES};
+use crate::net::{address, tcp};
 
 /// A connection to a node.
 #[derive(Debug)]
 pub struct Client {
     addr: String,
     host: HeaderValue,
+    ends: Option<(SocketAddr, SocketAddr)>,
     sender: SendRequest<Full<Bytes>>,
 }
 
@@ -85,14 +87,20 @@ impl Client {
     /// [`ClientError::Connect`], also when it takes too long.
     pub async fn connect(addr: &str) -> Result<Self, ClientError> {
         let failed = |source| ClientError::Connect { addr: addr.to_owned(), source };
-        let host = HeaderValue::from_str(addr).map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?;
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(addr)).await;
+        let host = HeaderValue::from_str(&address::without_zone(addr)).map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?;
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, tcp::dial(addr)).await;
         let stream = stream.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(failed)?;
         prepare(&stream, CLIENT_STALL);
+        let ends = stream.local_addr().ok().zip(stream.peer_addr().ok());
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|error| failed(io::Error::other(error)))?;
         tokio::spawn(connection);
-        Ok(Self { addr: addr.to_owned(), host, sender })
+        Ok(Self { addr: addr.to_owned(), host, ends, sender })
+    }
+
+    /// The two ends of the connection, this one first; nothing, when it broke at once.
+    pub const fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.ends
     }
 
     /// Asks, with these headers beside the usual ones, and waits up to `timeout` for the whole answer.

@@ -12,8 +12,9 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use super::Args;
 use super::desk::Desk;
 use super::writer::Writer;
+use crate::cli::closed;
 use crate::cli::signals::{self, Signal, Signals};
-use crate::cli::{Failure, Kind, Output};
+use crate::cli::{Failure, Kind, Output, ready};
 use crate::datagram::drops::dropped;
 use crate::datagram::receiver::Receiver;
 use crate::datagram::socket;
@@ -52,7 +53,9 @@ impl<'a> Listener<'a> {
 
     /// Listens to the end.
     pub(super) async fn run(mut self, mut signals: Signals, writer: Writer) -> Result<(), Failure> {
-        let end = self.listen(&mut signals, &writer).await?;
+        let ended = self.listen(&mut signals, &writer).await;
+        ready::stopping();
+        let end = ended?;
         let finished = tokio::select! {
             finished = tokio::time::timeout(DRAIN, self.finish(end, writer)) => finished,
             signal = signals.stop() => signals::end(signal),
@@ -77,6 +80,9 @@ impl<'a> Listener<'a> {
         }
         let mut end = pin!(at(self.args.duration.and_then(|duration| self.started.checked_add(duration))));
         let mut failed = pin!(writer.failed());
+        // Without datagrams on stdout, a reader may take the ready line and go.
+        let shows_there = self.args.out_file().is_none() && !self.args.common.quiet;
+        let mut unread = pin!(closed::stdout());
         loop {
             let left = self.left();
             if left == 0 {
@@ -91,6 +97,7 @@ impl<'a> Listener<'a> {
                 () = &mut end => return Ok(End::Duration),
                 () = tick(&mut stats) => self.interval()?,
                 () = &mut failed => return Ok(End::Output),
+                () = &mut unread, if shows_there => return Err(Failure::new(Kind::ClosedPipe, "")),
                 // First what is there, as far as a chunk of lines reaches; as soon as nothing is, the lines go.
                 received = self.receiver.receive(&self.socket, left, |datagram| {
                     self.desk.take(&self.socket, &datagram);

@@ -8,11 +8,10 @@ use std::time::Duration;
 use clap::Parser;
 use tokio::sync::mpsc;
 
-use super::udp_failure;
+use super::{resolve, udp_failure};
 use crate::cli::signals::Signals;
 use crate::cli::{Common, Failure, Kind, Output, Tool, args};
 use crate::datagram::sender::{Options, Sender, longest};
-use crate::datagram::socket;
 use crate::defaults::{UDP_MAX_DATAGRAM, UDP_SEND_BATCH};
 
 mod courier;
@@ -96,7 +95,7 @@ impl Tool for Args {
     async fn run(self, output: &Output) -> Result<(), Failure> {
         let mut signals = Signals::new()?;
         let addrs = tokio::select! {
-            addrs = socket::resolve(&self.addr) => addrs.map_err(|error| udp_failure(&error))?,
+            addrs = resolve(&self.addr) => addrs?,
             signal = signals.stop() => return Err(Failure::new(Kind::Interrupted { signal }, "interrupted")),
         };
         let (sender, to) = self.open(&addrs)?;

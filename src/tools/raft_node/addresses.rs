@@ -1,0 +1,154 @@
+//! Where a node listens, where the others are, and where they reach it.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::net::TcpListener;
+
+use super::Args;
+use crate::cli::{Failure, args, origin};
+use crate::datagram::socket::own_addresses;
+use crate::defaults::CONNECT_TIMEOUT;
+use crate::net::place::{Place, local_toward};
+use crate::net::tcp;
+use crate::raft::NodeId;
+use crate::tools::{bind_failure, resolve, udp_failure};
+
+/// Another member, and where it is.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) id: NodeId,
+    pub(super) addr: String,
+    /// It was given without a name, and goes by its host's.
+    is_bare: bool,
+}
+
+/// `ID=HOST:PORT`, or `HOST:PORT` with the host as the name; nothing between two commas.
+pub(super) fn peer(text: &str) -> Result<Option<Peer>, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let (id, addr) = match text.split_once('=') {
+        Some((id, addr)) => (Some(id.trim()), args::node_address(addr)?),
+        None => (None, args::node_address(text)?),
+    };
+    let name = id.unwrap_or_else(|| addr.rsplit_once(':').map_or(&addr[..], |(host, _)| host));
+    let is_bare = id.is_none();
+    let id = name.parse().map_err(|error: crate::raft::InvalidNodeId| error.to_string())?;
+    Ok(Some(Peer { id, addr, is_bare }))
+}
+
+impl Args {
+    /// Listens. What is wrong with an address that a variable gave names that.
+    pub(super) async fn bind(&self) -> Result<TcpListener, Failure> {
+        let variable = match self.listen {
+            Some(_) => Some(origin::name("--listen", "LISTEN")).filter(|name| *name == "LISTEN"),
+            None => self.port.map(|_| "PORT"),
+        };
+        self.bind_unnamed().await.map_err(|failure| match variable {
+            Some(variable) => Failure::new(failure.kind, format!("{variable} (environment): {failure}")),
+            None => failure,
+        })
+    }
+
+    async fn bind_unnamed(&self) -> Result<TcpListener, Failure> {
+        let (listen, addrs) = match (&self.listen, self.port) {
+            (Some(listen), _) => (listen.clone(), resolve(listen).await?),
+            // Who serves others than this machine, in a container say, serves them all. Where there is no IPv6, [::] fails.
+            (None, Some(port)) if self.insecure => {
+                let every = [SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), (Ipv4Addr::UNSPECIFIED, port).into()];
+                (format!("port {port} of every address"), every.to_vec())
+            }
+            (None, port) => {
+                let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port.unwrap_or(7001)));
+                (addr.to_string(), vec![addr])
+            }
+        };
+        let exposed = addrs.iter().find(|addr| !addr.ip().is_loopback());
+        if let (Some(addr), true) = (exposed, self.cut) {
+            return Err(Failure::usage(format!(
+                "{addr} can be reached from other machines, and with --cut whoever reaches this node can take it from its \
+                 cluster: listen on 127.0.0.1, or leave --cut out"
+            )));
+        }
+        if let Some(addr) = exposed
+            && !self.insecure
+        {
+            return Err(Failure::usage(format!(
+                "{addr} can be reached from other machines, and nothing is encrypted or authenticated: listen on \
+                 127.0.0.1, or pass --insecure on a network where you trust everybody (--key-file will do better; \
+                 raft-node does not have it yet)"
+            )));
+        }
+        tcp::bind(&listen, &addrs).map_err(|error| bind_failure(&error))
+    }
+
+    /// Where the others reach this node, which listens on `addr`: as said, or as the others were told in the same words.
+    pub(super) async fn place(&self, addr: SocketAddr) -> Place {
+        if let Some(advertise) = &self.advertise {
+            return Place::Said(advertise.clone());
+        }
+        if !addr.ip().is_unspecified() {
+            return Place::Listening(addr);
+        }
+        let named = self.peers.iter().flatten().find(|peer| peer.id == self.id);
+        if let Some(own) = named {
+            return Place::Said(own.addr.clone());
+        }
+        // Where members go by their hosts' names, so does this one, if that is what this machine is called.
+        if self.peers.iter().flatten().any(|peer| peer.is_bare) {
+            let own = format!("{}:{}", self.id, addr.port());
+            let found = tokio::time::timeout(CONNECT_TIMEOUT, resolve(&own)).await;
+            let found = found.ok().and_then(Result::ok).unwrap_or_default();
+            let here = own_addresses().unwrap_or_default();
+            if found.iter().any(|found| !found.ip().is_loopback() && here.contains(&found.ip())) {
+                return Place::Said(own);
+            }
+        }
+        Place::Listening(addr)
+    }
+
+    /// Refuses to ask itself to let it in, which would go on for ever, and to ask where nobody could answer.
+    pub(super) async fn check_join(&self, addr: SocketAddr, place: &Place) -> Result<(), Failure> {
+        let Some(join) = &self.join else { return Ok(()) };
+        let option = origin::name("--join", "JOIN");
+        let found = tokio::time::timeout(CONNECT_TIMEOUT, resolve(join)).await;
+        let found = found.ok().and_then(Result::ok).unwrap_or_default(); // a name may get its address later
+        let here = own_addresses().map_err(|error| udp_failure(&error))?;
+        let is_own = |at: &SocketAddr| {
+            let everywhere = addr.ip().is_unspecified() && (at.ip().is_loopback() || here.contains(&at.ip()));
+            *at == addr || (at.port() == addr.port() && everywhere)
+        };
+        if *place == Place::Said(join.clone()) || found.iter().any(is_own) {
+            return Err(Failure::usage(format!(
+                "{option} {join} is the address of this node itself: name a node that is in the cluster; the first node of a \
+                 cluster is started without --join"
+            )));
+        }
+        let mut ways = found.iter().filter_map(|at| Some(place.toward(local_toward(*at).ok()?, *at)));
+        match ways.next() {
+            Some(Err(why)) if ways.all(|way| way.is_err()) => Err(Failure::usage(format!("{option} {join}: {why}"))),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_may_be_written_with_blanks_and_as_a_url() {
+        let of = |text| peer(text).unwrap().map(|peer| (peer.id.to_string(), peer.addr, peer.is_bare));
+        let named = Some(("n2".to_owned(), "host:7002".to_owned(), false));
+        for text in ["n2=host:7002", " n2 = host:7002 ", "n2=http://host:7002", "n2=http://host:7002/"] {
+            assert_eq!(of(text), named, "{text}");
+        }
+        let bare = Some(("node2".to_owned(), "node2:3000".to_owned(), true));
+        for text in ["node2:3000", " node2:3000", "http://node2:3000"] {
+            assert_eq!(of(text), bare, "{text}");
+        }
+        assert!(of(" ").is_none());
+        assert!(peer("n2=host").unwrap_err().contains("HOST:PORT"));
+    }
+}
