@@ -114,7 +114,9 @@ mod tests {
             assert_eq!(address(good).as_deref(), Ok(good));
             assert_eq!(address(&format!(" {good} ")).as_deref(), Ok(good));
         }
-        for bad in ["localhost:70000", "localhost:", "localhost:+1", "[::1]:x", "[::1]:", "[localhost]:1", "[::1%]:1", ""] {
+        for bad in
+            ["localhost:70000", "localhost:", "localhost:+1", "[::1]:x", "[::1]:", "[localhost]:1", "[::1%]:1", ""]
+        {
             assert!(address(bad).unwrap_err().contains("HOST:PORT"), "{bad}");
         }
     }

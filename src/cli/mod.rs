@@ -126,10 +126,9 @@ pub fn main<T: Tool>() -> ExitCode {
 
 /// The arguments. A variable that is set and empty, as compose files leave them, counts as none.
 fn parse<T: Tool>() -> Result<T, clap::Error> {
-    let is_empty = |argument: &clap::Arg| argument.get_env().and_then(std::env::var_os).is_some_and(|set| set.is_empty());
-    let mut command = T::command().mut_args(|argument| {
-        if is_empty(&argument) { argument.env(None) } else { argument }
-    });
+    let is_empty =
+        |argument: &clap::Arg| argument.get_env().and_then(std::env::var_os).is_some_and(|set| set.is_empty());
+    let mut command = T::command().mut_args(|argument| if is_empty(&argument) { argument.env(None) } else { argument });
     let mut matches = command.try_get_matches_from_mut(std::env::args_os())?;
     T::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }

@@ -87,7 +87,8 @@ impl Client {
     /// [`ClientError::Connect`], also when it takes too long.
     pub async fn connect(addr: &str) -> Result<Self, ClientError> {
         let failed = |source| ClientError::Connect { addr: addr.to_owned(), source };
-        let host = HeaderValue::from_str(&address::without_zone(addr)).map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?;
+        let host = HeaderValue::from_str(&address::without_zone(addr))
+            .map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?;
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, tcp::dial(addr)).await;
         let stream = stream.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(failed)?;
         prepare(&stream, CLIENT_STALL);

@@ -34,8 +34,8 @@ use super::reply::{Reply, error};
 use super::server::prepare;
 use crate::defaults::{CONNECT_TIMEOUT, PEER_STALL};
 use crate::net::acquaintances::{Hello, Stranger};
-use crate::net::place::Place;
 use crate::net::address::without_zone;
+use crate::net::place::Place;
 use crate::net::tcp;
 use crate::raft::NodeId;
 
@@ -122,11 +122,11 @@ pub async fn dial(addr: &str, from: &Dialler, to: NodeId) -> Result<TcpStream, D
 async fn dial_patiently(addr: &str, from: &Dialler, to: NodeId) -> Result<TcpStream, DialError> {
     let known = from.members.known();
     let http = |source| DialError::Http { addr: addr.to_owned(), source };
-    let stream =
-        tcp::dial(addr).await.map_err(|source| DialError::Connect { addr: addr.to_owned(), source })?;
+    let stream = tcp::dial(addr).await.map_err(|source| DialError::Connect { addr: addr.to_owned(), source })?;
     prepare(&stream, PEER_STALL);
     // A connection that is gone already tells so below.
-    let own = stream.local_addr().ok().zip(stream.peer_addr().ok()).map(|(local, remote)| from.place.toward(local, remote));
+    let own =
+        stream.local_addr().ok().zip(stream.peer_addr().ok()).map(|(local, remote)| from.place.toward(local, remote));
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
@@ -164,10 +164,8 @@ async fn dial_patiently(addr: &str, from: &Dialler, to: NodeId) -> Result<TcpStr
         return Err(DialError::Refused { addr: addr.to_owned(), status: response.status(), reason });
     };
     known.meet(to.as_str(), &hello, from.members.seat(to).as_ref())?;
-    match own {
-        Some(Ok(own)) => from.members.reached_at(own),
-        Some(Err(why)) => tracing::warn!("{to} does not reach this node: {why}"),
-        None => {}
+    if let Some(Ok(own)) = own {
+        from.members.reached_at(own);
     }
     let upgraded = hyper::upgrade::on(response).await.map_err(http)?;
     // What the peer might have said behind its answer is dropped: nothing comes back on a link but its end.

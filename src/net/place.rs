@@ -19,8 +19,8 @@ pub enum Place {
 pub enum OutOfReach {
     /// The other is on another machine, and the server on the loopback of this one.
     #[error(
-        "{remote} is on another machine, and this node listens on {listening}, which only this machine reaches: listen on an \
-         address that the others reach, with --insecure, or name it with --advertise HOST:PORT"
+        "{remote} is on another machine, and this node listens on {listening}, which only this machine reaches: listen where the \
+         others reach it (--listen and --insecure; PORT and INSECURE=1 in the environment), or say where that is (--advertise)"
     )]
     OnlyHere {
         /// The other.

@@ -56,9 +56,7 @@ pub enum ConnectError {
 /// # Errors
 /// Says what failed at the last address tried.
 pub async fn connect(addr: &str, timeout: Duration) -> Result<TcpStream, ConnectError> {
-    let attempt = async {
-        connect_to(&resolve(addr).await?).await.map_err(|source| failed(addr, timeout, source))
-    };
+    let attempt = async { connect_to(&resolve(addr).await?).await.map_err(|source| failed(addr, timeout, source)) };
     let late = |_| ConnectError::TimedOut { addr: addr.to_owned(), after: timeout };
     tokio::time::timeout(timeout, attempt).await.map_err(late)?
 }

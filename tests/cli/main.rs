@@ -9,6 +9,7 @@ mod ctl;
 mod disk;
 mod echo;
 mod hostile;
+mod links;
 mod netsim;
 mod node;
 mod pool;

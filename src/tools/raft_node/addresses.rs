@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use super::Args;
 use crate::cli::{Failure, args, origin};
 use crate::datagram::socket::own_addresses;
-use crate::defaults::CONNECT_TIMEOUT;
+use crate::defaults::{CONNECT_TIMEOUT, JOIN_REMINDER};
 use crate::net::place::{Place, local_toward};
 use crate::net::tcp;
 use crate::raft::NodeId;
@@ -129,6 +129,25 @@ impl Args {
         match ways.next() {
             Some(Err(why)) if ways.all(|way| way.is_err()) => Err(Failure::usage(format!("{option} {join}: {why}"))),
             Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// Says so, once, when a peer is where it cannot reach this node: a cluster that begins so never has a leader.
+pub(super) async fn look_out(place: Place, peers: Vec<String>) {
+    for peer in peers {
+        let found = loop {
+            match resolve(&peer).await {
+                Ok(found) => break found,
+                Err(_) => tokio::time::sleep(JOIN_REMINDER).await, // it may not have been started yet
+            }
+        };
+        let mut ways = found.iter().filter_map(|at| Some(place.toward(local_toward(*at).ok()?, *at)));
+        if let Some(Err(why)) = ways.next()
+            && ways.all(|way| way.is_err())
+        {
+            tracing::warn!("{peer} cannot reach this node: {why}");
+            return;
         }
     }
 }

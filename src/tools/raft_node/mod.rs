@@ -196,6 +196,7 @@ impl Tool for Args {
             may_cut: self.cut,
             disk: disk_metrics,
         };
+        tokio::spawn(addresses::look_out(place.clone(), self.others().map(|peer| peer.addr.clone()).collect()));
         let dialler = Dialler { id: self.id, place, members };
         tokio::spawn(membership::learn_cluster(handle.clone(), dialler.members.clone()));
         tokio::spawn(membership::follow(dialler.clone()));
