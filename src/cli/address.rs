@@ -127,7 +127,7 @@ mod tests {
             ("localhost", "no port", "localhost:7001, in one word"),
             ("9000", "no host", "127.0.0.1:9000"),
             (":9000", "no host", "127.0.0.1:9000, or [::]:9000 to listen on every address"),
-            ("*:9000", "no host", "[::]:9000"),
+            ("*:9000", "no host", "127.0.0.1:9000, or [::]:9000"),
             ("::1", "without brackets", "[::1]:7001"),
             ("::1:9000", "without brackets", "[::1]:9000"),
             (":::9000", "without brackets", "[::]:9000"),

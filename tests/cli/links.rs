@@ -45,6 +45,31 @@ fn an_address_of_a_link_names_its_interface_in_every_tool() {
 }
 
 #[test]
+fn localhost_is_127_0_0_1_in_every_tool_even_where_the_resolver_says_colon_colon_1_first() {
+    let Some(net) = Net::of(1, &[]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().display().to_string();
+    let first = run(net.on(1, &with(Command::new("getent"), &["ahosts", "localhost"]))).expect(0).stdout;
+    assert!(first.starts_with("::1"), "{first}");
+    let servers = [
+        with(tcp_echo(), &["serve", "--json", "--listen", "localhost:0"]),
+        with(udp_listen(), &["--json", "--reply", "echo", "--listen", "localhost:0"]),
+        with(raft_node(), &["--json", "--id", "n1", "--listen", "localhost:0", "--data-dir", &data]),
+    ];
+    let servers = servers.map(|inner| Server::start(net.on(1, &inner)));
+    for server in &servers {
+        assert_eq!(server.addr.ip().to_string(), "127.0.0.1", "{}", server.ready);
+    }
+    let at = |server: &Server| format!("localhost:{}", server.addr.port());
+    run(net.on(1, &with(tcp_echo(), &["send", &at(&servers[0]), "x"]))).expect(0);
+    run(net.on(1, &with(udp_send(), &[&at(&servers[1]), "x", "--wait-reply", "10s"]))).expect(0);
+    run(net.on(1, &with(raft_ctl(), &["--nodes", &at(&servers[2]), "set", "k", "v"]))).expect(0);
+    // Who listens on the other one alone is found by TCP all the same.
+    let six = Server::start(net.on(1, &with(tcp_echo(), &["serve", "--json", "--listen", "[::1]:0"])));
+    run(net.on(1, &with(tcp_echo(), &["send", &at(&six), "x"]))).expect(0);
+}
+
+#[test]
 fn a_host_that_nobody_has_on_the_link_is_out_of_reach_and_not_only_late() {
     let Some(net) = Net::of(1, &[]) else { return };
     for nobody in ["10.99.0.77:9000", "[fd00:99::77]:9000"] {

@@ -34,7 +34,8 @@ impl Net {
         for number in 1..=machines {
             run_ip(&["netns", "add", &net.name(number)]);
             fs::create_dir_all(net.etc(number)).expect("root may write there");
-            fs::write(net.etc(number).join("hosts"), format!("127.0.0.1 localhost\n{hosts}")).expect("it is new");
+            fs::write(net.etc(number).join("hosts"), format!("::1 localhost\n127.0.0.1 localhost\n{hosts}"))
+                .expect("it is new");
             net.ip(0, &format!("link add to{number} type veth peer name eth0 netns {}", net.name(number)));
             net.ip(0, &format!("link set to{number} master hub up"));
             net.ip(number, "link set lo up");

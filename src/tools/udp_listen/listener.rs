@@ -55,13 +55,20 @@ impl<'a> Listener<'a> {
     pub(super) async fn run(mut self, mut signals: Signals, writer: Writer) -> Result<(), Failure> {
         let ended = self.listen(&mut signals, &writer).await;
         ready::stopping();
-        let end = ended?;
+        // Whatever ended it: what had come is written.
+        let (end, failure) = match ended {
+            Ok(end) => (end, None),
+            Err(failure) => (End::Output, Some(failure)),
+        };
         let finished = tokio::select! {
             finished = tokio::time::timeout(DRAIN, self.finish(end, writer)) => finished,
             signal = signals.stop() => signals::end(signal),
         };
         let finished = finished
             .unwrap_or_else(|_| Err(Failure::local(format!("gave up: nobody took what was written for {DRAIN:?}"))));
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
         // A stdout that took no lines takes no summary either.
         if finished.is_ok() || self.args.out_file().is_some() {
             self.summary(end == End::Signal)?;

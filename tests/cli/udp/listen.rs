@@ -256,7 +256,6 @@ fn a_reader_that_goes_while_nothing_comes_ends_it_too() {
         let mut process = Process::start_read_by(listen_command(arguments), Reader::OneLine);
         let ready = process.out.event("ready");
         client("127.0.0.1:0").send_to(b"x", ready["addr"].as_str().unwrap()).unwrap();
-        process.signal("USR1");
         process.signal("TERM");
         process.ended();
     }
