@@ -2,7 +2,7 @@
 //!
 //! - [`socket`]: opening sockets: buffers, multicast groups, interfaces;
 //! - [`receiver`]: many datagrams with one system call, each with its time and destination;
-//! - [`drops`]: how many the kernel had to drop;
+//! - [`table`]: how many the kernel had to drop, and whether any has not left yet;
 //! - [`reply`]: whom to answer, and how often, so that nobody is harmed by it;
 //! - [`sender`]: many datagrams with one system call, at a pace;
 //! - [`hex`]: bytes as people write them.
@@ -15,12 +15,12 @@ use std::net::SocketAddr;
 
 use crate::net::address::ResolveError;
 
-pub mod drops;
 pub mod hex;
 pub mod receiver;
 pub mod reply;
 pub mod sender;
 pub mod socket;
+pub mod table;
 
 /// What can go wrong before the first datagram.
 #[derive(Debug, thiserror::Error)]

@@ -71,7 +71,22 @@ fn localhost_is_127_0_0_1_in_every_tool_even_where_the_resolver_says_colon_colon
 
 #[test]
 fn a_host_that_nobody_has_on_the_link_is_out_of_reach_and_not_only_late() {
-    let Some(net) = Net::of(1, &[]) else { return };
+    let Some(net) = Net::of(2, &[]) else { return };
+    // Who is there and only silent is late.
+    let silent = Server::start(net.on(2, &with(udp_listen(), &["--json", "--listen", "10.99.0.2:0"])));
+    let mut command = udp_send();
+    command.args([&silent.addr.to_string(), "anybody?", "--wait-reply", "300ms"]);
+    run(net.on(1, &command)).expect(124).says(&["no reply"]);
+    // Before the kernel gives up looking for it, and when it does.
+    for nobody in ["10.99.0.66:9000", "[fd00:99::66]:9000"] {
+        let mut command = udp_send();
+        command.args([nobody, "anybody?", "--wait-reply", "200ms"]);
+        run(net.on(1, &command)).expect(3).says(&[
+            nobody,
+            "still waiting to be sent after 200ms",
+            "nobody on the link",
+        ]);
+    }
     for nobody in ["10.99.0.77:9000", "[fd00:99::77]:9000"] {
         let mut command = udp_send();
         command.args(["--json", nobody, "anybody?", "--wait-reply", "60s"]);

@@ -48,7 +48,7 @@ fn the_lessons_environment_forms_a_cluster_over_three_machines_and_a_fourth_join
     let mut nodes = vec![
         start(1, ("PEER_IDS", "node2:3000,node3:3000")),
         start(2, ("PEER_IDS", "node1:3000, node3:3000,")), // as people write lists
-        start(3, ("PEER_IDS", "http://node1:3000,http://node2:3000")),
+        start(3, ("PEER_IDS", "http://node1:3000,http://node2:3000,node3:3000")),
     ];
     ask(&net, 1, "http://node1:3000", &["set", "colour", "green"], |_| true);
     for from in 1..=3 {

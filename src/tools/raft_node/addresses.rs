@@ -76,7 +76,7 @@ impl Args {
         {
             return Err(Failure::usage(format!(
                 "{addr} can be reached from other machines, and nothing is encrypted or authenticated: listen on \
-                 127.0.0.1, or pass --insecure on a network where you trust everybody (--key-file will do better; \
+                 127.0.0.1, or pass --insecure (INSECURE=1) on a network where you trust everybody (--key-file will do better; \
                  raft-node does not have it yet)"
             )));
         }

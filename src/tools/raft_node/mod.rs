@@ -46,6 +46,7 @@ use addresses::Peer;
         raft-node --id n1 --listen 127.0.0.1:7001 --peer n2=127.0.0.1:7002 --peer n3=127.0.0.1:7003\n  \
         raft-node --id n4 --listen 127.0.0.1:7004 --join 127.0.0.1:7001\n  \
         NODE_ID=n1 PORT=7001 PEER_IDS=n2=127.0.0.1:7002,n3=127.0.0.1:7003 raft-node\n  \
+        NODE_ID=node1 PORT=3000 PEER_IDS=node2:3000,node3:3000 INSECURE=1 raft-node     in a container\n  \
         curl -d '{\"key\":\"a\",\"value\":\"1\"}' 127.0.0.1:7001/kv\n\n\
         Exit codes: 0 stopped by a signal, 2 usage, 6 trouble with port, data directory or disk"
 )]
@@ -61,7 +62,8 @@ pub struct Args {
     #[arg(long, env = "PORT", hide = true, value_parser = args::port)]
     port: Option<u16>,
     /// Another member of a cluster that begins now, once for each; later on, where that member is. A bare HOST:PORT takes its
-    /// host as the name. Naming this node itself is harmless
+    /// host as the name. Naming this node itself
+    /// says where the others reach it, if it listens on every address
     #[arg(
         long = "peer",
         env = "PEER_IDS",

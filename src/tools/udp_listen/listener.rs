@@ -15,9 +15,9 @@ use super::writer::Writer;
 use crate::cli::closed;
 use crate::cli::signals::{self, Signal, Signals};
 use crate::cli::{Failure, Kind, Output, ready};
-use crate::datagram::drops::dropped;
 use crate::datagram::receiver::Receiver;
 use crate::datagram::socket;
+use crate::datagram::table::dropped;
 use crate::defaults::{DRAIN, UDP_CHUNK_BYTES, UDP_DRAIN, UDP_QUEUE_BYTES, UDP_RECEIVE_BATCH};
 use crate::tools::{at, counted};
 

@@ -36,8 +36,8 @@ use stock::Stock;
         udp-send 239.1.2.3:9000 hello --interface eth0 --ttl 4\n  \
         udp-send 255.255.255.255:9000 anybody --broadcast --wait-reply 2s\n\n\
         SIGUSR1 prints how far it is.\n\n\
-        Exit codes: 0 sent, 2 usage, 3 nothing listens there, no route, or name not found, 6 trouble on this machine, \
-        124 a reply did not come in time, 130 or 143 interrupted"
+        Exit codes: 0 sent, 2 usage, 3 nothing listens there, nobody on the link has that address, no route, \
+        or name not found, 6 trouble on this machine, 124 a reply did not come in time, 130 or 143 interrupted"
 )]
 pub struct Args {
     /// Where to send
