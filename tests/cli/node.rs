@@ -172,6 +172,9 @@ fn a_mistake_in_a_variable_names_the_variable() {
         let ended = with(variable, value).expect(2).says(&[variable, word]);
         assert!(!ended.stderr.contains("for '--"), "{}", ended.stderr);
     }
+    let mut elsewhere = raft_node();
+    elsewhere.args(["--id", "n1", "--listen", "127.0.0.1:0"]).env("DATA_DIR", "/dev/null/x");
+    run(elsewhere).expect(6).says(&["DATA_DIR", "/dev/null/x"]);
     let mut nameless = raft_node();
     nameless.env("NODE_ID", "a/b");
     run(nameless).expect(2).says(&["NODE_ID", "'a/b' cannot name a node"]);

@@ -88,6 +88,8 @@ fn a_node_on_every_address_and_who_joins_it_find_each_other() {
         Server::start(net.on(number, &command))
     };
     let _first = start(1, &["--listen", "0.0.0.0:7001"]);
+    // A client on another machine finds the leader, who has met nobody yet.
+    ask(&net, 2, "10.99.0.1:7001", &["leader", "--json"], |leader| leader.contains(r#""addr":"10.99.0.1:7001""#));
     let second = start(2, &["--listen", "[::]:7001", "--join", "10.99.0.1:7001"]);
     second.process.out.event("joined");
     let third = start(3, &["--listen", "0.0.0.0:7001", "--join", "10.99.0.2:7001"]);

@@ -19,16 +19,17 @@ impl Net {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("nbt{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let net = Self { prefix, machines };
-        let probe = Command::new("ip").args(["netns", "add", &net.name(0)]).output();
-        match probe {
-            Ok(made) if made.status.success() => {}
-            other => {
-                let why = other.map_or_else(|error| error.to_string(), |made| text(&made.stderr));
-                eprintln!("SKIPPED: this test wants network namespaces: root, and ip of iproute2 ({})", why.trim());
-                return None;
-            }
+        let probes: [&[&str]; 2] =
+            [&["netns", "add", &net.name(0)], &["-n", &net.name(0), "link", "add", "hub", "type", "bridge"]];
+        for probe in probes {
+            let why = match Command::new("ip").args(probe).output() {
+                Ok(made) if made.status.success() => continue,
+                Ok(made) => text(&made.stderr),
+                Err(error) => error.to_string(),
+            };
+            eprintln!("SKIPPED: this test wants network namespaces: root, and ip of iproute2 ({})", why.trim());
+            return None;
         }
-        net.ip(0, "link add hub type bridge");
         net.ip(0, "link set hub up");
         let hosts: String = (1..).zip(names).map(|(number, name)| format!("{} {name}\n", Self::addr(number))).collect();
         for number in 1..=machines {

@@ -133,6 +133,18 @@ impl Args {
     }
 }
 
+/// What a node that listens on `addr` says of where it is, before it has reached anybody: of every address the one that leads to
+/// the rest of the world, or any that another machine may know.
+pub(super) fn likely(addr: SocketAddr) -> SocketAddr {
+    if !addr.ip().is_unspecified() {
+        return addr;
+    }
+    let far = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 9)); // nobody's (RFC 5737), and nothing is sent there
+    let outward = local_toward(far).map(|local| local.ip()).ok();
+    let known = || own_addresses().unwrap_or_default().into_iter().find(|ip| ip.is_ipv4() && !ip.is_loopback());
+    SocketAddr::new(outward.or_else(known).unwrap_or(Ipv4Addr::LOCALHOST.into()), addr.port())
+}
+
 /// Says so, once, when a peer is where it cannot reach this node: a cluster that begins so never has a leader.
 pub(super) async fn look_out(place: Place, peers: Vec<String>) {
     for peer in peers {
@@ -155,6 +167,16 @@ pub(super) async fn look_out(place: Place, peers: Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_on_every_address_names_one_that_it_has() {
+        let own = own_addresses().unwrap();
+        for every in ["0.0.0.0:7001", "[::]:7001"] {
+            let likely = likely(every.parse().unwrap());
+            assert!(likely.port() == 7001 && own.contains(&likely.ip()), "{likely} of {own:?}");
+        }
+        assert_eq!(likely("127.0.0.1:1".parse().unwrap()), "127.0.0.1:1".parse().unwrap());
+    }
 
     #[test]
     fn a_peer_may_be_written_with_blanks_and_as_a_url() {

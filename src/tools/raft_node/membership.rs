@@ -7,7 +7,7 @@ use hyper::body::Bytes;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::cli::Output;
+use crate::cli::{Output, origin};
 use crate::defaults::{JOIN_PAUSE, JOIN_REMINDER, REQUEST_TIMEOUT};
 use crate::http::client::Client;
 use crate::http::members::Members;
@@ -64,7 +64,8 @@ pub(super) async fn join(at: String, node: Handle<RaftKv>, dialler: Dialler, out
     let (id, known) = (*id, members.known());
     let mut progress = Progress::default();
     if members.any() {
-        tracing::info!("--join is of no use any more: {id} is a member of a cluster");
+        let join = origin::name("--join", "JOIN");
+        tracing::info!("{join} is of no use any more: {id} is a member of a cluster");
     }
     loop {
         let is_in = node.inspect(move |machine| {

@@ -153,7 +153,10 @@ impl Tool for Args {
                 moved: self.moved,
             },
         )
-        .map_err(|error| Failure::local(error.to_string()))?;
+        .map_err(|error| match origin::name("--data-dir", "DATA_DIR") {
+            variable @ "DATA_DIR" => Failure::local(format!("{variable} (environment): {error}")),
+            _ => Failure::local(error.to_string()),
+        })?;
         let config = self.config(&data_dir, advertised.as_deref())?;
         let (log, machine) = recovery::recover(config, self.snapshot_every.unwrap_or(SNAPSHOT_EVERY), &data_dir.log())?;
         let configuration = machine.raft().configuration().clone();
@@ -193,7 +196,7 @@ impl Tool for Args {
 
         let info = NodeInfo {
             id: self.id,
-            addr: advertised.unwrap_or_else(|| addr.to_string()),
+            addr: advertised.unwrap_or_else(|| addresses::likely(addr).to_string()),
             members: members.clone(),
             may_cut: self.cut,
             disk: disk_metrics,

@@ -218,8 +218,12 @@ fn what_was_measured_before_a_server_went_is_told_apart_from_what_came_after() {
 #[test]
 fn a_rate_that_was_not_kept_is_said() {
     let server = serving(&[]);
-    let kept = bench(&server, &["--conns", "2", "--rate", "100", "--duration", "500ms"]);
-    assert_eq!((&kept["rate_kept"], kept["due"].as_u64() >= Some(50)), (&true.into(), true), "{kept}");
+    // A busy machine may keep it from being kept, and is then told so, too.
+    let kept = eventually("a rate that is kept", || {
+        let summary = bench(&server, &["--conns", "2", "--rate", "100", "--duration", "500ms"]);
+        if summary["rate_kept"] == true { Ok(summary) } else { Err(summary) }
+    });
+    assert!(kept["due"].as_u64() >= Some(50), "{kept}");
     let missed = bench(&server, &["--conns", "1", "--rate", "100000000"]);
     assert_eq!(missed["rate_kept"], false, "{missed}");
     assert!(missed["due"].as_u64() > missed["messages"].as_u64(), "{missed}");
