@@ -8,7 +8,7 @@ use super::Args;
 use crate::cli::{Failure, args, origin};
 use crate::datagram::socket::own_addresses;
 use crate::defaults::{CONNECT_TIMEOUT, JOIN_REMINDER};
-use crate::net::place::{Place, local_toward};
+use crate::net::place::{OutOfReach, Place, local_toward};
 use crate::net::tcp;
 use crate::raft::NodeId;
 use crate::tools::{bind_failure, resolve, udp_failure};
@@ -125,10 +125,9 @@ impl Args {
                  cluster is started without --join"
             )));
         }
-        let mut ways = found.iter().filter_map(|at| Some(place.toward(local_toward(*at).ok()?, *at)));
-        match ways.next() {
-            Some(Err(why)) if ways.all(|way| way.is_err()) => Err(Failure::usage(format!("{option} {join}: {why}"))),
-            Some(_) | None => Ok(()),
+        match out_of_reach(place, &found) {
+            Some(why) => Err(Failure::usage(format!("{option} {join}: {why}"))),
+            None => Ok(()),
         }
     }
 }
@@ -146,22 +145,29 @@ pub(super) fn likely(addr: SocketAddr) -> SocketAddr {
 }
 
 /// Says so, once, when a peer is where it cannot reach this node: a cluster that begins so never has a leader.
-pub(super) async fn look_out(place: Place, peers: Vec<String>) {
-    for peer in peers {
-        let found = loop {
-            match resolve(&peer).await {
-                Ok(found) => break found,
-                Err(_) => tokio::time::sleep(JOIN_REMINDER).await, // it may not have been started yet
+pub(super) async fn look_out(place: Place, mut peers: Vec<String>) {
+    while matches!(place, Place::Listening(_)) && !peers.is_empty() {
+        let mut nameless = Vec::new();
+        for peer in peers {
+            let Ok(found) = resolve(&peer).await else {
+                nameless.push(peer); // it may not have been started yet
+                continue;
+            };
+            if let Some(why) = out_of_reach(&place, &found) {
+                tracing::warn!("{peer} cannot reach this node: {why}");
+                return;
             }
-        };
-        let mut ways = found.iter().filter_map(|at| Some(place.toward(local_toward(*at).ok()?, *at)));
-        if let Some(Err(why)) = ways.next()
-            && ways.all(|way| way.is_err())
-        {
-            tracing::warn!("{peer} cannot reach this node: {why}");
-            return;
         }
+        peers = nameless;
+        tokio::time::sleep(JOIN_REMINDER).await;
     }
+}
+
+/// Why none of these addresses reaches this node, where that is known.
+fn out_of_reach(place: &Place, others: &[SocketAddr]) -> Option<OutOfReach> {
+    let mut ways = others.iter().filter_map(|at| Some(place.toward(local_toward(*at).ok()?, *at)));
+    let first = ways.next()?.err()?;
+    ways.all(|way| way.is_err()).then_some(first)
 }
 
 #[cfg(test)]

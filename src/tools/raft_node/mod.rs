@@ -62,8 +62,7 @@ pub struct Args {
     #[arg(long, env = "PORT", hide = true, value_parser = args::port)]
     port: Option<u16>,
     /// Another member of a cluster that begins now, once for each; later on, where that member is. A bare HOST:PORT takes its
-    /// host as the name. Naming this node itself
-    /// says where the others reach it, if it listens on every address
+    /// host as the name. Naming this node itself says where the others reach it, if it listens on every address
     #[arg(
         long = "peer",
         env = "PEER_IDS",
