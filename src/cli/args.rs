@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+pub use super::address::{address, node_address};
+
 /// `150ms..300ms`: a range of durations.
 ///
 /// # Errors
@@ -45,30 +47,32 @@ pub fn size(text: &str) -> Result<usize, String> {
     usize::try_from(size).map_err(|_| format!("'{text}' is more than this machine can address"))
 }
 
+/// A switch that a variable may set, too: `1`, `yes`, `true`, `on`, or `0`, `no`, `false`, `off` and nothing.
+///
+/// # Errors
+/// Says what turns it on and off.
+pub fn switch(text: &str) -> Result<bool, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "yes" | "true" | "on" => Ok(true),
+        "" | "0" | "no" | "false" | "off" => Ok(false),
+        _ => Err("it is 1 or 0".to_owned()),
+    }
+}
+
+/// The number of a port.
+///
+/// # Errors
+/// Says which there are.
+pub fn port(text: &str) -> Result<u16, String> {
+    text.trim().parse().map_err(|_| "a port is a number from 0 to 65535".to_owned())
+}
+
 /// A number of things of which there must be one.
 ///
 /// # Errors
 /// Says which numbers there may be.
 pub fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| format!("'{text}' is no number from 1 on"))
-}
-
-/// `host:port`, with a host and a port in range.
-///
-/// # Errors
-/// Says what is missing.
-pub fn address(text: &str) -> Result<String, String> {
-    let explain = |what| Err(format!("'{text}' {what}: write HOST:PORT, such as 127.0.0.1:7001 or [::1]:7001"));
-    match text.rsplit_once(':') {
-        Some(("", _)) => explain("has no host"),
-        Some((host, _)) if host.contains(':') && !host.starts_with('[') => {
-            explain("has an IPv6 address without brackets")
-        }
-        Some((host, _)) if host.starts_with('[') != host.ends_with(']') => explain("has one bracket without the other"),
-        Some((_, port)) if port.parse::<u16>().is_err() => explain("has no valid port"),
-        Some(_) => Ok(text.to_owned()),
-        None => explain("has no port"),
-    }
 }
 
 #[cfg(test)]
@@ -92,17 +96,6 @@ mod tests {
         }
         for bad in ["", "-1", "1 potato", "99999999999999999999GiB"] {
             assert!(size(bad).unwrap_err().contains("64KiB"), "{bad}");
-        }
-    }
-
-    #[test]
-    fn an_address_needs_a_host_and_a_port() {
-        for good in ["127.0.0.1:0", "localhost:7001", "[::1]:7001", "n2.example:65535"] {
-            assert_eq!(address(good).as_deref(), Ok(good));
-        }
-        for bad in ["localhost", ":7001", "::1:7001", "[::1", "[::1:7001", "::1]:7001", "localhost:70000", "localhost:"]
-        {
-            assert!(address(bad).unwrap_err().contains("HOST:PORT"), "{bad}");
         }
     }
 }

@@ -21,6 +21,11 @@ pub struct Period {
     pub warm_up: Duration,
 }
 
+/// So many a second; nothing, where no time was measured.
+pub fn per_second(count: f64, seconds: f64) -> Option<f64> {
+    (seconds > 0.0).then(|| count / seconds)
+}
+
 /// A measurement that is over.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
@@ -118,6 +123,9 @@ pub fn quantiles(into: &mut Value, prefix: &str, latency: &Histogram<u64>) {
 
 /// The quantiles for people: `p50 25.1 us  p90 ...  max 1.20 ms`.
 pub fn quantiles_text(latency: &Histogram<u64>) -> String {
+    if latency.is_empty() {
+        return "no latency was measured".to_owned();
+    }
     let each = QUANTILES.iter().map(|(name, quantile)| (*name, latency.value_at_quantile(*quantile)));
     let each = each.chain([("max", latency.max())]);
     each.map(|(name, value)| format!("{name} {}", time(value))).collect::<Vec<_>>().join("  ")
@@ -209,5 +217,11 @@ mod tests {
         quantiles(&mut json, "", &histogram(&[25_000; 100]));
         assert_eq!((&json["p50_us"], &json["max_us"]), (&json!(25.0), &json!(25.0)));
         assert!(quantiles_text(&histogram(&[25_000; 100])).starts_with("p50 25.0 us  p90 25.0 us"));
+    }
+
+    #[test]
+    fn nothing_measured_is_not_zero() {
+        assert!(!quantiles_text(&histogram(&[])).contains('0'));
+        assert_eq!((per_second(0.0, 0.0), per_second(0.0, 2.0), per_second(3.0, 2.0)), (None, Some(0.0), Some(1.5)));
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! - [`failure`]: how a tool ends;
 //! - [`output`]: results on stdout, as text or JSON lines;
+//! - [`closed`]: whether anybody still reads them;
 //! - [`events`]: the same from a server, which must not wait for who reads them;
 //! - [`ready`]: the ready line of a server;
 //! - [`signals`]: the first signal asks, the second one insists;
 //! - [`escape`]: text from elsewhere, made harmless;
 //! - [`measure`]: a measurement with a live line, and its latencies;
-//! - [`args`]: argument types.
+//! - [`args`]: argument types;
+//! - [`address`]: addresses among them;
+//! - [`origin`]: whether a value came from an option or a variable.
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -15,12 +18,15 @@ use std::process::ExitCode;
 
 use clap::{ColorChoice, Parser};
 
+pub mod address;
 pub mod args;
+pub mod closed;
 pub mod escape;
 pub mod events;
 pub mod failure;
 mod generate;
 pub mod measure;
+pub mod origin;
 pub mod output;
 pub mod ready;
 pub mod signals;
@@ -91,9 +97,13 @@ pub fn main<T: Tool>() -> ExitCode {
             Err(failure) => failure.report(T::NAME, &Output::new(false)),
         };
     }
-    let tool = match T::try_parse() {
+    let tool = match parse::<T>() {
         Ok(tool) => tool,
-        Err(error) => return usage(&error),
+        Err(mut error) => {
+            origin::amend(&mut error, T::command());
+            address::amend(&mut error);
+            return usage(&error);
+        }
     };
     let common = tool.common().clone();
     start_logging(&common);
@@ -114,6 +124,15 @@ pub fn main<T: Tool>() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(T::NAME, &output),
     }
+}
+
+/// The arguments. A variable that is set and empty, as compose files leave them, counts as none.
+fn parse<T: Tool>() -> Result<T, clap::Error> {
+    let is_empty =
+        |argument: &clap::Arg| argument.get_env().and_then(std::env::var_os).is_some_and(|set| set.is_empty());
+    let mut command = T::command().mut_args(|argument| if is_empty(&argument) { argument.env(None) } else { argument });
+    let mut matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    T::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
 /// Takes as many file descriptors as the system allows: the usual soft limit of 1024 is there for programs that use

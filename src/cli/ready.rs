@@ -1,4 +1,4 @@
-//! The ready line: what a server prints, in one write, as soon as it serves.
+//! The ready line: what a server prints, in one write, as soon as it serves; and what systemd hears of it.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -44,14 +44,23 @@ pub fn announce(
         Some(id) => format!("{tool} {id} ready on {addr}"),
         None => format!("{tool} ready on {addr}"),
     })?;
-    if let Some(socket) = std::env::var_os("NOTIFY_SOCKET") {
-        let sent = UnixDatagram::unbound().and_then(|datagram| match socket.as_bytes().strip_prefix(b"@") {
-            Some(name) => datagram.send_to_addr(b"READY=1", &net::SocketAddr::from_abstract_name(name)?),
-            None => datagram.send_to(b"READY=1", Path::new(&socket)),
-        });
-        if let Err(error) = sent {
-            tracing::warn!("cannot notify {}: {error}", socket.display());
-        }
-    }
+    notify("READY=1");
     Ok(())
+}
+
+/// Says to systemd that it has begun to stop, and finishes what is in hand.
+pub fn stopping() {
+    notify("STOPPING=1");
+}
+
+/// Tells systemd, where it listens (sd_notify(3)).
+fn notify(state: &str) {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let sent = UnixDatagram::unbound().and_then(|datagram| match socket.as_bytes().strip_prefix(b"@") {
+        Some(name) => datagram.send_to_addr(state.as_bytes(), &net::SocketAddr::from_abstract_name(name)?),
+        None => datagram.send_to(state.as_bytes(), Path::new(&socket)),
+    });
+    if let Err(error) = sent {
+        tracing::warn!("cannot notify {}: {error}", socket.display());
+    }
 }

@@ -1,8 +1,8 @@
 //! Datagrams: received in batches with the kernel's own time and drop counter, sent at a pace.
 //!
-//! - [`socket`]: opening sockets: names, buffers, multicast groups, interfaces;
+//! - [`socket`]: opening sockets: buffers, multicast groups, interfaces;
 //! - [`receiver`]: many datagrams with one system call, each with its time and destination;
-//! - [`drops`]: how many the kernel had to drop;
+//! - [`table`]: how many the kernel had to drop, and whether any has not left yet;
 //! - [`reply`]: whom to answer, and how often, so that nobody is harmed by it;
 //! - [`sender`]: many datagrams with one system call, at a pace;
 //! - [`hex`]: bytes as people write them.
@@ -13,24 +13,21 @@
 use std::io;
 use std::net::SocketAddr;
 
-pub mod drops;
+use crate::net::address::ResolveError;
+
 pub mod hex;
 pub mod receiver;
 pub mod reply;
 pub mod sender;
 pub mod socket;
+pub mod table;
 
 /// What can go wrong before the first datagram.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A name has no address.
-    #[error("cannot find {host}: {reason} (is the name right? does this machine reach its name server?)")]
-    Name {
-        /// The name.
-        host: String,
-        /// What the resolver said.
-        reason: io::Error,
-    },
+    /// An address leads nowhere.
+    #[error("{0}")]
+    Resolve(#[from] ResolveError),
     /// A socket cannot be bound.
     #[error("cannot listen on {addr}: {reason}{}", bind_remedy(reason))]
     Bind {

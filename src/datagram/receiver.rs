@@ -78,7 +78,7 @@ impl Receiver {
         at_most: usize,
         mut each: impl FnMut(Datagram<'_>),
     ) -> io::Result<usize> {
-        socket.async_io(Interest::READABLE, || self.take(socket, at_most, &mut each)).await
+        socket.async_io(Interest::READABLE | Interest::ERROR, || self.take(socket, at_most, &mut each)).await
     }
 
     /// Like [`receive`](Self::receive), but does not wait.

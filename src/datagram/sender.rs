@@ -10,7 +10,9 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg, sendmsg};
+use nix::sys::socket::{
+    ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg, sendmsg, setsockopt, sockopt,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -70,6 +72,13 @@ impl Sender {
             };
             set.map_err(setup(&format!("send through {name}")))?;
         }
+        // That nobody on the link has the address, or that a router knows no way, comes late, and the kernel forgets it unless
+        // it is asked to keep errors (ip(7), IP_RECVERR): only that a port is closed it tells a connected socket by itself.
+        let keep_errors = match addr {
+            SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true),
+            SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true),
+        };
+        keep_errors.map_err(setup("set up a socket"))?;
         let mut to = None;
         if addr.ip().is_multicast() {
             to = Some(addr.into());

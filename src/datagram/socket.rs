@@ -1,4 +1,4 @@
-//! Opening sockets: names, buffers, multicast groups, interfaces.
+//! Opening sockets: buffers, multicast groups, interfaces.
 
 use std::fmt;
 use std::io;
@@ -119,26 +119,6 @@ fn join(socket: &Socket, group: &Group) -> Result<(), Error> {
 /// The kernel's.
 pub fn granted_buffer(socket: &UdpSocket) -> io::Result<usize> {
     Ok(SockRef::from(socket).recv_buffer_size()? / 2)
-}
-
-/// The addresses of `HOST:PORT`, the likeliest first: a name of this machine itself has 127.0.0.1 in front, as that is
-/// where servers listen unless told otherwise.
-///
-/// # Errors
-/// [`Error::Name`].
-pub async fn resolve(addr: &str) -> Result<Vec<SocketAddr>, Error> {
-    let failed = |reason| Error::Name { host: addr.to_owned(), reason };
-    let (host, port) = addr
-        .rsplit_once(':')
-        .and_then(|(host, port)| Some((host, port.parse().ok()?)))
-        .ok_or_else(|| failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not HOST:PORT")))?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let mut addrs: Vec<_> = tokio::net::lookup_host((host, port)).await.map_err(failed)?.collect();
-    addrs.sort_by_key(|addr| addr.ip() != IpAddr::V4(Ipv4Addr::LOCALHOST));
-    if addrs.is_empty() {
-        return Err(failed(io::Error::new(io::ErrorKind::NotFound, "it has no address")));
-    }
-    Ok(addrs)
 }
 
 /// A network interface of this machine.

@@ -80,6 +80,8 @@ pub struct Tally {
     pub errors: u64,
     /// The first thing that went wrong, while measuring or before.
     pub first_error: Option<String>,
+    /// When the latest message was measured.
+    pub last: Option<Instant>,
     /// How long the message that was due first of those not answered at the end had waited: a stall that did not end in
     /// time shows in no latency.
     pub unanswered: Duration,
@@ -89,7 +91,7 @@ impl Tally {
     fn new() -> Self {
         // A tenth of a microsecond up to two minutes, three digits.
         let latency = Histogram::new_with_bounds(100, 120_000_000_000, 3).expect("the bounds are valid");
-        Self { latency, errors: 0, first_error: None, unanswered: Duration::ZERO }
+        Self { latency, errors: 0, first_error: None, last: None, unanswered: Duration::ZERO }
     }
 }
 
@@ -190,6 +192,7 @@ impl Bench {
             let tally = lock(tally);
             all.latency.add(&tally.latency).expect("they have the same bounds");
             all.errors += tally.errors;
+            all.last = all.last.max(tally.last);
             if all.first_error.is_none() {
                 all.first_error.clone_from(&tally.first_error);
             }
@@ -255,9 +258,11 @@ impl Client {
         tally.first_error.get_or_insert_with(|| trouble.to_string());
     }
 
-    fn measured(&self, latency: Duration) {
+    fn measured(&self, due: Instant, now: Instant) {
         if self.shared.measuring.load(Ordering::Relaxed) {
-            self.tally().latency.saturating_record(nanoseconds(latency));
+            let mut tally = self.tally();
+            tally.latency.saturating_record(nanoseconds(now.duration_since(due)));
+            tally.last = Some(now);
         }
     }
 
@@ -265,6 +270,13 @@ impl Client {
     fn waits_since(&self, due: Option<Instant>) {
         let since = due.map_or(0, |due| nanoseconds(due.duration_since(self.shared.started)).max(1));
         self.shared.waiting[self.number].store(since, Ordering::Relaxed);
+    }
+
+    /// The same, unless it waits already: for an answer that a broken connection did not bring.
+    fn still_waits_since(&self, due: Instant) {
+        if self.shared.waiting[self.number].load(Ordering::Relaxed) == 0 {
+            self.waits_since(Some(due));
+        }
     }
 
     /// Loads one connection until it fails.
@@ -290,7 +302,7 @@ impl Client {
         };
         let ended = poll_fn(|cx| flow.poll(&mut input, cx)).await;
         registry.remove(&watched);
-        self.waits_since(None);
+        self.still_waits_since(Instant::now()); // what it waited for did not come, and the next is due
         if watched.timed_out() { Err(Trouble::TimedOut(load.timeout)) } else { ended }
     }
 
@@ -301,7 +313,7 @@ impl Client {
             Some(schedule) => schedule.next().await?,
             None => Instant::now(),
         };
-        self.waits_since(Some(due));
+        self.still_waits_since(due);
         let asked = async {
             let mut stream = self.connect_anew().await.map_err(Trouble::Connect)?;
             stream.write_all(message).await?;
@@ -316,9 +328,9 @@ impl Client {
             if reply == message[..] { Ok(()) } else { Err(different(&reply)) }
         };
         let ended = tokio::time::timeout(load.timeout, asked).await;
-        self.waits_since(None);
         ended.map_err(|_| Trouble::TimedOut(load.timeout))??;
-        self.measured(due.elapsed());
+        self.waits_since(None);
+        self.measured(due, Instant::now());
         Ok(())
     }
 
@@ -451,7 +463,7 @@ impl Flow<'_> {
             self.received = (self.received + len) % self.block.len();
             if into + len == self.message {
                 let due = self.due.pop_front().expect("one was due");
-                self.client.measured(now.duration_since(due));
+                self.client.measured(due, now);
             }
         }
         Ok(())

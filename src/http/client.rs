@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -15,12 +16,14 @@ use tokio::net::TcpStream;
 
 use super::server::prepare;
 use crate::defaults::{CLIENT_STALL, CONNECT_TIMEOUT, MAX_ANSWER_BYTES};
+use crate::net::{address, tcp};
 
 /// A connection to a node.
 #[derive(Debug)]
 pub struct Client {
     addr: String,
     host: HeaderValue,
+    ends: Option<(SocketAddr, SocketAddr)>,
     sender: SendRequest<Full<Bytes>>,
 }
 
@@ -86,15 +89,21 @@ impl Client {
     /// [`ClientError::Connect`], also when it takes too long.
     pub async fn connect(addr: &str) -> Result<Self, ClientError> {
         let failed = |source| ClientError::Connect { addr: addr.to_owned(), source };
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(addr)).await;
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, tcp::dial(addr)).await;
         let stream = stream.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(failed)?;
         let host = host_header(&stream, addr);
         let host = HeaderValue::try_from(host).map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?;
         prepare(&stream, CLIENT_STALL);
+        let ends = stream.local_addr().ok().zip(stream.peer_addr().ok());
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|error| failed(io::Error::other(error)))?;
         tokio::spawn(connection);
-        Ok(Self { addr: addr.to_owned(), host, sender })
+        Ok(Self { addr: addr.to_owned(), host, ends, sender })
+    }
+
+    /// The two ends of the connection, this one first; nothing, when it broke at once.
+    pub const fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.ends
     }
 
     /// Asks, with these headers beside the usual ones, and waits up to `timeout` for the whole answer.
@@ -205,7 +214,7 @@ impl Stream {
 /// What a request says of where it goes: on loopback the address itself, since a node there trusts few names.
 pub(super) fn host_header(stream: &TcpStream, addr: &str) -> String {
     let peer = stream.peer_addr().ok().filter(|peer| peer.ip().to_canonical().is_loopback());
-    peer.map_or_else(|| addr.to_owned(), |peer| peer.to_string())
+    peer.map_or_else(|| address::without_zone(addr), |peer| peer.to_string())
 }
 
 /// An answer that began and did not end.

@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep};
 use super::client::{ClientError, host_header};
 use super::server::prepare;
 use crate::defaults::{CLIENT_STALL, CONNECT_TIMEOUT, MAX_ANSWER_BYTES, MAX_HEADER_BYTES};
+use crate::net::tcp;
 
 /// One connection to a node.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ impl Connection {
     /// # Errors
     /// [`ClientError::Connect`], also when it takes too long.
     pub async fn open(addr: &str, timeout: Duration) -> Result<Self, ClientError> {
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(addr)).await;
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, tcp::dial(addr)).await;
         let stream = stream.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let stream = stream.map_err(|source| ClientError::Connect { addr: addr.to_owned(), source })?;
         prepare(&stream, CLIENT_STALL);

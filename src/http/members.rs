@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -41,6 +41,8 @@ pub struct Members {
     id: NodeId,
     known: Arc<Acquaintances>,
     links: Links<NodeId>,
+    /// Where the peer that was connected to last was told that this node is.
+    reached: Mutex<Option<String>>,
     view: watch::Sender<View>,
 }
 
@@ -72,7 +74,7 @@ impl Members {
         links: Links<NodeId>,
     ) -> Result<Self, Stranger> {
         let view = watch::Sender::new(View { given, ..View::default() });
-        let members = Self { id, known, links, view };
+        let members = Self { id, known, links, reached: Mutex::default(), view };
         members.are(configuration)?;
         Ok(members)
     }
@@ -138,6 +140,17 @@ impl Members {
             return;
         }
         self.view.send_if_modified(|view| view.callers.insert(from, addr.clone()) != Some(addr));
+    }
+
+    /// A peer was told that this node is there.
+    pub fn reached_at(&self, addr: String) {
+        *self.reached.lock().unwrap_or_else(PoisonError::into_inner) = Some(addr);
+    }
+
+    /// Where this node is, which listens on `own_addr`, as far as it knows.
+    fn own_addr(&self, own_addr: &str) -> String {
+        let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        reached.clone().unwrap_or_else(|| own_addr.to_owned())
     }
 
     /// Keeps a link to each of them that can be dialled, for ever.
@@ -226,7 +239,7 @@ pub(super) fn rows(machine: &RaftKv, members: &Members, own_addr: &str) -> Vec<M
         let link = links.get(id);
         let addr = match link {
             Some(link) => link.addr.clone(),
-            None if *id == members.id => own_addr.to_owned(),
+            None if *id == members.id => members.own_addr(own_addr),
             None => Seat::of(&member.addr).addr,
         };
         Member {

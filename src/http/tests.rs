@@ -31,6 +31,7 @@ use crate::net::disk::{Log, Options};
 use crate::net::driver::{Driver, Handle};
 use crate::net::link::{self, Outbox};
 use crate::net::links::Links;
+use crate::net::place::Place;
 use crate::net::starts::Starts;
 use crate::net::writer::{DiskMetrics, Meaning, Writer};
 use crate::raft::{Config, Configuration, NodeId, Record};
@@ -95,7 +96,7 @@ impl Node {
             driver.run(ended).await.unwrap();
             over.give_up();
         });
-        let dialler = Dialler { id, addr: Some(addrs[&id].to_string()), members: members.clone() };
+        let dialler = Dialler { id, place: Place::Listening(addrs[&id]), members: members.clone() };
         tokio::spawn(async move {
             let keep_up = |to: NodeId, addr: String, outbox: Arc<Outbox>| {
                 let dialler = dialler.clone();

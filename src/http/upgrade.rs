@@ -34,6 +34,9 @@ use super::reply::{Reply, error};
 use super::server::prepare;
 use crate::defaults::{CONNECT_TIMEOUT, PEER_STALL};
 use crate::net::acquaintances::{Hello, Stranger};
+use crate::net::address::without_zone;
+use crate::net::place::Place;
+use crate::net::tcp;
 use crate::raft::NodeId;
 
 /// The path that peers dial.
@@ -92,8 +95,8 @@ pub enum DialError {
 pub struct Dialler {
     /// Its name.
     pub id: NodeId,
-    /// Where it can be dialled in turn, if that is known.
-    pub addr: Option<String>,
+    /// Where it can be dialled in turn.
+    pub place: Place,
     /// The members it knows.
     pub members: Arc<Members>,
 }
@@ -119,9 +122,11 @@ pub async fn dial(addr: &str, from: &Dialler, to: NodeId) -> Result<TcpStream, D
 async fn dial_patiently(addr: &str, from: &Dialler, to: NodeId) -> Result<TcpStream, DialError> {
     let known = from.members.known();
     let http = |source| DialError::Http { addr: addr.to_owned(), source };
-    let stream =
-        TcpStream::connect(addr).await.map_err(|source| DialError::Connect { addr: addr.to_owned(), source })?;
+    let stream = tcp::dial(addr).await.map_err(|source| DialError::Connect { addr: addr.to_owned(), source })?;
     prepare(&stream, PEER_STALL);
+    // A connection that is gone already tells so below.
+    let own =
+        stream.local_addr().ok().zip(stream.peer_addr().ok()).map(|(local, remote)| from.place.toward(local, remote));
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
@@ -130,7 +135,7 @@ async fn dial_patiently(addr: &str, from: &Dialler, to: NodeId) -> Result<TcpStr
     });
     let header = |id: NodeId| HeaderValue::from_str(id.as_str()).expect("a node id is printable ASCII");
     let request = Request::get(PATH)
-        .header(HOST, addr)
+        .header(HOST, without_zone(addr))
         .header(CONNECTION, "upgrade")
         .header(UPGRADE, PROTOCOL)
         .header(FROM, header(from.id))
@@ -138,7 +143,9 @@ async fn dial_patiently(addr: &str, from: &Dialler, to: NodeId) -> Result<TcpStr
         .body(Empty::<Bytes>::new());
     let mut request = request.expect("the parts are valid");
     introduce(&known.hello(), request.headers_mut());
-    if let Some(Ok(addr)) = from.addr.as_ref().map(HeaderValue::try_from) {
+    if let Some(Ok(own)) = &own
+        && let Ok(addr) = HeaderValue::try_from(own)
+    {
         request.headers_mut().insert(ADDR, addr);
     }
     let response = sender.send_request(request).await.map_err(http)?;
@@ -157,6 +164,9 @@ async fn dial_patiently(addr: &str, from: &Dialler, to: NodeId) -> Result<TcpStr
         return Err(DialError::Refused { addr: addr.to_owned(), status: response.status(), reason });
     };
     known.meet(to.as_str(), &hello, from.members.seat(to).as_ref())?;
+    if let Some(Ok(own)) = own {
+        from.members.reached_at(own);
+    }
     let upgraded = hyper::upgrade::on(response).await.map_err(http)?;
     // What the peer might have said behind its answer is dropped: nothing comes back on a link but its end.
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().expect("it was made of one above");

@@ -9,17 +9,21 @@
 //! - [`links`]: one a peer, as they come and go;
 //! - [`disk`]: the durable log;
 //! - [`writer`]: the thread that writes it;
+//! - [`address`]: names and addresses, as every tool reads them;
 //! - [`tcp`]: connecting, binding and accepting, for every tool;
+//! - [`place`]: where the others reach a server;
 //! - [`data_dir`]: whose data a directory holds;
 //! - [`starts`]: how a directory is told from a copy of it;
 //! - [`acquaintances`]: whom this node has met, and whom it does not take for them.
 
 pub mod acquaintances;
+pub mod address;
 pub mod data_dir;
 pub mod disk;
 pub mod driver;
 pub mod link;
 pub mod links;
+pub mod place;
 pub mod starts;
 pub mod tcp;
 pub mod writer;

@@ -1,4 +1,4 @@
-//! TCP as every tool wants it: names resolved, ports bound, connections made and taken, with errors that say which of these
+//! TCP as every tool wants it: ports bound, connections made and taken, with errors that say which of these
 //! failed and what to do about it.
 
 use std::io;
@@ -9,19 +9,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::address::{ResolveError, resolve};
 use crate::defaults::{ACCEPT_PAUSE, BACKLOG, RESERVED_FILES};
 
 /// Why there is no connection.
 #[derive(Debug, Error)]
 pub enum ConnectError {
-    /// The name has no address.
-    #[error("cannot find {addr}: {source}")]
-    NameNotFound {
-        /// Where to.
-        addr: String,
-        /// What the resolver said.
-        source: io::Error,
-    },
+    /// It leads nowhere.
+    #[error("{0}")]
+    Resolve(#[from] ResolveError),
     /// Nobody listens there.
     #[error("cannot connect to {addr}: connection refused")]
     Refused {
@@ -54,27 +50,23 @@ pub enum ConnectError {
     },
 }
 
-/// Every address of `addr`, a `host:port`.
-///
-/// # Errors
-/// When the name cannot be resolved, or has no address.
-pub async fn resolve(addr: &str) -> io::Result<Vec<SocketAddr>> {
-    let addrs: Vec<_> = tokio::net::lookup_host(addr).await?.collect();
-    if addrs.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(addrs) }
-}
-
 /// Connects to the first address of `addr` (a `host:port`) that answers, all within `timeout`. Small messages leave at
 /// once.
 ///
 /// # Errors
 /// Says what failed at the last address tried.
 pub async fn connect(addr: &str, timeout: Duration) -> Result<TcpStream, ConnectError> {
-    let attempt = async {
-        let name = |source| ConnectError::NameNotFound { addr: addr.to_owned(), source };
-        connect_to(&resolve(addr).await.map_err(name)?).await.map_err(|source| failed(addr, timeout, source))
-    };
+    let attempt = async { connect_to(&resolve(addr).await?).await.map_err(|source| failed(addr, timeout, source)) };
     let late = |_| ConnectError::TimedOut { addr: addr.to_owned(), after: timeout };
     tokio::time::timeout(timeout, attempt).await.map_err(late)?
+}
+
+/// The same, for whoever has a time-out of its own and words for what failed.
+///
+/// # Errors
+/// What the resolver said, or the system of the last address.
+pub async fn dial(addr: &str) -> io::Result<TcpStream> {
+    connect_to(&resolve(addr).await?).await
 }
 
 /// Connects to the first of `addrs` that answers. Small messages leave at once.
@@ -103,14 +95,9 @@ pub fn failed(addr: &str, timeout: Duration, source: io::Error) -> ConnectError 
 /// Why a port cannot be served.
 #[derive(Debug, Error)]
 pub enum BindError {
-    /// The name has no address.
-    #[error("cannot listen on {listen}: {source} (is the name right?)")]
-    NameNotFound {
-        /// Where to listen.
-        listen: String,
-        /// What the resolver said.
-        source: io::Error,
-    },
+    /// It is nowhere.
+    #[error("{0}")]
+    Resolve(#[from] ResolveError),
     /// The port cannot be had.
     #[error("cannot listen on {listen}: {source}{}", remedy(.source))]
     Port {
@@ -131,12 +118,10 @@ pub fn remedy(error: &io::Error) -> &'static str {
     }
 }
 
-/// Every address of `listen`, a `host:port`.
-///
-/// # Errors
-/// When the name cannot be resolved.
-pub async fn resolve_listen(listen: &str) -> Result<Vec<SocketAddr>, BindError> {
-    resolve(listen).await.map_err(|source| BindError::NameNotFound { listen: listen.to_owned(), source })
+/// Whether another address of the same name may do, where one cannot be bound: a port that is taken is somebody's mistake, and
+/// to serve next to it would hide that.
+pub fn another_may_do(error: &io::Error) -> bool {
+    !matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
 }
 
 /// Listens on the first of `addrs` that can be bound; `listen` is what they are called. On `[::]` it takes IPv4, too.
@@ -149,7 +134,8 @@ pub fn bind(listen: &str, addrs: &[SocketAddr]) -> Result<TcpListener, BindError
     for addr in addrs {
         match bind_to(*addr) {
             Ok(listener) => return Ok(listener),
-            Err(error) => last = error,
+            Err(error) if another_may_do(&error) => last = error,
+            Err(error) => return Err(failed(error)),
         }
     }
     Err(failed(last))

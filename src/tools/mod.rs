@@ -8,25 +8,42 @@ pub mod udp_listen;
 pub mod udp_send;
 pub mod worker_pool;
 
+use std::net::SocketAddr;
+
 use tokio::time::Instant;
 
 use crate::cli::{Failure, Kind};
 use crate::datagram;
+use crate::net::address::{self, ResolveError};
 use crate::net::tcp::BindError;
 
 /// Why nothing can be served, and the exit code for it.
 fn bind_failure(error: &BindError) -> Failure {
     let kind = match error {
-        BindError::NameNotFound { .. } => Kind::NameNotFound,
+        BindError::Resolve(error) => resolve_kind(error),
         BindError::Port { .. } => Kind::Local,
     };
     Failure::new(kind, error.to_string())
 }
 
+/// Why an address leads nowhere, as an exit code.
+const fn resolve_kind(error: &ResolveError) -> Kind {
+    match error {
+        ResolveError::NotFound { .. } => Kind::NameNotFound,
+        ResolveError::NoInterface { .. } => Kind::Local,
+        ResolveError::NoZone { .. } => Kind::Usage,
+    }
+}
+
+/// The addresses of `addr`, in the order in which they are to be tried.
+async fn resolve(addr: &str) -> Result<Vec<SocketAddr>, Failure> {
+    address::resolve(addr).await.map_err(|error| Failure::new(resolve_kind(&error), error.to_string()))
+}
+
 /// What went wrong with a socket, and the exit code for it.
 fn udp_failure(error: &datagram::Error) -> Failure {
     let kind = match error {
-        datagram::Error::Name { .. } => Kind::NameNotFound,
+        datagram::Error::Resolve(error) => resolve_kind(error),
         datagram::Error::Broadcast { .. } => Kind::Usage,
         datagram::Error::Unreachable { .. } => Kind::Unreachable,
         datagram::Error::Bind { .. }

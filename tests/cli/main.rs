@@ -10,6 +10,7 @@ mod disk;
 mod echo;
 mod hostile;
 mod lesson;
+mod links;
 mod netsim;
 mod node;
 mod origin;

@@ -58,17 +58,22 @@ fn a_ready_file_that_cannot_be_written_is_named() {
 }
 
 #[test]
-fn systemd_is_told_when_the_node_is_ready() {
+fn systemd_is_told_when_the_node_is_ready_and_when_it_stops() {
     let dir = temp();
     let path = dir.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut command = node_in(dir.path(), "n1");
     command.env("NOTIFY_SOCKET", &path);
-    let _node = Node::start(command);
-    let mut message = [0; 100];
-    let len = socket.recv(&mut message).expect("a message");
-    assert_eq!(&message[..len], b"READY=1");
+    let mut node = Node::start(command);
+    let next = || {
+        let mut message = [0; 100];
+        let len = socket.recv(&mut message).expect("a message");
+        String::from_utf8_lossy(&message[..len]).into_owned()
+    };
+    assert_eq!(next(), "READY=1");
+    node.stop();
+    assert_eq!(next(), "STOPPING=1");
 }
 
 #[test]
@@ -106,8 +111,81 @@ fn an_option_outranks_its_variable() {
 fn an_empty_variable_counts_as_none() {
     let dir = temp();
     let mut command = node_in(dir.path(), "n1");
-    command.env("PEER_IDS", "");
+    let empty = ["PORT", "PEER_IDS", "LISTEN", "JOIN", "ADVERTISE", "DATA_DIR", "INSECURE"];
+    command.envs(empty.map(|variable| (variable, "")));
     Node::start(command).wait_healthy();
+    let mut nameless = raft_node();
+    nameless.env("NODE_ID", "");
+    run(nameless).expect(2).says(&["--id <ID>"]);
+}
+
+#[test]
+fn every_address_and_the_directory_may_come_from_the_environment() {
+    let dir = temp();
+    let mut command = raft_node();
+    command.arg("--json").current_dir(dir.path());
+    command.envs([("NODE_ID", "n1"), ("LISTEN", "http://127.0.0.1:0"), ("DATA_DIR", "here")]);
+    command.envs([("ADVERTISE", "there.example:7001"), ("INSECURE", "0"), ("PORT", "1")]);
+    let node = Node::start(command);
+    node.wait_healthy();
+    assert!(node.addr.port() > 1, "LISTEN outranks PORT");
+    assert!(dir.path().join("here").is_dir());
+    let listed = || {
+        let mut members = raft_ctl();
+        members.args(["members", "--json", "--nodes", &format!(" http://{}/ , 127.0.0.1:1", node.addr)]);
+        run(members)
+    };
+    let member = listed().expect(0).json();
+    assert_eq!((&member["id"], &member["addr"]), (&json!("n1"), &json!("there.example:7001")));
+}
+
+#[test]
+fn a_port_alone_is_one_of_loopback_and_of_every_address_for_who_says_insecure() {
+    let start = |insecure: &str| {
+        let dir = temp();
+        let mut command = raft_node();
+        command.args(["--id", "n1", "--json"]).current_dir(dir.path());
+        command.envs([("PORT", reserve_port().to_string()), ("INSECURE", insecure.to_owned())]);
+        Node::start(command).addr.ip()
+    };
+    assert!(start("").is_loopback() && start("no").is_loopback());
+    assert!(start("1").is_unspecified() && start("true").is_unspecified());
+}
+
+#[test]
+fn a_mistake_in_a_variable_names_the_variable() {
+    let with = |variable: &str, value: &str| {
+        let mut command = raft_node();
+        command.args(["--id", "n1", "--data-dir", "/nonexistent/x"]).env(variable, value);
+        run(command)
+    };
+    for (variable, value, word) in [
+        ("PEER_IDS", "n2=host", "'host' has no port"),
+        ("PORT", "seventy", "from 0 to 65535"),
+        ("LISTEN", ":7001", "127.0.0.1:7001"),
+        ("LISTEN", "0.0.0.0:0", "--insecure"),
+        ("JOIN", "nowhere", "nowhere:7001"),
+        ("ADVERTISE", "nowhere", "nowhere:7001"),
+        ("INSECURE", "perhaps", "1 or 0"),
+        ("PEER_IDS", "n2=a:1,n2=b:2", "n2 twice"),
+    ] {
+        let ended = with(variable, value).expect(2).says(&[variable, word]);
+        assert!(!ended.stderr.contains("for '--"), "{}", ended.stderr);
+    }
+    let mut elsewhere = raft_node();
+    elsewhere.args(["--id", "n1", "--listen", "127.0.0.1:0"]).env("DATA_DIR", "/dev/null/x");
+    run(elsewhere).expect(6).says(&["DATA_DIR", "/dev/null/x"]);
+    let mut nameless = raft_node();
+    nameless.env("NODE_ID", "a/b");
+    run(nameless).expect(2).says(&["NODE_ID", "'a/b' cannot name a node"]);
+    let mut nodes = raft_ctl();
+    nodes.args(["get", "k"]).env("RAFT_NODES", "here");
+    run(nodes).expect(2).says(&["RAFT_NODES", "here:7001"]);
+    // What stands on the command line outranks the variable, and is what is wrong.
+    let mut option = raft_node();
+    option.args(["--id", "n1", "--peer", "n2"]).env("PEER_IDS", "n3");
+    let said = run(option).expect(2).says(&["--peer", "'n2' has no port"]).stderr;
+    assert!(!said.contains("PEER_IDS"), "{said}");
 }
 
 // The data directory
@@ -271,7 +349,7 @@ fn a_node_does_not_ask_itself_to_let_it_in() {
 }
 
 #[test]
-fn a_node_on_every_address_must_say_which_is_its_own_before_it_joins() {
+fn a_node_on_every_address_is_for_others_where_it_reached_them_from_or_says_that_it_is() {
     let dir = temp();
     let with = |options: &[&str]| {
         let mut command = raft_node();
@@ -281,11 +359,32 @@ fn a_node_on_every_address_must_say_which_is_its_own_before_it_joins() {
         command.args(options);
         command
     };
-    run(with(&["--join", "127.0.0.1:1"])).expect(2).says(&["0.0.0.0", "--advertise HOST:PORT"]);
-    assert!(!dir.path().join("n1").exists());
     let node = Node::start(with(&["--advertise", "here.example:7001"]));
     node.wait_healthy();
     assert_eq!(node.get("/members").expect(200).json()["members"][0]["addr"], "here.example:7001");
+
+    let (first, second) = (temp(), temp());
+    let start = |dir: &Path, id: &str, options: &[&str]| {
+        let mut command = raft_node();
+        command
+            .args(["--id", id, "--listen", "0.0.0.0:0", "--insecure", "--json", "--data-dir"])
+            .arg(dir)
+            .args(options);
+        Node::start(command)
+    };
+    let n1 = start(first.path(), "n1", &[]);
+    let at = format!("127.0.0.1:{}", n1.addr.port());
+    let n2 = start(second.path(), "n2", &["--join", &at]);
+    n2.process.out.event("joined");
+    let expected = [at, format!("127.0.0.1:{}", n2.addr.port())];
+    for node in [&n1, &n2] {
+        eventually("where all are", || {
+            let members = http::get((std::net::Ipv4Addr::LOCALHOST, node.addr.port()).into(), "/members")?.json();
+            let addrs: Vec<_> =
+                members["members"].as_array().into_iter().flatten().map(|m| m["addr"].clone()).collect();
+            if addrs == expected { Ok(()) } else { Err(std::io::Error::other(format!("{addrs:?}"))) }
+        });
+    }
 }
 
 #[test]

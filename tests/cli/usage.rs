@@ -102,11 +102,18 @@ fn a_bad_address_is_shown_with_a_good_one() {
         node(bad).expect(2).says(&["--peer", bad[1].trim_start_matches("n2="), "HOST:PORT"]);
     }
     node(&["--peer", "a/b=127.0.0.1:7002"]).expect(2).says(&["--peer", "'a/b' cannot name a node"]);
-    for bad in ["7001", "localhost", "::1:7001", "127.0.0.1:seven"] {
-        node(&["--listen", bad]).expect(2).says(&["--listen", bad, "127.0.0.1:7001"]);
+    for (bad, good) in [
+        ("7001", "127.0.0.1:7001"),
+        ("localhost", "localhost:7001"),
+        ("::1:7001", "[::1]:7001"),
+        ("127.0.0.1:seven", "127.0.0.1:7001"),
+        ("https://n1:7001", "http://n1:7001"),
+        ("http://n1:7001/kv", "http://n1:7001"),
+    ] {
+        node(&["--listen", bad]).expect(2).says(&["--listen", bad, good]);
     }
     for option in ["--join", "--advertise"] {
-        node(&[option, "nowhere"]).expect(2).says(&[option, "nowhere", "127.0.0.1:7001"]);
+        node(&[option, "nowhere"]).expect(2).says(&[option, "nowhere", "nowhere:7001"]);
     }
     node(&["--snapshot-every", "1KiB"]).expect(2).says(&["--snapshot-every", "at least 4096 bytes"]);
     node(&["--peer", "n2=127.0.0.1:1", "--peer", "n2=127.0.0.1:2"]).expect(2).says(&[

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::common::http::Http;
-use crate::common::{Node, Process, raft_ctl, run};
+use crate::common::{Node, Process, Reader, raft_ctl, run};
 
 fn alone() -> (Node, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
@@ -213,6 +213,15 @@ fn raft_ctl_prints_changes_as_they_come_and_a_summary_when_it_is_interrupted() {
     assert_eq!(watch.ended().code(), Some(130));
     let summary = watch.out.event("summary");
     assert_eq!(summary, json!({ "event": "summary", "changes": 2, "version": 4, "interrupted": true }));
+}
+
+#[test]
+fn a_watch_that_nobody_reads_ends_although_nothing_changes() {
+    let (node, _dir) = alone();
+    node.set("k", "v");
+    let mut watch = Process::start_read_by(ctl(&node, &["watch", "--after", "0"]), Reader::OneLine);
+    assert_eq!(watch.ended().code(), Some(0));
+    assert_eq!((watch.out.text().as_str(), watch.err.text().as_str()), ("1\tset\tk\tv\n", ""));
 }
 
 #[test]

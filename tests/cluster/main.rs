@@ -8,5 +8,6 @@ mod failover;
 mod history;
 mod identity;
 mod members;
+mod names;
 mod partition;
 mod service;

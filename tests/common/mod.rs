@@ -19,12 +19,26 @@ use serde_json::Value;
 
 pub(crate) mod cluster;
 pub(crate) mod http;
+pub(crate) mod net;
 
 /// How long a test waits for what must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The variables that netbelt reads: those of whoever runs the tests must not reach the children.
-const VARIABLES: [&str; 7] = ["NODE_ID", "PORT", "PEER_IDS", "RAFT_NODES", "RUST_LOG", "NOTIFY_SOCKET", "NO_COLOR"];
+const VARIABLES: [&str; 12] = [
+    "NODE_ID",
+    "PORT",
+    "PEER_IDS",
+    "LISTEN",
+    "JOIN",
+    "ADVERTISE",
+    "DATA_DIR",
+    "INSECURE",
+    "RAFT_NODES",
+    "RUST_LOG",
+    "NOTIFY_SOCKET",
+    "NO_COLOR",
+];
 
 /// `raft-node`, without arguments.
 pub(crate) fn raft_node() -> Command {

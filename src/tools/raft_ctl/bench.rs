@@ -237,7 +237,7 @@ impl Load {
 }
 
 fn report(options: &Options, tally: &Tally, seconds: f64, signal: Option<u8>, output: &Output) -> Result<(), Failure> {
-    let rate = |count: u64| if seconds > 0.0 { (count as f64 / seconds).round() } else { 0.0 };
+    let rate = |count: u64| measure::per_second(count as f64, seconds).map(f64::round);
     let mut summary = json!({
         "event": "summary",
         "clients": options.clients,
@@ -259,7 +259,7 @@ fn report(options: &Options, tally: &Tally, seconds: f64, signal: Option<u8>, ou
         }
         measure::quantiles(&mut summary, &format!("{name}_"), times);
         summary[format!("{name}_pause_us")] = Value::from(pause.as_micros() as u64);
-        let (rate, quantiles) = (rate(times.len()), measure::quantiles_text(times));
+        let (rate, quantiles) = (rate(times.len()).unwrap_or_default(), measure::quantiles_text(times));
         let pause = measure::time(pause.as_nanos() as u64);
         lines.push(format!("{name:>6}s {rate:>9.0}/s  {quantiles}  pause {pause}"));
     }

@@ -57,7 +57,7 @@ enum Change {
 fn member(text: &str) -> Result<(NodeId, String), String> {
     let (id, addr) = text.split_once('=').ok_or("must be ID=HOST:PORT")?;
     let id = id.parse().map_err(|error: crate::raft::InvalidNodeId| error.to_string())?;
-    Ok((id, args::address(addr)?))
+    Ok((id, args::node_address(addr)?))
 }
 
 /// Prints or changes the members.

@@ -58,7 +58,7 @@ pub struct Args {
         value_name = "HOST:PORT,...",
         value_delimiter = ',',
         default_value = "127.0.0.1:7001",
-        value_parser = args::address
+        value_parser = args::node_address
     )]
     nodes: Vec<String>,
     /// How long to wait for an answer [default: 5s; status: 1s]

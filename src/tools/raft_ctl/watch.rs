@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Cluster, encoded, expect_ok, failure};
+use crate::cli::closed;
 use crate::cli::escape::escaped;
 use crate::cli::signals::Signals;
 use crate::cli::{Failure, Kind, Output};
@@ -46,6 +47,7 @@ pub(super) async fn run(cluster: &Cluster, options: &Options, output: &Output) -
     let mut watch = Watch { cluster, options, output, after: options.after, changes: 0 };
     let ended = tokio::select! {
         ended = watch.follow() => ended,
+        () = closed::stdout() => Err(Failure::new(Kind::ClosedPipe, "")),
         signal = signals.stop() => Err(Failure::new(Kind::Interrupted { signal }, "interrupted")),
     };
     let interrupted = matches!(&ended, Err(failure) if matches!(failure.kind, Kind::Interrupted { .. }));

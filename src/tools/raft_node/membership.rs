@@ -7,7 +7,7 @@ use hyper::body::Bytes;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::cli::Output;
+use crate::cli::{Output, origin};
 use crate::defaults::{JOIN_PAUSE, JOIN_REMINDER, REQUEST_TIMEOUT};
 use crate::http::client::Client;
 use crate::http::members::Members;
@@ -60,13 +60,12 @@ pub(super) async fn learn_cluster(node: Handle<RaftKv>, members: Arc<Members>) {
 /// Asks the node at `at` to add this one to its cluster, until it hears of members. Says so when it is one of them, and a
 /// leader speaks to it: its own log may not know yet that it was removed.
 pub(super) async fn join(at: String, node: Handle<RaftKv>, dialler: Dialler, output: Output) {
-    let Dialler { id, addr, members } = dialler;
-    let (known, addr) = (members.known(), addr.unwrap_or_default());
-    let body = json!({ "id": id.as_str(), "addr": addr, "incarnation": known.hello().incarnation });
-    let body = Bytes::from(body.to_string());
+    let Dialler { id, members, .. } = &dialler;
+    let (id, known) = (*id, members.known());
     let mut progress = Progress::default();
     if members.any() {
-        tracing::info!("--join is of no use any more: {id} is a member of a cluster");
+        let join = origin::name("--join", "JOIN");
+        tracing::info!("{join} is of no use any more: {id} is a member of a cluster");
     }
     loop {
         let is_in = node.inspect(move |machine| {
@@ -80,8 +79,8 @@ pub(super) async fn join(at: String, node: Handle<RaftKv>, dialler: Dialler, out
                 let why = known.refusal().map(|why| format!(": {why}")).unwrap_or_default();
                 progress.is(&format!("{id} waits for the leader of its cluster{why}"), why.is_empty());
             }
-            Ok(false) => match ask_to_join(&at, &body).await {
-                Ok(cluster) => {
+            Ok(false) => match ask_to_join(&at, &dialler).await {
+                Ok((cluster, addr)) => {
                     known.refused_by(&at, None);
                     if let Err(error) = known.belong_to(cluster) {
                         tracing::error!("{error}");
@@ -127,16 +126,23 @@ impl Progress {
     }
 }
 
-async fn ask_to_join(at: &str, body: &Bytes) -> Result<Token, String> {
+/// Gives the cluster's number, and where it was told that this node is.
+async fn ask_to_join(at: &str, dialler: &Dialler) -> Result<(Token, String), String> {
     let mut client = Client::connect(at).await.map_err(|error| error.to_string())?;
+    let (local, remote) = client.ends().ok_or("the connection broke at once")?;
+    let addr = dialler.place.toward(local, remote).map_err(|why| why.to_string())?;
+    let incarnation = dialler.members.known().hello().incarnation;
+    let body = json!({ "id": dialler.id.as_str(), "addr": addr, "incarnation": incarnation });
     // A little longer than the node tries, which can then say what it lacks.
     let patience = REQUEST_TIMEOUT + JOIN_PAUSE;
-    let answer = client.ask(Method::POST, "/members", body.clone(), &[], patience).await;
+    let answer = client.ask(Method::POST, "/members", Bytes::from(body.to_string()), &[], patience).await;
     let answer = answer.map_err(|error| error.to_string())?;
     let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     if !answer.status.is_success() {
         return Err(said["error"].as_str().unwrap_or("it does not say why").to_owned());
     }
     let cluster = said["cluster"].as_str().and_then(|cluster| cluster.parse().ok());
-    cluster.ok_or_else(|| "its cluster has no leader yet".to_owned())
+    let cluster = cluster.ok_or_else(|| "its cluster has no leader yet".to_owned())?;
+    dialler.members.reached_at(addr.clone());
+    Ok((cluster, addr))
 }

@@ -1,19 +1,17 @@
 //! `raft-node`: one member of a Raft key-value cluster.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::bind_failure;
-use crate::cli::{Common, Failure, Output, Tool, args, ready, signals};
-use crate::defaults::{CONNECT_TIMEOUT, DRAIN, GATHER, MIN_SNAPSHOT_EVERY, NOTE_COMMIT, SNAPSHOT_EVERY};
+use crate::cli::{Common, Failure, Output, Tool, args, origin, ready, signals};
+use crate::defaults::{DRAIN, GATHER, MIN_SNAPSHOT_EVERY, NOTE_COMMIT, SNAPSHOT_EVERY};
 use crate::http::api::{Api, Halted, Waiters};
 use crate::http::members::Members;
 use crate::http::server;
@@ -25,13 +23,16 @@ use crate::net::data_dir::{Claim, DataDir};
 use crate::net::disk;
 use crate::net::driver::Driver;
 use crate::net::links::Links;
+use crate::net::place::Place;
 use crate::net::starts::Starts;
-use crate::net::tcp;
 use crate::net::writer::{DiskMetrics, Meaning, Writer};
 use crate::raft::{Config, Configuration, Member, NodeId, Record};
 
+mod addresses;
 mod membership;
 mod recovery;
+
+use addresses::Peer;
 
 /// Run one node of a durable, linearizable key-value cluster (Raft)
 ///
@@ -46,6 +47,7 @@ mod recovery;
         raft-node --id n1 --listen 127.0.0.1:7001 --peer n2=127.0.0.1:7002 --peer n3=127.0.0.1:7003\n  \
         raft-node --id n4 --listen 127.0.0.1:7004 --join 127.0.0.1:7001\n  \
         NODE_ID=n1 PORT=7001 PEER_IDS=n2=127.0.0.1:7002,n3=127.0.0.1:7003 raft-node\n  \
+        NODE_ID=node1 PORT=3000 PEER_IDS=node2:3000,node3:3000 INSECURE=1 raft-node     in a container\n  \
         curl -d '{\"key\":\"a\",\"value\":\"1\"}' 127.0.0.1:7001/kv\n\n\
         Exit codes: 0 stopped by a signal, 2 usage, 6 trouble with port, data directory or disk"
 )]
@@ -53,31 +55,33 @@ pub struct Args {
     /// This node's name, the same at every start
     #[arg(long, env = "NODE_ID")]
     id: NodeId,
-    /// Where to serve clients and peers; port 0 takes a free one [default: 127.0.0.1:7001, or $PORT on 127.0.0.1]
-    #[arg(long, value_name = "HOST:PORT", value_parser = args::address)]
+    /// Where to serve clients and peers; port 0 takes a free one [default: 127.0.0.1:7001; with PORT in the environment that
+    /// port of 127.0.0.1, and with --insecure of every address]
+    #[arg(long, env = "LISTEN", value_name = "HOST:PORT", value_parser = args::node_address)]
     listen: Option<String>,
-    /// The port on 127.0.0.1, without --listen
-    #[arg(long, env = "PORT", hide = true, value_parser = port)]
-    port: Option<Port>,
+    /// The port, without --listen
+    #[arg(long, env = "PORT", hide = true, value_parser = args::port)]
+    port: Option<u16>,
     /// Another member of a cluster that begins now, once for each; later on, where that member is. A bare HOST:PORT takes its
-    /// host as the name. Naming this node itself is harmless
+    /// host as the name. Naming this node itself says where the others reach it, if it listens on every address
     #[arg(
         long = "peer",
         env = "PEER_IDS",
         value_name = "ID=HOST:PORT",
         value_delimiter = ',',
-        value_parser = peer
+        value_parser = addresses::peer
     )]
-    peers: Vec<Peer>,
+    peers: Vec<Option<Peer>>,
     /// Join the cluster of the node at that address, unless this node belongs to one already. The ready line comes as soon as
     /// the port answers; another one, or the event joined, when this node is a member
-    #[arg(long, value_name = "HOST:PORT", value_parser = args::address)]
+    #[arg(long, env = "JOIN", value_name = "HOST:PORT", value_parser = args::node_address)]
     join: Option<String>,
-    /// Where the others reach this node [default: the address it listens on]
-    #[arg(long, value_name = "HOST:PORT", value_parser = args::address)]
+    /// Where the others reach this node [default: the address it listens on; if that is every address, the one from which it
+    /// reaches them]
+    #[arg(long, env = "ADVERTISE", value_name = "HOST:PORT", value_parser = args::node_address)]
     advertise: Option<String>,
     /// Where the log is kept [default: ID.raft]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, env = "DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// The data directory was moved from another disk or machine, and is the only one left with its past
     #[arg(long)]
@@ -95,7 +99,7 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", default_value = "200us", value_parser = humantime::parse_duration)]
     busy_poll: Duration,
     /// Serve addresses other than loopback although nothing is encrypted and nobody has to prove who they are
-    #[arg(long)]
+    #[arg(long, env = "INSECURE", value_parser = args::switch)]
     insecure: bool,
     /// Let POST /cut {"peers":["n4"]} (raft-ctl cut n4) make this node ignore peers, to show what a partition does; on
     /// loopback only
@@ -108,40 +112,10 @@ pub struct Args {
     common: Common,
 }
 
-/// A peer; nothing, where a variable is set and empty.
-type Peer = Option<(NodeId, String)>;
-
-/// A port; nothing, where the variable is set and empty.
-#[derive(Clone, Copy, Debug)]
-struct Port(Option<u16>);
-
-fn port(text: &str) -> Result<Port, String> {
-    match (text, text.parse()) {
-        ("", _) => Ok(Port(None)),
-        (_, Ok(port)) => Ok(Port(Some(port))),
-        (_, Err(_)) => Err("PORT must be a number from 0 to 65535".to_owned()),
-    }
-}
-
 /// A size that leaves time for something else than snapshots.
 fn snapshot_every(text: &str) -> Result<u64, String> {
     let size = args::size(text)? as u64;
     if size >= MIN_SNAPSHOT_EVERY { Ok(size) } else { Err(format!("at least {MIN_SNAPSHOT_EVERY} bytes")) }
-}
-
-/// `ID=HOST:PORT`, or `HOST:PORT` with the host as the name.
-fn peer(text: &str) -> Result<Peer, String> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let (id, addr) = match text.split_once('=') {
-        Some((id, addr)) => (id, args::address(addr)?),
-        None => {
-            let addr = args::address(text)?;
-            (text.rsplit_once(':').map_or(text, |(host, _)| host), addr)
-        }
-    };
-    Ok(Some((id.parse().map_err(|error: crate::raft::InvalidNodeId| error.to_string())?, addr)))
 }
 
 impl Tool for Args {
@@ -159,11 +133,15 @@ impl Tool for Args {
         }
         let listener = self.bind().await?;
         let addr = listener.local_addr().map_err(|error| Failure::local(format!("cannot serve: {error}")))?;
-        let advertised = self.advertised(addr)?;
+        let place = self.place(addr).await;
+        let advertised = match &place {
+            Place::Said(at) => Some(at.clone()),
+            Place::Listening(addr) => (!addr.ip().is_unspecified()).then(|| addr.to_string()),
+        };
         let data_dir = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.raft", self.id)));
         let is_new = std::fs::read_dir(&data_dir).map_or(true, |mut entries| entries.next().is_none());
         if is_new {
-            self.check_join(addr, advertised.as_deref()).await?; // otherwise it has joined, and need not again
+            self.check_join(addr, &place).await?; // otherwise it has joined, and need not again
         }
         let data_dir = DataDir::open(
             &data_dir,
@@ -175,7 +153,10 @@ impl Tool for Args {
                 moved: self.moved,
             },
         )
-        .map_err(|error| Failure::local(error.to_string()))?;
+        .map_err(|error| match origin::name("--data-dir", "DATA_DIR") {
+            variable @ "DATA_DIR" => Failure::local(format!("{variable} (environment): {error}")),
+            _ => Failure::local(error.to_string()),
+        })?;
         let config = self.config(&data_dir, advertised.as_deref())?;
         let (log, machine) = recovery::recover(config, self.snapshot_every.unwrap_or(SNAPSHOT_EVERY), &data_dir.log())?;
         let configuration = machine.raft().configuration().clone();
@@ -193,7 +174,7 @@ impl Tool for Args {
         let writer = Writer::start(log, disk_metrics.clone(), meaning);
         let writer = writer.map_err(|error| Failure::local(format!("cannot start the disk thread: {error}")))?;
         let links = Links::default();
-        let given = self.others().cloned().collect();
+        let given = self.others().map(|peer| (peer.id, peer.addr.clone())).collect();
         let members = Members::new(self.id, configuration, given, known, links.clone());
         let members = Arc::new(members.map_err(|error| Failure::local(error.to_string()))?);
         let (waiters, halted) = (Waiters::default(), Halted::default());
@@ -215,13 +196,14 @@ impl Tool for Args {
 
         let info = NodeInfo {
             id: self.id,
-            addr: advertised.clone().unwrap_or_else(|| addr.to_string()),
-            names: self.names(),
+            names: self.names(advertised.as_deref()),
+            addr: advertised.unwrap_or_else(|| addresses::likely(addr).to_string()),
             members: members.clone(),
             may_cut: self.cut,
             disk: disk_metrics,
         };
-        let dialler = Dialler { id: self.id, addr: advertised, members };
+        tokio::spawn(addresses::look_out(place.clone(), self.others().map(|peer| peer.addr.clone()).collect()));
+        let dialler = Dialler { id: self.id, place, members };
         tokio::spawn(membership::learn_cluster(handle.clone(), dialler.members.clone()));
         tokio::spawn(membership::follow(dialler.clone()));
         let api = Api::new(handle.clone(), info, waiters.clone(), first_request()?, halted.clone());
@@ -238,6 +220,7 @@ impl Tool for Args {
         let handover = *self.election_timeout.end();
         tokio::spawn(async move {
             stop.cancelled().await;
+            ready::stopping();
             watching.dismiss_watchers();
             api.hand_over(handover).await;
             if tokio::time::timeout(DRAIN, server).await.is_err() {
@@ -262,46 +245,16 @@ impl Tool for Args {
 
 impl Args {
     /// The other members.
-    fn others(&self) -> impl Iterator<Item = &(NodeId, String)> {
-        self.peers.iter().flatten().filter(|(id, _)| *id != self.id)
+    fn others(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.iter().flatten().filter(|peer| peer.id != self.id)
     }
 
     /// The names by which it may be called: where it listens, where the others reach it, and its own.
-    fn names(&self) -> Vec<String> {
-        let addrs = [&self.listen, &self.advertise].into_iter().flatten();
+    fn names(&self, advertised: Option<&str>) -> Vec<String> {
+        let addrs = self.listen.as_deref().into_iter().chain(advertised);
         let hosts = addrs.filter_map(|addr| addr.rsplit_once(':').map(|(host, _)| host.to_owned()));
         let names = hosts.filter(|host| !host.starts_with('[') && host.parse::<IpAddr>().is_err());
         names.chain([self.id.to_string()]).collect()
-    }
-
-    /// Where the others reach this node, if anybody can tell.
-    fn advertised(&self, addr: SocketAddr) -> Result<Option<String>, Failure> {
-        match &self.advertise {
-            Some(advertise) => Ok(Some(advertise.clone())),
-            None if !addr.ip().is_unspecified() => Ok(Some(addr.to_string())),
-            None if self.join.is_some() => Err(Failure::usage(format!(
-                "to join a cluster this node must say where the others reach it, and {addr} is every address of this machine: \
-                 add --advertise HOST:PORT"
-            ))),
-            None => Ok(None),
-        }
-    }
-
-    /// A node that asks itself to let it in would do so for ever.
-    async fn check_join(&self, addr: SocketAddr, advertised: Option<&str>) -> Result<(), Failure> {
-        let Some(join) = &self.join else { return Ok(()) };
-        let found = tokio::time::timeout(CONNECT_TIMEOUT, tcp::resolve(join)).await;
-        let found = found.ok().and_then(Result::ok).unwrap_or_default(); // a name may get its address later
-        let is_own = |at: &SocketAddr| {
-            *at == addr || (at.port() == addr.port() && addr.ip().is_unspecified() && at.ip().is_loopback())
-        };
-        if advertised != Some(join) && !found.iter().any(is_own) {
-            return Ok(());
-        }
-        Err(Failure::usage(format!(
-            "--join {join} is the address of this node itself: name a node that is in the cluster; the first node of a cluster is \
-             started without --join"
-        )))
     }
 
     /// The members of a cluster that begins now; none, when this node joins one.
@@ -309,22 +262,23 @@ impl Args {
         if self.join.is_some() {
             return BTreeMap::new();
         }
-        let others = self.others().map(|(id, addr)| (id.to_string(), addr.clone()));
+        let others = self.others().map(|peer| (peer.id.to_string(), peer.addr.clone()));
         others.chain([(self.id.to_string(), advertised.unwrap_or_default().to_owned())]).collect()
     }
 
     /// Who is named with `--peer` is a member, unless the members have changed since: a cluster that was begun without one of
     /// its nodes, by mistake, is another cluster.
     fn check_members(&self, data_dir: &DataDir, configuration: &Configuration) -> Result<(), Failure> {
-        for (id, given) in self.others() {
+        for Peer { id, addr: given, .. } in self.others() {
             let seat = configuration.members().get(id).map(|member| Seat::of(&member.addr).addr);
             if let Some(seat) = seat.filter(|seat| !seat.is_empty() && seat != given) {
                 tracing::warn!(
-                    "--peer says that {id} is at {given}, and the cluster that it is at {seat}: trying {given}"
+                    "{} says that {id} is at {given}, and the cluster that it is at {seat}: trying {given}",
+                    peers_come_from()
                 );
             }
         }
-        let strangers = self.others().map(|(id, _)| *id).filter(|id| !configuration.contains(*id));
+        let strangers = self.others().map(|peer| peer.id).filter(|id| !configuration.contains(*id));
         let strangers: Vec<_> = strangers.map(|id| id.to_string()).collect();
         if strangers.is_empty() || configuration.members().is_empty() {
             return Ok(());
@@ -333,18 +287,19 @@ impl Args {
         let (strangers, members) = (strangers.join(", "), names.join(", "));
         let first: Vec<_> = data_dir.first_members().keys().map(String::as_str).collect();
         if names != first {
-            tracing::warn!("--peer names {strangers}; the members of this cluster are {members}");
+            tracing::warn!("{} names {strangers}; the members of this cluster are {members}", peers_come_from());
             return Ok(());
         }
         Err(Failure::local(format!(
-            "{} belongs to a cluster of {members}, and --peer names {strangers}: leave that out, and let a new node join \
+            "{} belongs to a cluster of {members}, and {} names {strangers}: leave that out, and let a new node join \
              (raft-node --id {strangers} --join HOST:PORT); or choose another --data-dir",
             data_dir.path().display(),
+            peers_come_from(),
         )))
     }
 
     fn config(&self, data_dir: &DataDir, advertised: Option<&str>) -> Result<Config, Failure> {
-        let given: BTreeMap<_, _> = self.others().map(|(id, addr)| (id.as_str(), addr.as_str())).collect();
+        let given: BTreeMap<_, _> = self.others().map(|peer| (peer.id.as_str(), peer.addr.as_str())).collect();
         let mut initial = Vec::new();
         for (id, first_addr) in data_dir.first_members() {
             let addr = match given.get(id.as_str()) {
@@ -373,41 +328,21 @@ impl Args {
     /// Refuses what cannot work before anything is touched.
     fn check(&self) -> Result<(), Failure> {
         let mut peers = BTreeMap::new();
-        for (id, addr) in self.others() {
+        for Peer { id, addr, .. } in self.others() {
             if let Some(other) = peers.insert(*id, addr) {
                 return Err(Failure::usage(format!(
-                    "--peer names {id} twice, at {other} and {addr}: each node needs its own name"
+                    "{} names {id} twice, at {other} and {addr}: each node needs its own name",
+                    peers_come_from()
                 )));
             }
         }
         self.timing().validate().map_err(|error| Failure::usage(error.to_string()))
     }
+}
 
-    async fn bind(&self) -> Result<TcpListener, Failure> {
-        let listen = match (&self.listen, self.port) {
-            (Some(listen), _) => listen.clone(),
-            (None, Some(Port(Some(port)))) => format!("127.0.0.1:{port}"),
-            (None, Some(Port(None)) | None) => "127.0.0.1:7001".to_owned(),
-        };
-        let addrs = tcp::resolve_listen(&listen).await.map_err(|error| bind_failure(&error))?;
-        let exposed = addrs.iter().find(|addr| !addr.ip().is_loopback());
-        if let (Some(addr), true) = (exposed, self.cut) {
-            return Err(Failure::usage(format!(
-                "{addr} can be reached from other machines, and with --cut whoever reaches this node can take it from its \
-                 cluster: listen on 127.0.0.1, or leave --cut out"
-            )));
-        }
-        if let Some(addr) = exposed
-            && !self.insecure
-        {
-            return Err(Failure::usage(format!(
-                "{addr} can be reached from other machines, and nothing is encrypted or authenticated: listen on \
-                 127.0.0.1, or pass --insecure on a network where you trust everybody (--key-file will do better; \
-                 raft-node does not have it yet)"
-            )));
-        }
-        tcp::bind(&listen, &addrs).map_err(|error| bind_failure(&error))
-    }
+/// What names the peers.
+fn peers_come_from() -> &'static str {
+    origin::name("--peer", "PEER_IDS")
 }
 
 /// For programs: who leads, as it changes. People read it in the log.

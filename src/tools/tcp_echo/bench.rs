@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{Frame, unreachable};
-use crate::cli::measure::{self, Period};
+use crate::cli::measure::{self, Measured, Period};
 use crate::cli::{Failure, Kind, Output, args};
-use crate::echo::bench::{Bench, Load};
-use crate::net::tcp::{self, ConnectError};
+use crate::echo::bench::{Bench, Load, Tally};
+use crate::net::tcp;
+use crate::tools::resolve;
 
 /// Measure messages a second and their latency
 #[derive(Clone, Debug, clap::Args)]
@@ -86,8 +88,7 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         )));
     }
     // Whoever cannot be reached at all is reported as such, not as a benchmark of nothing.
-    let name = |source| unreachable(&ConnectError::NameNotFound { addr: options.addr.clone(), source });
-    let addrs = tcp::resolve(&options.addr).await.map_err(name)?;
+    let addrs = resolve(&options.addr).await?;
     drop(tcp::connect(&options.addr, options.timeout).await.map_err(|error| unreachable(&error))?);
 
     let load = Load {
@@ -103,13 +104,19 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
     };
     let threads = load.workers;
     let bench = Bench::start(load).map_err(|error| super::too_many_threads(threads, &error))?;
-    let measured = options.period.measure("messages", output, || bench.measure(true), || bench.messages()).await?;
+    let mut began = Instant::now();
+    let begin = || {
+        began = Instant::now();
+        bench.measure(true);
+    };
+    let measured = options.period.measure("messages", output, begin, || bench.messages()).await?;
     let tally = bench.stop();
 
     let latency = &tally.latency;
-    let per_second = |count: f64| if measured.seconds > 0.0 { count / measured.seconds } else { 0.0 };
-    let messages_per_s = per_second(latency.len() as f64);
-    let megabytes_per_s = messages_per_s * options.size as f64 / 1e6;
+    let messages_per_s = measure::per_second(latency.len() as f64, measured.seconds);
+    let megabytes_per_s = messages_per_s.map(|per_s| per_s * options.size as f64 / 1e6);
+    let schedule = options.rate.map(|rate| Due::of(rate, measured.seconds, latency.len()));
+    let silence = silence(&tally, began, &measured, options.rate);
     let mut summary = json!({
         "event": "summary",
         "addr": options.addr,
@@ -119,16 +126,21 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         "reconnect": options.reconnect,
         "seconds": (measured.seconds * 1000.0).round() / 1000.0,
         "messages": latency.len(),
-        "msgs_per_s": messages_per_s.round(),
-        "mb_per_s": (megabytes_per_s * 100.0).round() / 100.0,
+        "msgs_per_s": messages_per_s.map(f64::round),
+        "mb_per_s": megabytes_per_s.map(|per_s| (per_s * 100.0).round() / 100.0),
         "errors": tally.errors,
         "interrupted": measured.signal.is_some(),
     });
-    if let Some(rate) = options.rate {
+    if let (Some(rate), Some(due)) = (options.rate, &schedule) {
         summary["rate"] = json!(rate);
+        summary["due"] = json!(due.messages);
+        summary["rate_kept"] = json!(due.is_kept);
     }
     measure::quantiles(&mut summary, "", latency);
     summary["unanswered_us"] = json!((tally.unanswered.as_nanos() as f64 / 100.0).round() / 10.0);
+    if let Some(silence) = &silence {
+        summary["last_reply_s"] = json!((silence.after * 1000.0).round() / 1000.0);
+    }
     let why = tally.first_error.as_deref();
     if let Some(error) = why {
         summary["first_error"] = json!(error);
@@ -143,11 +155,29 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
                 "{} connections, messages of {} bytes, {due}, {:.1} s",
                 options.conns, options.size, measured.seconds
             ),
-            format!("{messages_per_s:.0} messages/s  {megabytes_per_s:.1} MB/s each way  {} errors", tally.errors),
-            measure::quantiles_text(latency),
+            match (messages_per_s, megabytes_per_s) {
+                (Some(messages), Some(megabytes)) => {
+                    format!("{messages:.0} messages/s  {megabytes:.1} MB/s each way  {} errors", tally.errors)
+                }
+                _ => "it ended before anything was measured: see --warm-up".to_owned(),
+            },
         ];
+        if measured.seconds > 0.0 {
+            lines.push(measure::quantiles_text(latency));
+        }
         lines.extend(measure::draw(latency));
-        if tally.unanswered > Duration::from_nanos(latency.max()) {
+        if let Some(due) = schedule.filter(|due| !due.is_kept) {
+            let part = latency.len() as f64 / due.messages as f64 * 100.0;
+            lines.push(format!(
+                "the rate was not kept: {} of {} messages that were due were answered ({part:.1} %)",
+                latency.len(),
+                due.messages
+            ));
+        }
+        if let Some(Silence { after, per_s }) = silence {
+            lines.push(format!("the last answer came after {after:.1} s: until then {per_s:.0} messages/s"));
+        }
+        if measured.seconds > 0.0 && tally.unanswered > Duration::from_nanos(latency.max()) {
             let wait = tally.unanswered.as_secs_f64();
             lines.push(format!("at the end a message was unanswered that had been due for {wait:.3} s"));
         }
@@ -165,4 +195,38 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         }
         None => Ok(()),
     }
+}
+
+/// What a rate makes due.
+struct Due {
+    messages: u64,
+    /// Whether as many were answered, but for a hundredth, and for those that are on their way at the end.
+    is_kept: bool,
+}
+
+impl Due {
+    fn of(rate: f64, seconds: f64, answered: u64) -> Self {
+        const ON_ITS_WAY: f64 = 0.05;
+        let due = rate * seconds;
+        let behind = due - answered as f64;
+        Self { messages: due.round() as u64, is_kept: behind <= due / 100.0 + rate * ON_ITS_WAY + 2.0 }
+    }
+}
+
+/// The end of the answers, long before that of the measurement: the mean of both parts says nothing of either.
+struct Silence {
+    /// Seconds after which the last answer came.
+    after: f64,
+    /// Messages a second until then.
+    per_s: f64,
+}
+
+fn silence(tally: &Tally, began: Instant, measured: &Measured, rate: Option<f64>) -> Option<Silence> {
+    let after = tally.last?.duration_since(began).as_secs_f64();
+    let gap = measured.seconds - after;
+    let is_long = gap > 0.1 && gap > measured.seconds / 10.0 && gap > tally.latency.max() as f64 / 1e9;
+    // Where few messages are due, there is nothing to hear in between.
+    let is_silence = is_long && rate.is_none_or(|rate| gap > 3.0 / rate);
+    let per_s = measure::per_second(tally.latency.len() as f64, after)?;
+    is_silence.then_some(Silence { after, per_s })
 }

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::cli::{Common, Failure, Kind, Output, Tool, args};
 use crate::defaults::MAX_HELD;
 use crate::net::tcp::ConnectError;
+use crate::tools::resolve_kind;
 use crate::wire::frame::Framing;
 
 mod bench;
@@ -90,7 +91,7 @@ fn max_frame(text: &str) -> Result<usize, String> {
 /// For the command line: the kind, and what to do.
 fn unreachable(error: &ConnectError) -> Failure {
     let (kind, hint) = match error {
-        ConnectError::NameNotFound { .. } => (Kind::NameNotFound, " (is the name right? write HOST:PORT)"),
+        ConnectError::Resolve(error) => (resolve_kind(error), ""),
         ConnectError::Refused { .. } => (Kind::Refused, " (is the server running? see tcp-echo serve --help)"),
         ConnectError::TimedOut { .. } => (Kind::Deadline, " (is it the right address? --connect-timeout waits longer)"),
         ConnectError::Local { .. } => (Kind::Local, ""),

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Frame;
+use crate::cli::closed;
 use crate::cli::events::Events;
 use crate::cli::signals::{Signal, Signals};
 use crate::cli::{Failure, Kind, Output, args, ready};
@@ -16,7 +17,7 @@ use crate::defaults::{DRAIN, ECHO_MAX_CONNECTIONS};
 use crate::echo::server::{self, End, Event, Server};
 use crate::echo::workers::Workers;
 use crate::net::tcp;
-use crate::tools::bind_failure;
+use crate::tools::{bind_failure, resolve};
 
 /// Echo whatever clients send
 #[derive(Clone, Debug, clap::Args)]
@@ -64,7 +65,7 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         let _ = std::fs::remove_file(file); // of an earlier life; writing the new one tells what is wrong with it
     }
     let local = |error: &dyn std::fmt::Display| Failure::local(error.to_string());
-    let addrs = tcp::resolve_listen(&options.listen).await.map_err(|error| bind_failure(&error))?;
+    let addrs = resolve(&options.listen).await?;
     let listener = tcp::bind(&options.listen, &addrs).map_err(|error| bind_failure(&error))?;
     let addr = listener.local_addr().map_err(|error| local(&error))?;
     if !addr.ip().is_loopback() {
@@ -79,6 +80,14 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         let (json, events) = (output.is_json(), events.clone());
         move |event: Event| if json { event_lines(&event, |line| events.put(line)) } else { log(&event) }
     };
+    if output.is_json() {
+        // Somebody who reads events has gone: with none to print, nothing else tells.
+        let unread = stop.clone();
+        tokio::spawn(async move {
+            closed::stdout().await;
+            unread.cancel();
+        });
+    }
     let started = Instant::now();
     let server = Server::new(server_options(&options, workers), on_event);
     let mut serving = tokio::spawn(server.clone().serve(listener, threads, stop.clone()));
@@ -94,6 +103,7 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
             ended = &mut serving => return Err(Failure::local(format!("serving came to an end: {ended:?}"))),
         }
     };
+    ready::stopping();
     stop.cancel();
     let cut = serving.await.map_err(|error| local(&error))?;
     if cut > 0 {

@@ -12,11 +12,12 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use super::Args;
 use super::desk::Desk;
 use super::writer::Writer;
+use crate::cli::closed;
 use crate::cli::signals::{self, Signal, Signals};
-use crate::cli::{Failure, Kind, Output};
-use crate::datagram::drops::dropped;
+use crate::cli::{Failure, Kind, Output, ready};
 use crate::datagram::receiver::Receiver;
 use crate::datagram::socket;
+use crate::datagram::table::dropped;
 use crate::defaults::{DRAIN, UDP_CHUNK_BYTES, UDP_DRAIN, UDP_QUEUE_BYTES, UDP_RECEIVE_BATCH};
 use crate::tools::{at, counted};
 
@@ -52,13 +53,22 @@ impl<'a> Listener<'a> {
 
     /// Listens to the end.
     pub(super) async fn run(mut self, mut signals: Signals, writer: Writer) -> Result<(), Failure> {
-        let end = self.listen(&mut signals, &writer).await?;
+        let ended = self.listen(&mut signals, &writer).await;
+        ready::stopping();
+        // Whatever ended it: what had come is written.
+        let (end, failure) = match ended {
+            Ok(end) => (end, None),
+            Err(failure) => (End::Output, Some(failure)),
+        };
         let finished = tokio::select! {
             finished = tokio::time::timeout(DRAIN, self.finish(end, writer)) => finished,
             signal = signals.stop() => signals::end(signal),
         };
         let finished = finished
             .unwrap_or_else(|_| Err(Failure::local(format!("gave up: nobody took what was written for {DRAIN:?}"))));
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
         // A stdout that took no lines takes no summary either.
         if finished.is_ok() || self.args.out_file().is_some() {
             self.summary(end == End::Signal)?;
@@ -77,6 +87,9 @@ impl<'a> Listener<'a> {
         }
         let mut end = pin!(at(self.args.duration.and_then(|duration| self.started.checked_add(duration))));
         let mut failed = pin!(writer.failed());
+        // Without datagrams on stdout, a reader may take the ready line and go.
+        let shows_there = self.args.out_file().is_none() && !self.args.common.quiet;
+        let mut unread = pin!(closed::stdout());
         loop {
             let left = self.left();
             if left == 0 {
@@ -91,6 +104,7 @@ impl<'a> Listener<'a> {
                 () = &mut end => return Ok(End::Duration),
                 () = tick(&mut stats) => self.interval()?,
                 () = &mut failed => return Ok(End::Output),
+                () = &mut unread, if shows_there => return Err(Failure::new(Kind::ClosedPipe, "")),
                 // First what is there, as far as a chunk of lines reaches; as soon as nothing is, the lines go.
                 received = self.receiver.receive(&self.socket, left, |datagram| {
                     self.desk.take(&self.socket, &datagram);

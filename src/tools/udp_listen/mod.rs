@@ -1,18 +1,20 @@
 //! `udp-listen`: shows, counts and answers datagrams.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
 use tokio::net::UdpSocket;
 
-use super::udp_failure;
+use super::{counted, resolve, udp_failure};
 use crate::cli::signals::Signals;
 use crate::cli::{Common, Failure, Output, Tool, args, ready};
+use crate::datagram;
 use crate::datagram::socket::{self, Group, Listen};
 use crate::defaults::{UDP_MAX_DATAGRAM, UDP_MAX_RCVBUF, UDP_RCVBUF, UDP_REPLY_RATE};
+use crate::net::tcp::another_may_do;
 
 mod desk;
 mod lines;
@@ -77,9 +79,12 @@ pub struct Args {
     /// What the kernel is to keep while this program is busy [default: 4MiB, or what net.core.rmem_max allows]
     #[arg(long, value_name = "BYTES", value_parser = args::size)]
     rcvbuf: Option<usize>,
-    /// Write the datagrams to this file instead of stdout; - is stdout
+    /// Write the datagrams to this file instead of stdout; - is stdout. A file that holds something is left alone
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Write behind what the file of --out holds
+    #[arg(long, requires = "out")]
+    append: bool,
     /// Write the ready line to this file, too, as JSON, in one piece
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -149,7 +154,7 @@ impl Args {
             (None, groups) if groups.iter().all(|group| group.address.is_ipv4()) => "0.0.0.0:9000",
             (None, _) => "[::]:9000",
         };
-        let addrs = socket::resolve(listen).await.map_err(|error| udp_failure(&error))?;
+        let addrs = resolve(listen).await?;
         for group in &self.join {
             if !addrs.iter().any(|addr| can_receive(addr.ip(), group.address)) {
                 let wildcard = if group.address.is_ipv4() { "0.0.0.0" } else { "[::]" };
@@ -166,6 +171,9 @@ impl Args {
                 Ok(socket) => {
                     self.warn(&socket, addr);
                     return Ok(socket);
+                }
+                Err(datagram::Error::Bind { reason, addr }) if !another_may_do(&reason) => {
+                    return Err(udp_failure(&datagram::Error::Bind { reason, addr }));
                 }
                 Err(error) => failed = failed.or(Some(error)),
             }
@@ -190,12 +198,25 @@ impl Args {
 
     fn writer(&self) -> Result<Writer, Failure> {
         let writer = match self.out_file() {
-            Some(file) => File::create(file)
-                .map_err(|error| Failure::local(format!("cannot write --out {}: {error}", file.display())))
-                .map(Writer::start)?,
+            Some(file) => Writer::start(self.open_out(file)?),
             None => Writer::start(std::io::stdout()),
         };
         writer.map_err(|error| Failure::local(format!("cannot start the writing thread: {error}")))
+    }
+
+    /// Whoever forgets that the file of an earlier run has the same name must not lose that.
+    fn open_out(&self, file: &Path) -> Result<File, Failure> {
+        let failed = |error| Failure::local(format!("cannot write --out {}: {error}", file.display()));
+        let open = OpenOptions::new().create(true).append(true).open(file).map_err(failed)?;
+        let found = open.metadata().map_err(failed)?;
+        if found.is_file() && found.len() > 0 && !self.append {
+            return Err(Failure::local(format!(
+                "--out {} holds {} already, and is left as it is: choose another file, or write behind that with --append",
+                file.display(),
+                counted(found.len(), "byte")
+            )));
+        }
+        Ok(open)
     }
 
     fn out_file(&self) -> Option<&PathBuf> {

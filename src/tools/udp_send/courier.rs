@@ -15,6 +15,7 @@ use crate::cli::{Failure, Kind, Output};
 use crate::datagram::hex;
 use crate::datagram::receiver::{Datagram, Receiver};
 use crate::datagram::sender::{Pace, Sender};
+use crate::datagram::table::is_unsent;
 use crate::defaults::{UDP_MAX_DATAGRAM, UDP_RECEIVE_BATCH};
 use crate::tools::{at, counted};
 
@@ -151,6 +152,17 @@ impl<'a> Courier<'a> {
             Err(Failure::new(Kind::Deadline, message))
         };
         match self.inbox.replies {
+            // The kernel asks for some seconds who has an address, and says nothing until then.
+            0 if is_unsent(self.sender.socket()) == Some(true) => {
+                let to = self.to;
+                Err(Failure::new(
+                    Kind::Unreachable,
+                    format!(
+                        "cannot reach {to}: it is still waiting to be sent after {patience:?}, most likely since nobody on the link \
+                         has that address"
+                    ),
+                ))
+            }
             0 => late("no reply"),
             // How many of many answer is for nobody to know.
             replies if replies < self.sent && !self.sender.is_to_many() => {

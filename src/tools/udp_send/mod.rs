@@ -8,11 +8,10 @@ use std::time::Duration;
 use clap::Parser;
 use tokio::sync::mpsc;
 
-use super::udp_failure;
+use super::{resolve, udp_failure};
 use crate::cli::signals::Signals;
 use crate::cli::{Common, Failure, Kind, Output, Tool, args};
 use crate::datagram::sender::{Options, Sender, longest};
-use crate::datagram::socket;
 use crate::defaults::{UDP_MAX_DATAGRAM, UDP_SEND_BATCH};
 
 mod courier;
@@ -37,8 +36,8 @@ use stock::Stock;
         udp-send 239.1.2.3:9000 hello --interface eth0 --ttl 4\n  \
         udp-send 255.255.255.255:9000 anybody --broadcast --wait-reply 2s\n\n\
         SIGUSR1 prints how far it is.\n\n\
-        Exit codes: 0 sent, 2 usage, 3 nothing listens there, no route, or name not found, 6 trouble on this machine, \
-        124 a reply did not come in time, 130 or 143 interrupted"
+        Exit codes: 0 sent, 2 usage, 3 nothing listens there, nobody on the link has that address, no route, \
+        or name not found, 6 trouble on this machine, 124 a reply did not come in time, 130 or 143 interrupted"
 )]
 pub struct Args {
     /// Where to send
@@ -96,7 +95,7 @@ impl Tool for Args {
     async fn run(self, output: &Output) -> Result<(), Failure> {
         let mut signals = Signals::new()?;
         let addrs = tokio::select! {
-            addrs = socket::resolve(&self.addr) => addrs.map_err(|error| udp_failure(&error))?,
+            addrs = resolve(&self.addr) => addrs?,
             signal = signals.stop() => return Err(Failure::new(Kind::Interrupted { signal }, "interrupted")),
         };
         let (sender, to) = self.open(&addrs)?;

@@ -189,6 +189,74 @@ fn a_server_that_goes_away_is_counted() {
 }
 
 #[test]
+fn what_was_measured_before_a_server_went_is_told_apart_from_what_came_after() {
+    for way in [&["--rate", "300"] as &[_], &[], &["--reconnect"]] {
+        let mut server = serving(&[]);
+        let bench = bench_of(server.addr, &[&["--conns", "3", "--duration", "1500ms", "--json"], way].concat());
+        let mut bench = Process::start(bench);
+        wait_for_seconds(&bench, 0.2);
+        server.process.kill();
+        // The first interval from now on may have been asked for before; the second one has not.
+        let intervals = || bench.out.events().into_iter().filter(|event| event["event"] == "interval");
+        let before = intervals().count();
+        let killed = eventually("an interval after the end", || {
+            ask_how_far(&bench)?;
+            let second = intervals().nth(before + 1).and_then(|interval| interval["seconds"].as_f64());
+            second.ok_or_else(|| "not yet".to_owned())
+        });
+        assert_eq!(bench.ended().code(), Some(1));
+        let summary = bench.out.event("summary");
+        let number = |key: &str| summary[key].as_f64().unwrap_or_else(|| panic!("no {key} in {summary}"));
+        assert!(
+            number("last_reply_s") > 0.1 && number("last_reply_s") <= killed + 0.001,
+            "killed before {killed} s: {summary}"
+        );
+        // Whoever was promised an answer waits for it to the end.
+        assert!(
+            number("unanswered_us") > (number("seconds") - killed) * 1e6 * 0.9,
+            "at {killed} s, {way:?}: {summary}"
+        );
+    }
+    let server = serving(&[]);
+    let summary = bench(&server, &["--conns", "2"]);
+    assert!(summary.get("last_reply_s").is_none(), "{summary}");
+}
+
+#[test]
+fn a_rate_that_was_not_kept_is_said() {
+    let server = serving(&[]);
+    // A busy machine may keep it from being kept, and is then told so, too.
+    let kept = eventually("a rate that is kept", || {
+        let summary = bench(&server, &["--conns", "2", "--rate", "100", "--duration", "500ms"]);
+        if summary["rate_kept"] == true { Ok(summary) } else { Err(summary) }
+    });
+    assert!(kept["due"].as_u64() >= Some(50), "{kept}");
+    let missed = bench(&server, &["--conns", "1", "--rate", "100000000"]);
+    assert_eq!(missed["rate_kept"], false, "{missed}");
+    assert!(missed["due"].as_u64() > missed["messages"].as_u64(), "{missed}");
+    let told = run(bench_of(server.addr, &["--conns", "1", "--rate", "100000000", "--duration", "150ms"])).expect(0);
+    assert!(told.stdout.contains("the rate was not kept: "), "{}", told.stdout);
+}
+
+#[test]
+fn nothing_measured_is_no_zero() {
+    let server = serving(&[]);
+    let mut command = tcp_echo();
+    command.args(["bench", &server.addr.to_string(), "--warm-up", "1h", "--json"]);
+    let mut warming = Process::start(command);
+    eventually("a bench that can be asked", || ask_how_far(&warming));
+    warming.signal("INT");
+    assert_eq!(warming.ended().code(), Some(130));
+    let summary = warming.out.event("summary");
+    for key in ["msgs_per_s", "mb_per_s", "p50_us", "max_us"] {
+        assert!(summary[key].is_null(), "{key} in {summary}");
+    }
+    let addr = answering(|bytes| bytes.fill(b'z'));
+    let told = run(bench_of(addr, &["--conns", "1", "--duration", "100ms"])).expect(5).stdout;
+    assert!(told.contains("no latency was measured") && !told.contains("p50"), "{told}");
+}
+
+#[test]
 fn who_cannot_be_reached_is_reported_and_not_measured() {
     let refused = echo(&["bench", "127.0.0.1:1", "--json"]).expect(3).says(&["connection refused"]);
     assert_eq!(refused.json()["kind"], "refused");

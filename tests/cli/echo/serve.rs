@@ -262,8 +262,11 @@ fn it_serves_ipv6_and_on_every_address_ipv4_too() {
     }
     assert!(server.process.err.text().contains("other machines"), "{}", server.process.err.text());
     let server = serving_at("localhost:0", &[]);
-    assert!(server.addr.ip().is_loopback());
+    assert_eq!(server.addr.ip().to_string(), "127.0.0.1", "as every tool reads it");
     assert_echoes(&dial(server.addr), b"by name");
+    let second = format!("localhost:{}", server.addr.port());
+    echo(&["serve", "--listen", &second]).expect(6).says(&[&second, "in use"]);
+    assert_eq!(echo(&["send", &second, "by name"]).expect(0).stdout, "by name\n");
 }
 
 #[test]
@@ -342,13 +345,16 @@ fn ready_is_told_to_scripts_and_to_systemd() {
     let mut command = tcp_echo();
     command.args(["serve", "--json", "--listen", "127.0.0.1:0", "--ready-file"]).arg(&file);
     command.env("NOTIFY_SOCKET", &socket);
-    let server = Server::start(command);
+    let mut server = Server::start(command);
     let ready: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
     assert_eq!(ready, server.ready);
     assert_eq!((&ready["tool"], &ready["pid"]), (&"tcp-echo".into(), &server.process.pid().into()));
-    let mut said = [0; 100];
-    let len = systemd.recv(&mut said).unwrap();
-    assert_eq!(&said[..len], b"READY=1");
+    server.stop();
+    for expected in ["READY=1", "STOPPING=1"] {
+        let mut said = [0; 100];
+        let len = systemd.recv(&mut said).unwrap();
+        assert_eq!(&said[..len], expected.as_bytes());
+    }
     let mut text = tcp_echo();
     text.args(["serve", "--listen", "127.0.0.1:0", "--ready-file", "/nonexistent/ready"]);
     run(text).expect(6).says(&["--ready-file", "/nonexistent/ready"]);
@@ -389,6 +395,15 @@ fn a_server_whose_events_nobody_reads_ends_quietly() {
         Ok(_) => Err("it takes connections"),
         Err(_) => Ok(()),
     });
+    assert_eq!(server.ended().code(), Some(0));
+    assert_eq!(server.err.text(), "");
+}
+
+#[test]
+fn a_server_whose_events_nobody_reads_ends_although_there_are_none() {
+    let mut command = tcp_echo();
+    command.args(["serve", "--json", "--listen", "127.0.0.1:0"]);
+    let mut server = Process::start_read_by(command, Reader::OneLine);
     assert_eq!(server.ended().code(), Some(0));
     assert_eq!(server.err.text(), "");
 }

@@ -204,7 +204,7 @@ fn a_reader_that_has_enough_ends_it_quietly() {
 fn the_datagrams_go_to_a_file_and_the_rest_to_stdout() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("packets.jsonl");
-    std::fs::write(&file, "of an earlier run\n").unwrap();
+    std::fs::write(&file, "").unwrap(); // as mktemp leaves it
     let mut server = listener(&["--out", file.to_str().unwrap()]);
     let client = client("127.0.0.1:0");
     for _ in 0..100 {
@@ -219,6 +219,74 @@ fn the_datagrams_go_to_a_file_and_the_rest_to_stdout() {
     let server = listener(&["--out", "-"]);
     client.send_to(b"x", server.addr).unwrap();
     server.process.out.event("packet");
+}
+
+#[test]
+fn what_a_file_holds_is_not_lost_to_another_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("packets.jsonl");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, "of an earlier run\n").unwrap();
+    let said = Server::try_start(listen_command(&["--out", path])).unwrap_err();
+    assert!(said.contains(path) && said.contains("holds 18 bytes already") && said.contains("--append"), "{said}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "of an earlier run\n");
+
+    let mut server = listener(&["--out", path, "--append"]);
+    client("127.0.0.1:0").send_to(b"x", server.addr).unwrap();
+    summary(&mut server);
+    let kept = std::fs::read_to_string(&file).unwrap();
+    let lines: Vec<_> = kept.lines().collect();
+    assert!(lines.len() == 2 && lines[0] == "of an earlier run" && lines[1].contains("packet"), "{kept}");
+    super::listen(&["--append"]).expect(2).says(&["--out"]);
+}
+
+#[test]
+fn a_reader_that_goes_while_nothing_comes_ends_it_too() {
+    for arguments in [&["--json"][..], &[]] {
+        let mut command = udp_listen();
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
+        let mut process = Process::start_read_by(command, Reader::OneLine);
+        assert_eq!(process.ended().code(), Some(0));
+        assert_eq!(process.err.text(), "");
+    }
+    // Where no datagrams are shown on stdout, a script may take the ready line and leave.
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    for arguments in [&["--quiet"][..], &["--out", out.to_str().unwrap()]] {
+        let mut process = Process::start_read_by(listen_command(arguments), Reader::OneLine);
+        let ready = process.out.event("ready");
+        client("127.0.0.1:0").send_to(b"x", ready["addr"].as_str().unwrap()).unwrap();
+        process.signal("TERM");
+        process.ended();
+    }
+    assert_eq!(std::fs::read_to_string(&out).unwrap().lines().count(), 1);
+}
+
+#[test]
+fn systemd_hears_when_it_begins_and_when_it_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(crate::common::PATIENCE)).unwrap();
+    let mut command = listen_command(&[]);
+    command.env("NOTIFY_SOCKET", &path);
+    let mut server = Server::start(command);
+    summary(&mut server);
+    for expected in ["READY=1", "STOPPING=1"] {
+        let mut message = [0; 100];
+        let len = socket.recv(&mut message).expect("a message");
+        assert_eq!(&message[..len], expected.as_bytes());
+    }
+}
+
+#[test]
+fn localhost_is_the_same_for_every_tool_and_a_port_that_is_taken_is_not_passed_over() {
+    let mut command = udp_listen();
+    command.args(["--listen", "localhost:0", "--json"]);
+    let server = Server::start(command);
+    assert_eq!(server.addr.ip().to_string(), "127.0.0.1");
+    let second = format!("localhost:{}", server.addr.port());
+    super::listen(&["--listen", &second]).expect(6).says(&["127.0.0.1", "in use"]);
 }
 
 #[test]

@@ -43,7 +43,10 @@ fn an_address_of_another_machine_cannot_be_listened_on() {
 #[test]
 fn values_that_cannot_work_are_refused_with_the_reason() {
     for (arguments, words) in [
-        (&["--listen", "9000"][..], &["--listen", "HOST:PORT"][..]),
+        (&["--listen", "9000"][..], &["--listen", "HOST:PORT, such as 127.0.0.1:9000"][..]),
+        (&["--listen", ":9000"], &["':9000' has no host", "127.0.0.1:9000, or [::]:9000 to listen on every"]),
+        (&["--listen", ":::9000"], &["[::]:9000"]),
+        (&["--listen", "127.0.0.1", "9000"], &["an address is one word: 127.0.0.1:9000"]),
         (&["--count", "0"], &["--count"]),
         (&["--duration", "5"], &["--duration", "500ms"]),
         (&["--stats", "0s"], &["--stats", "above zero"]),
@@ -58,7 +61,9 @@ fn values_that_cannot_work_are_refused_with_the_reason() {
     }
     for (arguments, words) in [
         (&[][..], &["HOST:PORT"][..]),
-        (&["9000", "x"], &["HOST:PORT"]),
+        (&["9000", "x"], &["HOST:PORT, such as 127.0.0.1:9000"]),
+        (&["[::1]", "hi"], &["'[::1]' has no port"]),
+        (&["127.0.0.1", "9000", "hi"], &["'127.0.0.1' has no port", "in one word"]),
         (&["127.0.0.1:0", "x"], &["port 0"]),
         (&["127.0.0.1:9", "--rate", "0", "x"], &["--rate", "a second"]),
         (&["127.0.0.1:9", "--rate", "fast", "x"], &["--rate"]),

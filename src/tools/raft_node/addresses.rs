@@ -1,0 +1,201 @@
+//! Where a node listens, where the others are, and where they reach it.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::net::TcpListener;
+
+use super::Args;
+use crate::cli::{Failure, args, origin};
+use crate::datagram::socket::own_addresses;
+use crate::defaults::{CONNECT_TIMEOUT, JOIN_REMINDER};
+use crate::net::place::{OutOfReach, Place, local_toward};
+use crate::net::tcp;
+use crate::raft::NodeId;
+use crate::tools::{bind_failure, resolve, udp_failure};
+
+/// Another member, and where it is.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) id: NodeId,
+    pub(super) addr: String,
+    /// It was given without a name, and goes by its host's.
+    is_bare: bool,
+}
+
+/// `ID=HOST:PORT`, or `HOST:PORT` with the host as the name; nothing between two commas.
+pub(super) fn peer(text: &str) -> Result<Option<Peer>, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let (id, addr) = match text.split_once('=') {
+        Some((id, addr)) => (Some(id.trim()), args::node_address(addr)?),
+        None => (None, args::node_address(text)?),
+    };
+    let name = id.unwrap_or_else(|| addr.rsplit_once(':').map_or(&addr[..], |(host, _)| host));
+    let is_bare = id.is_none();
+    let id = name.parse().map_err(|error: crate::raft::InvalidNodeId| error.to_string())?;
+    Ok(Some(Peer { id, addr, is_bare }))
+}
+
+impl Args {
+    /// Listens. What is wrong with an address that a variable gave names that.
+    pub(super) async fn bind(&self) -> Result<TcpListener, Failure> {
+        let variable = match self.listen {
+            Some(_) => Some(origin::name("--listen", "LISTEN")).filter(|name| *name == "LISTEN"),
+            None => self.port.map(|_| "PORT"),
+        };
+        self.bind_unnamed().await.map_err(|failure| match variable {
+            Some(variable) => Failure::new(failure.kind, format!("{variable} (environment): {failure}")),
+            None => failure,
+        })
+    }
+
+    async fn bind_unnamed(&self) -> Result<TcpListener, Failure> {
+        let (listen, addrs) = match (&self.listen, self.port) {
+            (Some(listen), _) => (listen.clone(), resolve(listen).await?),
+            // Who serves others than this machine, in a container say, serves them all. Where there is no IPv6, [::] fails.
+            (None, Some(port)) if self.insecure => {
+                let every = [SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), (Ipv4Addr::UNSPECIFIED, port).into()];
+                (format!("port {port} of every address"), every.to_vec())
+            }
+            (None, port) => {
+                let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port.unwrap_or(7001)));
+                (addr.to_string(), vec![addr])
+            }
+        };
+        let exposed = addrs.iter().find(|addr| !addr.ip().is_loopback());
+        if let (Some(addr), true) = (exposed, self.cut) {
+            return Err(Failure::usage(format!(
+                "{addr} can be reached from other machines, and with --cut whoever reaches this node can take it from its \
+                 cluster: listen on 127.0.0.1, or leave --cut out"
+            )));
+        }
+        if let Some(addr) = exposed
+            && !self.insecure
+        {
+            return Err(Failure::usage(format!(
+                "{addr} can be reached from other machines, and nothing is encrypted or authenticated: listen on \
+                 127.0.0.1, or pass --insecure (INSECURE=1) on a network where you trust everybody (--key-file will do better; \
+                 raft-node does not have it yet)"
+            )));
+        }
+        tcp::bind(&listen, &addrs).map_err(|error| bind_failure(&error))
+    }
+
+    /// Where the others reach this node, which listens on `addr`: as said, or as the others were told in the same words.
+    pub(super) async fn place(&self, addr: SocketAddr) -> Place {
+        if let Some(advertise) = &self.advertise {
+            return Place::Said(advertise.clone());
+        }
+        if !addr.ip().is_unspecified() {
+            return Place::Listening(addr);
+        }
+        let named = self.peers.iter().flatten().find(|peer| peer.id == self.id);
+        if let Some(own) = named {
+            return Place::Said(own.addr.clone());
+        }
+        // Where members go by their hosts' names, so does this one, if that is what this machine is called.
+        if self.peers.iter().flatten().any(|peer| peer.is_bare) {
+            let own = format!("{}:{}", self.id, addr.port());
+            let found = tokio::time::timeout(CONNECT_TIMEOUT, resolve(&own)).await;
+            let found = found.ok().and_then(Result::ok).unwrap_or_default();
+            let here = own_addresses().unwrap_or_default();
+            if found.iter().any(|found| !found.ip().is_loopback() && here.contains(&found.ip())) {
+                return Place::Said(own);
+            }
+        }
+        Place::Listening(addr)
+    }
+
+    /// Refuses to ask itself to let it in, which would go on for ever, and to ask where nobody could answer.
+    pub(super) async fn check_join(&self, addr: SocketAddr, place: &Place) -> Result<(), Failure> {
+        let Some(join) = &self.join else { return Ok(()) };
+        let option = origin::name("--join", "JOIN");
+        let found = tokio::time::timeout(CONNECT_TIMEOUT, resolve(join)).await;
+        let found = found.ok().and_then(Result::ok).unwrap_or_default(); // a name may get its address later
+        let here = own_addresses().map_err(|error| udp_failure(&error))?;
+        let is_own = |at: &SocketAddr| {
+            let everywhere = addr.ip().is_unspecified() && (at.ip().is_loopback() || here.contains(&at.ip()));
+            *at == addr || (at.port() == addr.port() && everywhere)
+        };
+        if *place == Place::Said(join.clone()) || found.iter().any(is_own) {
+            return Err(Failure::usage(format!(
+                "{option} {join} is the address of this node itself: name a node that is in the cluster; the first node of a \
+                 cluster is started without --join"
+            )));
+        }
+        match out_of_reach(place, &found) {
+            Some(why) => Err(Failure::usage(format!("{option} {join}: {why}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a node that listens on `addr` says of where it is, before it has reached anybody: of every address the one that leads to
+/// the rest of the world, or any that another machine may know.
+pub(super) fn likely(addr: SocketAddr) -> SocketAddr {
+    if !addr.ip().is_unspecified() {
+        return addr;
+    }
+    let far = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 9)); // nobody's (RFC 5737), and nothing is sent there
+    let outward = local_toward(far).map(|local| local.ip()).ok();
+    let known = || own_addresses().unwrap_or_default().into_iter().find(|ip| ip.is_ipv4() && !ip.is_loopback());
+    SocketAddr::new(outward.or_else(known).unwrap_or(Ipv4Addr::LOCALHOST.into()), addr.port())
+}
+
+/// Says so, once, when a peer is where it cannot reach this node: a cluster that begins so never has a leader.
+pub(super) async fn look_out(place: Place, mut peers: Vec<String>) {
+    while matches!(place, Place::Listening(_)) && !peers.is_empty() {
+        let mut nameless = Vec::new();
+        for peer in peers {
+            let Ok(found) = resolve(&peer).await else {
+                nameless.push(peer); // it may not have been started yet
+                continue;
+            };
+            if let Some(why) = out_of_reach(&place, &found) {
+                tracing::warn!("{peer} cannot reach this node: {why}");
+                return;
+            }
+        }
+        peers = nameless;
+        tokio::time::sleep(JOIN_REMINDER).await;
+    }
+}
+
+/// Why none of these addresses reaches this node, where that is known.
+fn out_of_reach(place: &Place, others: &[SocketAddr]) -> Option<OutOfReach> {
+    let mut ways = others.iter().filter_map(|at| Some(place.toward(local_toward(*at).ok()?, *at)));
+    let first = ways.next()?.err()?;
+    ways.all(|way| way.is_err()).then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_on_every_address_names_one_that_it_has() {
+        let own = own_addresses().unwrap();
+        for every in ["0.0.0.0:7001", "[::]:7001"] {
+            let likely = likely(every.parse().unwrap());
+            assert!(likely.port() == 7001 && own.contains(&likely.ip()), "{likely} of {own:?}");
+        }
+        assert_eq!(likely("127.0.0.1:1".parse().unwrap()), "127.0.0.1:1".parse().unwrap());
+    }
+
+    #[test]
+    fn a_peer_may_be_written_with_blanks_and_as_a_url() {
+        let of = |text| peer(text).unwrap().map(|peer| (peer.id.to_string(), peer.addr, peer.is_bare));
+        let named = Some(("n2".to_owned(), "host:7002".to_owned(), false));
+        for text in ["n2=host:7002", " n2 = host:7002 ", "n2=http://host:7002", "n2=http://host:7002/"] {
+            assert_eq!(of(text), named, "{text}");
+        }
+        let bare = Some(("node2".to_owned(), "node2:3000".to_owned(), true));
+        for text in ["node2:3000", " node2:3000", "http://node2:3000"] {
+            assert_eq!(of(text), bare, "{text}");
+        }
+        assert!(of(" ").is_none());
+        assert!(peer("n2=host").unwrap_err().contains("HOST:PORT"));
+    }
+}
