@@ -12,6 +12,7 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 
 use super::{Error, setup};
+use crate::threads;
 
 /// A multicast group, and the interface on which to join it: `239.1.2.3`, `239.1.2.3%eth0`, `ff15::1%lo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,7 +134,7 @@ pub async fn resolve(addr: &str) -> Result<Vec<SocketAddr>, Error> {
         .and_then(|(host, port)| Some((host, port.parse().ok()?)))
         .ok_or_else(|| failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not HOST:PORT")))?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let mut addrs: Vec<_> = tokio::net::lookup_host((host, port)).await.map_err(failed)?.collect();
+    let mut addrs = threads::look_up(host, port).await.map_err(failed)?;
     addrs.sort_by_key(|addr| addr.ip() != IpAddr::V4(Ipv4Addr::LOCALHOST));
     if addrs.is_empty() {
         return Err(failed(io::Error::new(io::ErrorKind::NotFound, "it has no address")));

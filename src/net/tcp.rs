@@ -10,6 +10,7 @@ use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::defaults::{ACCEPT_PAUSE, BACKLOG, RESERVED_FILES};
+use crate::threads;
 
 /// Why there is no connection.
 #[derive(Debug, Error)]
@@ -59,7 +60,12 @@ pub enum ConnectError {
 /// # Errors
 /// When the name cannot be resolved, or has no address.
 pub async fn resolve(addr: &str) -> io::Result<Vec<SocketAddr>> {
-    let addrs: Vec<_> = tokio::net::lookup_host(addr).await?.collect();
+    let (host, port) = addr
+        .rsplit_once(':')
+        .and_then(|(host, port)| Some((host, port.parse().ok()?)))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is not HOST:PORT"))?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let addrs = threads::look_up(host, port).await?;
     if addrs.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(addrs) }
 }
 

@@ -10,6 +10,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::sync::mpsc;
 
 use super::disk::{self, Batch, Log, Place};
+use crate::threads;
 use crate::wire::Wire;
 
 /// What the disk needs to know of the records it writes.
@@ -89,7 +90,7 @@ impl<R: Wire + Send + 'static> Writer<R> {
             beginning: None,
             complete: None,
         };
-        std::thread::Builder::new().name("disk".into()).spawn(move || thread.run(&queue, &report, &metrics))?;
+        threads::spawn("disk", move || thread.run(&queue, &report, &metrics))?;
         Ok(Self { batches, done, writing: false })
     }
 }

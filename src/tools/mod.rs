@@ -13,10 +13,12 @@ use tokio::time::Instant;
 use crate::cli::{Failure, Kind};
 use crate::datagram;
 use crate::net::tcp::BindError;
+use crate::threads;
 
 /// Why nothing can be served, and the exit code for it.
 fn bind_failure(error: &BindError) -> Failure {
     let kind = match error {
+        BindError::NameNotFound { source, .. } if threads::none_left(source) => Kind::Local,
         BindError::NameNotFound { .. } => Kind::NameNotFound,
         BindError::Port { .. } => Kind::Local,
     };
@@ -26,6 +28,7 @@ fn bind_failure(error: &BindError) -> Failure {
 /// What went wrong with a socket, and the exit code for it.
 fn udp_failure(error: &datagram::Error) -> Failure {
     let kind = match error {
+        datagram::Error::Name { reason, .. } if threads::none_left(reason) => Kind::Local,
         datagram::Error::Name { .. } => Kind::NameNotFound,
         datagram::Error::Broadcast { .. } => Kind::Usage,
         datagram::Error::Unreachable { .. } => Kind::Unreachable,

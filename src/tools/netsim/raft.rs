@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::panic::resume_unwind;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -18,6 +20,7 @@ use crate::sim::cluster::{Draws, Plan, Report, Violation, run as run_seed};
 use crate::sim::faults::{Kind as Fault, Tally};
 use crate::sim::sweep::sweep;
 use crate::sim::trace::{Keep, Moment};
+use crate::threads;
 
 /// The largest cluster worth simulating: Raft is for a handful.
 const MOST_NODES: usize = 99;
@@ -147,10 +150,11 @@ async fn many(
     let check = options.check_determinism;
     let (results, mut next) = tokio::sync::mpsc::channel(64);
     let (all, planned) = (seeds.clone(), plan.clone());
-    let sweeping = std::thread::Builder::new().name("sweep".to_owned()).spawn(move || {
-        sweep(all, threads, &planned, check, |seed, result| results.blocking_send((seed, result)).is_ok());
+    let no_thread = |error| Failure::local(format!("cannot start a thread for the seeds: {error}"));
+    let sweeping = threads::spawn("sweep", move || {
+        sweep(all, threads, &planned, check, |seed, result| results.blocking_send((seed, result)).is_ok())
     });
-    sweeping.map_err(|error| Failure::local(format!("cannot start a thread: {error}")))?;
+    let mut sweeping = Some(sweeping.map_err(no_thread)?);
     let bar = progress(&seeds, common);
     let (mut total, mut failure, mut signal) = (Total::default(), None, None);
     loop {
@@ -170,7 +174,11 @@ async fn many(
                     failure = Some((seed, violation));
                     break;
                 }
-                None => break,
+                None => {
+                    let swept = sweeping.take().map_or(Ok(Ok(())), JoinHandle::join);
+                    swept.unwrap_or_else(|panic| resume_unwind(panic)).map_err(no_thread)?;
+                    break;
+                }
             },
             asked = signals.next() => match asked {
                 Signal::Stop(number) => {

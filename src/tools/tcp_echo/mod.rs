@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::cli::{Common, Failure, Kind, Output, Tool, args};
 use crate::defaults::MAX_HELD;
 use crate::net::tcp::ConnectError;
+use crate::threads;
 use crate::wire::frame::Framing;
 
 mod bench;
@@ -90,6 +91,7 @@ fn max_frame(text: &str) -> Result<usize, String> {
 /// For the command line: the kind, and what to do.
 fn unreachable(error: &ConnectError) -> Failure {
     let (kind, hint) = match error {
+        ConnectError::NameNotFound { source, .. } if threads::none_left(source) => (Kind::Local, ""),
         ConnectError::NameNotFound { .. } => (Kind::NameNotFound, " (is the name right? write HOST:PORT)"),
         ConnectError::Refused { .. } => (Kind::Refused, " (is the server running? see tcp-echo serve --help)"),
         ConnectError::TimedOut { .. } => (Kind::Deadline, " (is it the right address? --connect-timeout waits longer)"),
@@ -108,7 +110,7 @@ fn cores() -> usize {
 const FILES_A_WORKER: usize = 4;
 
 fn too_many_threads(threads: usize, error: &std::io::Error) -> Failure {
-    Failure::local(format!("cannot start {threads} threads: {error} (choose fewer with --workers, or raise ulimit -n)"))
+    Failure::local(format!("cannot start {threads} threads: {error} (or choose fewer with --workers)"))
 }
 
 /// For JSON: text as text, anything else in hexadecimal.
