@@ -54,6 +54,28 @@ impl Tool for Args {
     const NAME: &'static str = "worker-pool";
     const TAKES_ALL_FILES: bool = false;
 
+    fn tip(option: &str) -> Option<&'static str> {
+        // What people bring with them from xargs and GNU parallel.
+        Some(match option {
+            "-n" | "-L" | "-l" | "-N" | "--max-args" | "--max-lines" | "--max-replace-args" => {
+                "each line is a job, and each job is one command: there is nothing to set"
+            }
+            "-I" | "-i" | "--replace" => {
+                "{} in CMD is always the job, so leave the option out (a command that has {} for itself is run by a script)"
+            }
+            "-a" | "--arg-file" => "jobs come from stdin: worker-pool CMD < FILE",
+            "-d" | "--delimiter" => "jobs end with a newline, or with -0 by NUL: tr ';' '\n' < FILE | worker-pool CMD",
+            "-r" | "--no-run-if-empty" => "without jobs nothing is run: leave the option out",
+            "-t" => "--dry-run prints the commands, --joblog keeps those that were run",
+            "-o" | "--open-tty" | "--tty" => "a job has no terminal: xargs -o runs one that must ask you",
+            "--bar" | "--eta" | "--progress" => "on a terminal there is a bar with the time left: leave the option out",
+            "--colsep" | "-C" | "-X" | "-m" | "--xargs" => {
+                "a job is one line and one argument; sh -c 'set -- $1; ..' sh, as CMD, takes a line apart"
+            }
+            _ => "options of the command stand behind its name: worker-pool [OPTIONS] CMD [ARG]...",
+        })
+    }
+
     fn common(&self) -> &Common {
         &self.common
     }
