@@ -87,7 +87,7 @@ pub fn none_left(error: &io::Error) -> bool {
 }
 
 /// Says which limit an error comes from, where that is known.
-fn explain(error: io::Error) -> io::Error {
+pub fn explain(error: io::Error) -> io::Error {
     let limit = match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::AGAIN) => "the limit of processes and threads is reached: see ulimit -u",
         Some(Errno::MFILE) => "the limit of open files is reached: see ulimit -n",

@@ -34,7 +34,7 @@ pub fn raise(more: u64) {
     if original.current.is_none_or(|current| current >= needed) {
         return;
     }
-    let raised = Rlimit { current: Some(original.maximum.map_or(needed, |most| most.min(needed))), ..original.clone() };
+    let raised = Rlimit { current: Some(original.maximum.map_or(needed, |most| most.min(needed))), ..original };
     match setrlimit(Resource::Nofile, raised) {
         Ok(()) => drop(ORIGINAL.set(original)), // the first one is what commands shall get
         Err(error) => tracing::debug!("cannot raise the limit of open files: {error}"),

@@ -150,7 +150,7 @@ async fn many(
     let check = options.check_determinism;
     let (results, mut next) = tokio::sync::mpsc::channel(64);
     let (all, planned) = (seeds.clone(), plan.clone());
-    let no_thread = |error| Failure::local(format!("cannot start a thread for the seeds: {error}"));
+    let no_thread = |error| Failure::local(format!("cannot start a thread for the seeds: {}", threads::explain(error)));
     let sweeping = threads::spawn("sweep", move || {
         sweep(all, threads, &planned, check, |seed, result| results.blocking_send((seed, result)).is_ok())
     });

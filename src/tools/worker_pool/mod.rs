@@ -32,7 +32,8 @@ mod run;
         worker-pool --joblog run.log --resume -- ./step {} < steps.txt   # goes on where it was stopped\n  \
         worker-pool --first -- ping -c 1 < mirrors.txt   # the first success ends the others\n  \
         worker-pool demo --workers 3 --jobs 5\n\n\
-        Ctrl-C starts no more jobs and waits for those that run; again: ends them (SIGTERM, then SIGKILL).\n\n\
+        Ctrl-C starts no more jobs and waits for those that run; again: ends them (SIGTERM, then SIGKILL).\n\
+        Ctrl-Z stops the jobs, too; fg continues them. A job that wants the terminal is ended.\n\n\
         Exit codes: 0 all jobs ended well, 1 a job failed, 2 usage, 6 trouble on this machine, 130/143 interrupted"
 )]
 pub struct Args {
