@@ -210,6 +210,8 @@ pub const QUEUE_PER_WORKER: usize = 2;
 /// Results of a pool that may wait for an earlier one: one slow job among quick ones holds nobody up for long, and memory
 /// stays bounded.
 pub const WINDOW_PER_WORKER: usize = 16;
+/// Threads of a pool a processor: some start processes, others hear what those print.
+pub const THREADS_PER_PROCESSOR: usize = 4;
 /// Most workers of a pool: each has a process and a handful of files.
 pub const MAX_WORKERS: usize = 4096;
 /// Most jobs a pool's queue or reorder window may be asked to hold: a round number that fits the memory of any machine.

@@ -27,7 +27,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::defaults::{QUEUE_PER_WORKER, WINDOW_PER_WORKER};
+use crate::defaults::{QUEUE_PER_WORKER, THREADS_PER_PROCESSOR, WINDOW_PER_WORKER};
 use crate::threads;
 
 use reorder::Reorder;
@@ -45,7 +45,7 @@ pub mod template;
 
 /// A pool of N workers, to be started.
 ///
-/// The workers share threads, one a processor, each with a small runtime of its own. To start a process blocks a thread until
+/// The workers share threads, a few a processor, each with a small runtime of its own. To start a process blocks a thread until
 /// the new program is in place: on one thread for all, the starts would queue behind each other, and with a thread a worker
 /// the workers would take up the limits (of threads, of files) that their jobs need. What the jobs await (pipes, timers,
 /// channels) is tokio's, as everywhere.
@@ -93,9 +93,10 @@ impl Pool {
         Self { workers, threads, queue, window: None, in_order: false, alone_until, stop }
     }
 
-    /// The threads of so many workers: one a processor, unless those are more.
+    /// The threads of so many workers: each has one, up to a few a processor.
     pub fn threads_for(workers: NonZeroUsize) -> NonZeroUsize {
-        workers.min(available_parallelism().unwrap_or(NonZeroUsize::MIN))
+        let processors = available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        workers.min(processors.saturating_mul(const { NonZeroUsize::new(THREADS_PER_PROCESSOR).unwrap() }))
     }
 
     /// Shares out the workers among so many threads. Where there are fewer to be had, fewer do.

@@ -201,9 +201,10 @@ pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> 
     let runtime = Handle::current();
     // Neither is waited for: one may stand in a read, the other in a write, for as long as others please.
     let no_thread = |what| move |error| Failure::local(format!("cannot start the thread that {what}: {error}"));
-    threads::spawn("reader", move || reader.run()).map_err(no_thread("reads jobs"))?;
     threads::spawn("printer", move || drop(say.send(runtime.block_on(printer.run(results)))))
         .map_err(no_thread("prints results"))?;
+    // Last: once there are jobs, they take what places there are.
+    threads::spawn("reader", move || reader.run()).map_err(no_thread("reads jobs"))?;
 
     let mut control = Control { work, signals, urgent, pause, interval, json: output.is_json(), signal: None };
     let Some((printer, outcome)) = control.until(finished).await? else {
@@ -305,16 +306,15 @@ const OTHER_FILES: u64 = 4;
 
 /// Fits the pool to how many files may be open. A job may have long output, which takes files until it is printed.
 fn within_files(pool: Pool, workers: NonZeroUsize, options: &Options, work: &Work) -> Result<Pool, Failure> {
-    let mut threads = Pool::threads_for(workers);
+    // The threads leave most of the files to the jobs.
+    let most = usize::try_from(files::left() / (4 * FILES_PER_THREAD)).unwrap_or(usize::MAX);
+    let threads = Pool::threads_for(workers).min(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN));
     // Without an order, a worker has one result in its hands, one on its way, and a job.
     let window = if options.keep_order { options.window } else { Some(workers.saturating_mul(THREE)) };
     let open = window.map_or(workers.get() * WINDOW_PER_WORKER, NonZeroUsize::get) as u64;
     let files = |jobs: u64, threads: NonZeroUsize| {
         OTHER_FILES + threads.get() as u64 * FILES_PER_THREAD + jobs.saturating_mul(process::FILES)
     };
-    if files::left() < files(1, threads) {
-        threads = NonZeroUsize::MIN;
-    }
     // What is no job's has to be below the limit that commands get.
     if files::left() >= files(0, threads) {
         files::raise(files(open, threads));

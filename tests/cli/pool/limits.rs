@@ -6,11 +6,11 @@ use std::os::unix::process::CommandExt;
 use super::*;
 use crate::common::{Process, run};
 
-/// Commands that the job log of `jobs` jobs tells of, and what was run, when all are started under these limits.
-fn all_run(limits: &str, jobs: u32, workers: &str) -> Ended {
+/// Runs so many jobs of some seconds under these limits: each is run and logged once.
+fn all_run(limits: &str, jobs: u32, workers: &str, seconds: f32) -> Ended {
     let dir = tempfile::tempdir().unwrap();
     let script =
-        format!("{limits}; exec \"$0\" -j {workers} --joblog log --json -- sh -c 'echo $1; exec sleep 0.1' sh");
+        format!("{limits}; exec \"$0\" -j {workers} --joblog log --json -- sh -c 'echo $1; exec sleep {seconds}' sh");
     let mut command = Command::new("bash");
     command.args(["-c", &script, env!("CARGO_BIN_EXE_worker-pool")]).current_dir(dir.path());
     let ended = run_with(command, seq(jobs)).expect(0);
@@ -25,15 +25,15 @@ fn all_run(limits: &str, jobs: u32, workers: &str) -> Ended {
 #[test]
 fn more_jobs_than_there_are_files_for_wait_for_a_place_and_all_are_run() {
     assert_eq!(
-        all_run("ulimit -n 256", 150, "150").says(&["at most", "of 150 jobs", "ulimit -n"]).stderr.lines().count(),
+        all_run("ulimit -n 256", 150, "150", 0.3).says(&["at most", "of 150 jobs", "ulimit -n"]).stderr.lines().count(),
         1
     );
-    all_run("ulimit -n 64", 60, "50");
+    all_run("ulimit -n 64", 60, "50", 0.1);
 }
 
 #[test]
 fn few_files_are_enough_for_a_pool_of_many_workers() {
-    assert_eq!(all_run("ulimit -n 1024", 300, "150").stderr, "", "150 run at a time");
+    assert_eq!(all_run("ulimit -n 1024", 150, "150", 2.0).stderr, "", "150 run at a time");
 }
 
 #[test]
