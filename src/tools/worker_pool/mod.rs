@@ -59,7 +59,7 @@ impl Tool for Args {
         // What people bring with them from xargs and GNU parallel.
         Some(match option {
             "-n" | "-L" | "-l" | "-N" | "--max-args" | "--max-lines" | "--max-replace-args" => {
-                "each line is a job, and each job is one command: there is nothing to set"
+                "each line is a job and a command of its own, so leave -n 1 out (several lines a command: xargs -n)"
             }
             "-I" | "-i" | "--replace" => {
                 "{} in CMD is always the job, so leave the option out (a command that has {} for itself is run by a script)"
