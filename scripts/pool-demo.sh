@@ -46,6 +46,17 @@ grep -q 'timed out' err || fail "the time-out is not reported"
 state=$(sed 's/.*) //' "/proc/$(cat child)/stat" 2>/dev/null || true)
 case $state in '' | Z*) ;; *) fail "the job's child lives on" ;; esac
 
+step "Also with what has left its process group"
+say "echo 1000 | worker-pool --timeout 500ms -- sh -c 'setsid sleep \$1 >/dev/null 2>&1 & echo \$! >apart; wait' sh"
+exits 1
+state=$(sed 's/.*) //' "/proc/$(cat apart)/stat" 2>/dev/null || true)
+case $state in '' | Z*) ;; *) fail "the process apart lives on" ;; esac
+
+step "Few files: jobs wait for a place, and all are run"
+say "ulimit -n 64; seq 100 | worker-pool -j 100 -- sh -c 'exec sleep 0.1' && echo all of them"
+exits 0
+grep -q 'all of them' out || fail "jobs were lost"
+
 step "A job log: what has been run is not run again, whatever else is new in the input"
 say "printf '%s\n' one two | worker-pool -j 1 --joblog log -- echo did"
 exits 0

@@ -234,7 +234,9 @@ pub const QUEUE_PER_WORKER: usize = 2;
 /// Results of a pool that may wait for an earlier one: one slow job among quick ones holds nobody up for long, and memory
 /// stays bounded.
 pub const WINDOW_PER_WORKER: usize = 16;
-/// Most workers of a pool: each is a thread with a handful of file descriptors.
+/// Threads of a pool a processor: some start processes, others hear what those print.
+pub const THREADS_PER_PROCESSOR: usize = 4;
+/// Most workers of a pool: each has a process and a handful of files.
 pub const MAX_WORKERS: usize = 4096;
 /// Most jobs a pool's queue or reorder window may be asked to hold: a round number that fits the memory of any machine.
 pub const MAX_QUEUE: usize = 1 << 20;
@@ -246,5 +248,15 @@ pub const MAX_OUTPUT_MEMORY: usize = 1 << 20;
 pub const MAX_BACKOFF: Duration = Duration::from_secs(30);
 /// A pause between two looks at whether a process group that was told to end is gone.
 pub const GROUP_PAUSE: Duration = Duration::from_millis(10);
+/// The longest such pause: a look reads all of `/proc`.
+pub const MAX_GROUP_PAUSE: Duration = Duration::from_millis(160);
+/// A pause between two looks at whether a job was stopped because it wants the terminal: soon for whoever watches, and a
+/// system call a job and second.
+pub const TERMINAL_PAUSE: Duration = Duration::from_secs(1);
+/// How long a job that finds no place on the machine tries again while no other one runs whose end would make one: others'
+/// processes end, too.
+pub const START_PATIENCE: Duration = Duration::from_secs(5);
+/// The pauses between its tries.
+pub const START_PAUSE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_millis(500);
 /// Longest line of a job log: the quoted form of a command whose arguments fill what Linux takes, and its columns.
 pub const MAX_JOBLOG_LINE: usize = 16 << 20;

@@ -12,7 +12,8 @@
 //! 8. [`http`]: what clients ask, and how peers share their port;
 //! 9. [`echo`], [`datagram`], [`pool`]: sequential I/O as plain async code, without a machine;
 //! 10. [`cli`] and [`tools`]: what the binaries share, and what each of them does;
-//! 11. [`defaults`]: every default time-out and limit, with its reason.
+//! 11. [`threads`]: threads where there may be none;
+//! 12. [`defaults`]: every default time-out and limit, with its reason.
 
 pub mod cli;
 pub mod datagram;
@@ -26,5 +27,6 @@ pub mod pool;
 pub mod protocol;
 pub mod raft;
 pub mod sim;
+pub mod threads;
 pub mod tools;
 pub mod wire;

@@ -8,18 +8,19 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("defaults", &[]),
+    ("threads", &[]),
     ("host", &["protocol"]),
     ("raft", &["protocol", "defaults"]),
     ("kv", &["protocol", "defaults", "raft"]),
     ("wire", &["kv", "raft", "defaults"]),
     ("sim", &["protocol", "host", "kv", "raft"]),
-    ("net", &["protocol", "defaults", "host", "wire"]),
+    ("net", &["protocol", "defaults", "host", "threads", "wire"]),
     ("http", &["defaults", "kv", "net", "raft", "wire"]),
-    ("echo", &["defaults", "net", "wire"]),
-    ("datagram", &["defaults", "net"]),
-    ("pool", &["defaults"]),
-    ("cli", &[]),
-    ("tools", &["cli", "datagram", "defaults", "echo", "http", "kv", "net", "pool", "raft", "sim", "wire"]),
+    ("echo", &["defaults", "net", "threads", "wire"]),
+    ("datagram", &["defaults", "net", "threads"]),
+    ("pool", &["defaults", "threads"]),
+    ("cli", &["threads"]),
+    ("tools", &["cli", "datagram", "defaults", "echo", "http", "kv", "net", "pool", "raft", "sim", "threads", "wire"]),
 ];
 
 /// Rooms whose machines do no I/O, read no clock, draw no entropy and keep no unordered map.

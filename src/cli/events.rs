@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::threads;
+
 /// Events that may wait for a slow reader.
 const QUEUE: usize = 64 << 10;
 
@@ -34,7 +36,7 @@ impl Events {
     /// When there is no thread.
     pub fn start(closed: CancellationToken) -> io::Result<Self> {
         let (queue, items) = sync_channel(QUEUE);
-        std::thread::Builder::new().name("events".to_owned()).spawn(move || {
+        threads::spawn("events", move || {
             for item in items {
                 match item {
                     Item::Line(line) => {

@@ -34,6 +34,8 @@ pub mod signals;
 pub use failure::{Failure, Kind};
 pub use output::Output;
 
+use crate::threads;
+
 /// Options that every tool has.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Common {
@@ -78,6 +80,11 @@ pub trait Tool: Parser {
     /// Whether it takes as many file descriptors as the system allows. Its children would inherit that.
     const TAKES_ALL_FILES: bool = true;
 
+    /// What to do in place of an option that there is not, where that is known better than by spelling.
+    fn tip(_option: &str) -> Option<&'static str> {
+        None
+    }
+
     /// The options that every tool has.
     fn common(&self) -> &Common;
 
@@ -99,7 +106,8 @@ pub fn main<T: Tool>() -> ExitCode {
     }
     let tool = match parse::<T>() {
         Ok(tool) => tool,
-        Err(mut error) => {
+        Err(error) => {
+            let mut error = with_tip::<T>(error);
             origin::amend(&mut error, T::command());
             address::amend(&mut error);
             return usage(&error);
@@ -111,11 +119,8 @@ pub fn main<T: Tool>() -> ExitCode {
         raise_file_limit();
     }
     let output = Output::new(common.json);
-    let result = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::local(format!("cannot start: {error}")))
-        .and_then(|runtime| {
+    let result =
+        threads::runtime().map_err(|error| Failure::local(format!("cannot start: {error}"))).and_then(|runtime| {
             let result = runtime.block_on(tool.run(&output));
             runtime.shutdown_background(); // a name server that does not answer is not waited for
             result
@@ -144,6 +149,18 @@ fn raise_file_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::debug!("cannot raise the limit of open files: {error}");
     }
+}
+
+/// Puts the tool's own tip in the place of clap's, which is to pass the option as a value.
+fn with_tip<T: Tool>(mut error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(option))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+        && let Some(tip) = T::tip(option)
+    {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 /// Help and version go to stdout and are no failure; a mistake goes to stderr, and for programs to stdout.

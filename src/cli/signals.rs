@@ -1,9 +1,11 @@
 //! Signals: the first one asks to finish what is in hand, the second one insists.
 
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, Kind};
+use crate::threads;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,13 +42,11 @@ impl Signals {
     }
 
     fn ending_at(last: usize) -> Result<Self, Failure> {
-        let failed = |error| Failure::local(format!("cannot handle signals: {error}"));
+        let failed = |error| Failure::local(format!("cannot start the thread that hears signals: {error}"));
         let signals = Self::register()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
-        let thread = std::thread::Builder::new().name("signals".to_owned());
         let (registered, ready) = std::sync::mpsc::channel();
         // A thread of its own hears a signal whatever the others are stuck in, such as a pipe that nobody reads.
-        let insist = move || {
+        let insist = move |runtime: &Runtime| {
             runtime.block_on(async {
                 let signals = Self::register();
                 let _ = registered.send(()); // whoever waits for it is there
@@ -57,7 +57,7 @@ impl Signals {
                 end(signals.stop().await)
             });
         };
-        thread.spawn(insist).map_err(failed)?;
+        threads::with_runtime("signals", insist).map_err(failed)?;
         let _ = ready.recv();
         Ok(signals)
     }

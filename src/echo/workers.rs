@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use tokio::net::TcpStream;
-use tokio::runtime::{self, Handle};
+use tokio::runtime::{Handle, Runtime};
 use tokio_util::sync::CancellationToken;
+
+use crate::threads;
 
 /// Threads with a runtime each; the first is the one that started the others.
 #[derive(Debug)]
@@ -35,11 +37,10 @@ impl Workers {
     pub fn start(name: &str, count: usize) -> io::Result<Self> {
         let mut workers = vec![Worker { load: Arc::default(), remote: None }];
         for number in 1..count {
-            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-            let (handle, stop) = (runtime.handle().clone(), CancellationToken::new());
+            let stop = CancellationToken::new();
             let stopped = stop.clone();
-            let thread = std::thread::Builder::new().name(format!("{name}-{number}"));
-            let thread = thread.spawn(move || runtime.block_on(stopped.cancelled()))?;
+            let run = move |runtime: &Runtime| runtime.block_on(stopped.cancelled());
+            let (handle, thread) = threads::with_runtime(&format!("{name}-{number}"), run)?;
             workers.push(Worker { load: Arc::default(), remote: Some(Remote { runtime: handle, stop, thread }) });
         }
         Ok(Self(workers))

@@ -10,6 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use nix::net::if_::{if_nameindex, if_nametoindex};
 use thiserror::Error;
 
+use crate::threads;
+
 /// Why an address leads nowhere.
 #[derive(Debug, Error)]
 pub enum ResolveError {
@@ -69,7 +71,7 @@ pub async fn resolve(addr: &str) -> Result<Vec<SocketAddr>, ResolveError> {
     if let Some(found) = literal(addr, host, port)? {
         return Ok(vec![found]);
     }
-    let mut addrs: Vec<_> = tokio::net::lookup_host((host, port)).await.map_err(not_found)?.collect();
+    let mut addrs = threads::look_up(host, port).await.map_err(not_found)?;
     addrs.sort_by_key(|addr| addr.ip() != IpAddr::V4(Ipv4Addr::LOCALHOST)); // stable: the others stay in order
     if addrs.is_empty() { Err(not_found(io::Error::other("the name has no address"))) } else { Ok(addrs) }
 }

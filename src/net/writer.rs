@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::disk::{self, Batch, Log, Place};
 use crate::defaults::DISK_PATIENCE;
+use crate::threads;
 use crate::wire::Wire;
 
 /// What the disk needs to know of the records it writes.
@@ -113,7 +114,7 @@ impl<R: Wire + Send + 'static> Writer<R> {
             complete: None,
         };
         let counted = metrics.clone();
-        std::thread::Builder::new().name("disk".into()).spawn(move || thread.run(&queue, &report, &counted))?;
+        threads::spawn("disk", move || thread.run(&queue, &report, &counted))?;
         Ok(Self { batches, done, writing: false, metrics })
     }
 }

@@ -8,6 +8,7 @@ use tempfile::NamedTempFile;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
+use super::files;
 use crate::defaults::MAX_OUTPUT_MEMORY;
 
 /// Where output goes that is too long for memory: in both cases all of it, below `$TMPDIR`.
@@ -125,8 +126,13 @@ impl Capture {
             Some(file) => file,
             None => {
                 let file = match self.spill {
-                    Spill::Unnamed => Spilled::Unnamed(tempfile::tempfile()?),
-                    Spill::Named => Spilled::Named(tempfile::Builder::new().prefix("worker-pool-").tempfile()?),
+                    Spill::Unnamed => Spilled::Unnamed(files::opening(|| tempfile::tempfile().map(keep))?),
+                    Spill::Named => {
+                        let mut name = tempfile::Builder::new();
+                        let file = files::opening(|| name.prefix("worker-pool-").tempfile())?;
+                        let (file, path) = file.into_parts();
+                        Spilled::Named(NamedTempFile::from_parts(files::opening(|| keep(file)), path))
+                    }
                 };
                 file.as_file().write_all(&self.head)?;
                 self.file.insert(file)
@@ -134,6 +140,10 @@ impl Capture {
         };
         file.as_file().write_all(bytes)
     }
+}
+
+fn keep(file: File) -> File {
+    files::keep(file.into()).into()
 }
 
 impl Spilled {

@@ -7,6 +7,8 @@
 //! - [`lines`]: jobs from a stream, each of bounded length;
 //! - [`template`]: the command that a job becomes, and [`quote`], the same as a line for a shell;
 //! - [`process`]: one command as a process group that never outlives its time, and [`capture`], what it printed;
+//! - [`family`]: what a command has started, wherever that has gone; [`groups`]: all commands that run, and their pause;
+//! - [`files`]: how many files there may be, and that commands do not inherit more of them;
 //! - [`joblog`]: which commands have been run, so that another run can go on from there.
 //!
 //! Everything is bounded. Whoever submits waits while the queue is full; a worker waits while nobody takes its result;
@@ -18,17 +20,22 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::panic;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, available_parallelism};
 
-use tokio::runtime;
+use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::defaults::{QUEUE_PER_WORKER, WINDOW_PER_WORKER};
+use crate::defaults::{QUEUE_PER_WORKER, THREADS_PER_PROCESSOR, WINDOW_PER_WORKER};
+use crate::threads;
 
 use reorder::Reorder;
 
 pub mod capture;
+pub mod family;
+pub mod files;
+pub mod groups;
 pub mod joblog;
 pub mod lines;
 pub mod process;
@@ -38,9 +45,10 @@ pub mod template;
 
 /// A pool of N workers, to be started.
 ///
-/// Each worker is a thread with a small runtime of its own, so that a job may block it, as starting a process does: until
-/// the new program is in place, the thread that starts it stands still. On one shared thread, N workers would start their
-/// processes one after the other. What the jobs await (pipes, timers, channels) is tokio's, as everywhere.
+/// The workers share threads, a few a processor, each with a small runtime of its own. To start a process blocks a thread until
+/// the new program is in place: on one thread for all, the starts would queue behind each other, and with a thread a worker
+/// the workers would take up the limits (of threads, of files) that their jobs need. What the jobs await (pipes, timers,
+/// channels) is tokio's, as everywhere.
 ///
 /// ```
 /// use std::num::NonZeroUsize;
@@ -66,8 +74,12 @@ pub mod template;
 #[derive(Clone, Debug)]
 pub struct Pool {
     workers: NonZeroUsize,
+    threads: NonZeroUsize,
     queue: NonZeroUsize,
+    /// Jobs that may be begun and not given out.
     window: Option<NonZeroUsize>,
+    in_order: bool,
+    alone_until: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -75,7 +87,31 @@ impl Pool {
     /// So many workers, a queue of two jobs a worker, results as they come.
     pub fn new(workers: NonZeroUsize) -> Self {
         let queue = workers.saturating_mul(const { NonZeroUsize::new(QUEUE_PER_WORKER).unwrap() });
-        Self { workers, queue, window: None, stop: CancellationToken::new() }
+        let alone_until = CancellationToken::new();
+        alone_until.cancel();
+        let (threads, stop) = (Self::threads_for(workers), CancellationToken::new());
+        Self { workers, threads, queue, window: None, in_order: false, alone_until, stop }
+    }
+
+    /// The threads of so many workers: each has one, up to a few a processor.
+    pub fn threads_for(workers: NonZeroUsize) -> NonZeroUsize {
+        let processors = available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        workers.min(processors.saturating_mul(const { NonZeroUsize::new(THREADS_PER_PROCESSOR).unwrap() }))
+    }
+
+    /// Shares out the workers among so many threads. Where there are fewer to be had, fewer do.
+    #[must_use]
+    pub fn threads(mut self, threads: NonZeroUsize) -> Self {
+        self.threads = threads.min(self.workers);
+        self
+    }
+
+    /// Lets the first worker work alone until this token is cancelled. Where processes are limited, the first job has then
+    /// been started before the pool takes more threads.
+    #[must_use]
+    pub fn alone_until(mut self, token: CancellationToken) -> Self {
+        self.alone_until = token;
+        self
     }
 
     /// Lets so many jobs wait for a worker.
@@ -96,7 +132,14 @@ impl Pool {
     /// long, so many others less one can be worked on, and then the pool waits for it.
     #[must_use]
     pub fn keep_order_within(mut self, window: NonZeroUsize) -> Self {
-        self.window = Some(window);
+        self.in_order = true;
+        self.open_at_most(window)
+    }
+
+    /// Begins at most so many jobs before their results are given out, in whatever order.
+    #[must_use]
+    pub fn open_at_most(mut self, jobs: NonZeroUsize) -> Self {
+        self.window = Some(self.window.map_or(jobs, |window| window.min(jobs)));
         self
     }
 
@@ -110,55 +153,111 @@ impl Pool {
     /// Starts the workers. Each calls `work` with its own number, from 1, for one job after the other.
     ///
     /// # Errors
-    /// When the system gives no thread, or no runtime for it.
+    /// When the system gives not even one thread, or no runtime for it.
     pub fn start<J, R, W, F>(self, work: W) -> io::Result<(Jobs<J>, Results<R>)>
     where
         J: Send + 'static,
         R: Send + 'static,
         W: Fn(usize, J) -> F + Clone + Send + 'static,
-        F: Future<Output = R>,
+        F: Future<Output = R> + Send + 'static,
     {
         let (submit, queue) = mpsc::channel(self.queue.get());
         let (give, results) = mpsc::channel(self.workers.get());
-        let queue = Arc::new(Mutex::new(queue));
         let window = self.window.map(|window| Arc::new(Semaphore::new(window.get().min(Semaphore::MAX_PERMITS))));
-        let mut threads = Vec::new();
-        for worker in 1..=self.workers.get() {
-            let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-            let worker = Worker {
-                number: worker,
-                queue: Arc::clone(&queue),
-                window: window.clone(),
-                stop: self.stop.clone(),
-                results: give.clone(),
-            };
-            let work = work.clone();
-            let thread = thread::Builder::new().name(format!("worker-{}", worker.number));
-            threads.push(thread.spawn(move || runtime.block_on(worker.run(work)))?);
-        }
-        let jobs = Jobs { submit, submitted: 0 };
-        let order = self.window.map(|_| Reorder::default());
-        Ok((jobs, Results { results, order, threads }))
+        let (queue, stop) = (Arc::new(Mutex::new(queue)), self.stop.clone());
+        let crew = Crew { seat: Seat { queue, window, stop, results: give }, work };
+        let order = self.in_order.then(Reorder::default);
+        let (_, thread) = threads::with_runtime("workers-1", move |runtime| crew.lead(runtime, &self))?;
+        Ok((Jobs { submit, submitted: 0 }, Results { results, order, thread: Some(thread) }))
     }
 }
 
-/// One worker.
-struct Worker<J, R> {
-    number: usize,
+/// What all workers have, and what they do.
+struct Crew<J, R, W> {
+    seat: Seat<J, R>,
+    work: W,
+}
+
+/// What a worker has.
+struct Seat<J, R> {
     queue: Arc<Mutex<mpsc::Receiver<(u64, J)>>>,
     window: Option<Arc<Semaphore>>,
     stop: CancellationToken,
     results: mpsc::Sender<Held<R>>,
 }
 
+impl<J, R> Clone for Seat<J, R> {
+    fn clone(&self) -> Self {
+        let (queue, window) = (Arc::clone(&self.queue), self.window.clone());
+        Self { queue, window, stop: self.stop.clone(), results: self.results.clone() }
+    }
+}
+
 /// A result and its place in the window, which is free again once the result is given out.
 type Held<R> = (Done<R>, Option<OwnedSemaphorePermit>);
 
-impl<J, R> Worker<J, R> {
-    async fn run<F: Future<Output = R>>(self, work: impl Fn(usize, J) -> F) {
+/// How the workers of a thread ended: with the panic of a job, if there was one.
+type Ended = thread::Result<()>;
+
+impl<J, R, W, F> Crew<J, R, W>
+where
+    J: Send + 'static,
+    R: Send + 'static,
+    W: Fn(usize, J) -> F + Clone + Send + 'static,
+    F: Future<Output = R> + Send + 'static,
+{
+    /// The first thread: its first worker, the other threads, and the rest of its workers.
+    fn lead(self, runtime: &Runtime, pool: &Pool) -> Ended {
+        let mut workers = JoinSet::new();
+        workers.spawn_on(self.seat.clone().work(1, self.work.clone()), runtime.handle());
+        let alone = async {
+            tokio::select! {
+                () = pool.alone_until.cancelled() => Ok(()),
+                Some(ended) = workers.join_next() => ended.map_err(JoinError::into_panic),
+            }
+        };
+        let first = runtime.block_on(alone);
+        let (count, threads) = (pool.workers.get(), pool.threads.get());
+        let numbers = move |thread| (thread..=count).step_by(threads);
+        let (mut own, mut others): (Vec<_>, _) = (numbers(1).skip(1).collect(), Vec::new());
+        for number in 2..=threads {
+            let crew = Self { seat: self.seat.clone(), work: self.work.clone() };
+            let run = move |runtime: &Runtime| crew.man(runtime, numbers(number), JoinSet::new());
+            match threads::with_runtime(&format!("workers-{number}"), run) {
+                Ok((_, thread)) => others.push(thread),
+                Err(error) => {
+                    tracing::debug!("no thread for some of the workers: {error}");
+                    own.extend(numbers(number));
+                }
+            }
+        }
+        let all = self.man(runtime, own.into_iter(), workers);
+        let others = others.into_iter().map(|thread| thread.join().flatten());
+        others.fold(first.and(all), Result::and)
+    }
+
+    /// Workers with these numbers, beside those that are at work already, until all have ended.
+    fn man(self, runtime: &Runtime, numbers: impl Iterator<Item = usize>, mut workers: JoinSet<()>) -> Ended {
+        for number in numbers {
+            workers.spawn_on(self.seat.clone().work(number, self.work.clone()), runtime.handle());
+        }
+        drop(self); // the pool ends when all workers have let go of the results
+        runtime.block_on(async {
+            let mut all = Ok(());
+            while let Some(ended) = workers.join_next().await {
+                all = all.and(ended.map_err(JoinError::into_panic));
+            }
+            all
+        })
+    }
+}
+
+impl<J, R> Seat<J, R> {
+    /// Does one job after the other.
+    async fn work<F: Future<Output = R>>(self, worker: usize, work: impl Fn(usize, J) -> F) {
         while let Some((number, job, place)) = self.stop.run_until_cancelled(self.next()).await.flatten() {
-            let result = work(self.number, job).await;
-            let done = Done { number, worker: self.number, result };
+            let doing = work(worker, job);
+            let done = Done { number, worker, result: doing.await };
             if self.results.send((done, place)).await.is_err() {
                 return; // nobody wants results any more
             }
@@ -213,7 +312,8 @@ pub struct Done<R> {
 pub struct Results<R> {
     results: mpsc::Receiver<Held<R>>,
     order: Option<Reorder<Held<R>>>,
-    threads: Vec<JoinHandle<()>>,
+    /// The first of the workers' threads, which waits for the others.
+    thread: Option<JoinHandle<Ended>>,
 }
 
 impl<R> Results<R> {
@@ -234,10 +334,8 @@ impl<R> Results<R> {
                     if let Some((done, _place)) = order.as_mut().and_then(Reorder::skip) {
                         return Some(done);
                     }
-                    self.threads
-                        .drain(..)
-                        .try_for_each(JoinHandle::join)
-                        .unwrap_or_else(|panic| panic::resume_unwind(panic));
+                    let ended = self.thread.take().map_or(Ok(()), |thread| thread.join().flatten());
+                    ended.unwrap_or_else(|panic| panic::resume_unwind(panic));
                     return None;
                 }
             }
@@ -260,7 +358,7 @@ mod tests {
     }
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
-        runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+        threads::runtime().unwrap().block_on(future)
     }
 
     /// Counts those who are between `enter` and the drop of what it gave.

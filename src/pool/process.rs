@@ -1,33 +1,42 @@
 //! One command as a process group of its own, from its start until nothing of it is left.
 //!
 //! A job is over when its command has ended and its output is closed. Whatever the command has started belongs to its
-//! group, unless it leaves it on purpose (`setsid`). Who ends a job, on a time-out or otherwise, ends the group: SIGTERM
-//! to all of it, and SIGKILL to those that are still there after a grace, whether or not the command itself is.
+//! group, or has left it (`setsid`) and is known by its mark ([`super::family`]). Who ends a job, on a time-out or otherwise,
+//! ends all of these: SIGTERM, and SIGKILL to those that are still there after a grace, whether or not the command itself is.
 //!
 //! A command that ends by itself may leave processes behind, as `xargs` and `parallel` allow. If they hold on to its
 //! output, they get the same grace to finish it, or what is left of the job's time if that is less; then the job is over
 //! without them, which [`Outcome::left_behind`] tells. They live on, but nobody reads what they print. The job has ended as
 //! its command has: its time was not over.
+//!
+//! A group that is not the terminal's own is stopped by the system when it wants to read from the terminal, for ever. A job
+//! that is stopped so is ended.
 
-use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs::File;
 use std::future;
 use std::io;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::capture::{self, Capture, Spill};
-use crate::defaults::GROUP_PAUSE;
+use super::groups::{Groups, Pause};
+use super::{family, files};
+use crate::defaults::{GROUP_PAUSE, MAX_GROUP_PAUSE, TERMINAL_PAUSE};
 
 /// What a command may take.
 #[derive(Clone, Debug)]
@@ -73,6 +82,8 @@ pub enum End {
     TimedOut,
     /// [`Cancel`].
     Cancelled,
+    /// It wanted to read from the terminal, or to change it, and was stopped by the system.
+    Stopped,
     /// Its output could be kept no longer.
     Lost(capture::Error),
 }
@@ -89,7 +100,7 @@ pub enum Error {
         error: io::Error,
     },
     /// It was started, could not be watched, and has been killed.
-    #[error("cannot watch {}: {error} (are there too many workers for the limit of open files?)", program.display())]
+    #[error("cannot watch {}: {error}", program.display())]
     Watch {
         /// Which program.
         program: OsString,
@@ -115,37 +126,96 @@ impl Error {
             Self::Start { .. } | Self::Watch { .. } => 126,
         }
     }
+
+    /// Whether the machine has no place for one more process now: nothing is wrong with the command, and it has not run.
+    pub fn is_shortage(&self) -> bool {
+        let Self::Start { error, .. } = self else { return false };
+        let shortage = [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+        error.raw_os_error().is_some_and(|number| shortage.contains(&number))
+    }
 }
 
-/// Runs a program with its arguments, in a group of its own, with nothing on stdin, until it is over.
+/// Files that a command holds at most: two pipes, what tells of its end, and two files of long output.
+pub const FILES: u64 = 5;
+/// Files that it takes to start one: its ends of the pipes, and its stdin.
+pub const FILES_TO_START: u64 = 3;
+
+/// Starts a program with its arguments, in a group of its own, with nothing on stdin. What it starts has `mark`.
 ///
 /// # Errors
 /// When it cannot be started.
 ///
 /// # Panics
 /// Without a program.
-pub async fn run(words: &[OsString], limits: &Limits, cancel: &Cancel) -> Result<Outcome, Error> {
+pub fn start(words: &[OsString], mark: String, limits: &Limits, groups: &Arc<Groups>) -> Result<Running, Error> {
     let (program, arguments) = words.split_first().expect("a command has a program");
+    let failed = |error| Error::Start { program: program.clone(), error };
+    // All files first: what is missing afterwards would be missed by a command that runs already.
+    let open = || {
+        let (stdout, out) = Stream::open(limits.spill)?;
+        let (stderr, err) = Stream::open(limits.spill)?;
+        let streams = (stdout, stderr);
+        io::Result::Ok((streams, File::open("/dev/null")?, out, err))
+    };
+    let ((stdout, stderr), stdin, out, err) = files::opening(open).map_err(failed)?;
     let mut command = Command::new(program);
-    command.args(arguments).process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().map_err(|error| Error::Start { program: program.clone(), error })?;
-    Ok(Running::new(child, program, limits)?.until_over(limits, cancel).await)
+    command.args(arguments).env(family::MARKS, family::marks_with(&mark)).process_group(0);
+    command.stdin(stdin).stdout(out).stderr(err);
+    let child = groups.start(|| files::starting(|| command.spawn())).map_err(failed)?;
+    drop(command); // and with it the ends of the pipes that are the child's
+    let mut running = Running {
+        group: Pid::from_child(&child),
+        child: Some(child),
+        mark,
+        groups: Arc::clone(groups),
+        pauses: groups.pauses(),
+        paused: groups.paused(),
+        leader: None,
+        stdout,
+        stderr,
+        stage: Stage::Running,
+        deadline: limits.timeout.and_then(after),
+        told_at: Instant::now(),
+        told: HashSet::new(),
+    };
+    match running.watch() {
+        Ok(leader) => running.leader = Some(leader),
+        Err(error) => {
+            running.signal(Signal::KILL); // it has just been started
+            running.reap();
+            return Err(Error::Watch { program: program.clone(), error });
+        }
+    }
+    Ok(running)
 }
 
 /// A command that runs.
-struct Running {
-    child: Child,
+#[derive(Debug)]
+pub struct Running {
+    /// `None` once it was waited for.
+    child: Option<Child>,
     /// The command leads its group: both have the same number, which stays theirs until the command is waited for.
     group: Pid,
-    leader: AsyncFd<OwnedFd>,
-    leader_ended: bool,
+    /// What is known of all that it has started.
+    mark: String,
+    groups: Arc<Groups>,
+    pauses: watch::Receiver<Pause>,
+    /// All pauses before the deadline was set.
+    paused: Duration,
+    /// Tells when the command has ended; `None` from then on.
+    leader: Option<AsyncFd<OwnedFd>>,
     stdout: Stream,
     stderr: Stream,
     stage: Stage,
     deadline: Option<Instant>,
+    /// When it was told to end.
+    told_at: Instant,
+    /// Those outside the group that were told, too.
+    told: HashSet<Pid>,
 }
 
 /// One stream of its output.
+#[derive(Debug)]
 struct Stream {
     pipe: pipe::Receiver,
     open: bool,
@@ -153,6 +223,7 @@ struct Stream {
 }
 
 /// How far its end has come, and so what is to be done when the deadline passes.
+#[derive(Debug)]
 enum Stage {
     /// It runs: its time is over.
     Running,
@@ -165,44 +236,24 @@ enum Stage {
 }
 
 impl Running {
-    fn new(mut child: Child, program: &OsStr, limits: &Limits) -> Result<Self, Error> {
-        let group = Pid::from_child(&child);
-        let stdout = child.stdout.take().expect("it is piped");
-        let stderr = child.stderr.take().expect("it is piped");
-        let watch = || {
-            let pidfd = pidfd_open(group, PidfdFlags::empty())?;
-            #[expect(deprecated, reason = "sound for a descriptor that is owned; its successor is unsafe for all")]
-            let leader = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
-            let stdout = Stream::new(stdout.into(), limits.spill)?;
-            let stderr = Stream::new(stderr.into(), limits.spill)?;
-            Ok((leader, stdout, stderr))
-        };
-        match watch() {
-            Ok((leader, stdout, stderr)) => {
-                let deadline = limits.timeout.and_then(after);
-                let stage = Stage::Running;
-                Ok(Self { child, group, leader, leader_ended: false, stdout, stderr, stage, deadline })
-            }
-            Err(error) => {
-                let _ = kill_process_group(group, Signal::KILL); // it has just been started
-                let _ = child.wait();
-                Err(Error::Watch { program: program.to_owned(), error })
-            }
-        }
+    fn watch(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        let pidfd = files::opening(|| pidfd_open(self.group, PidfdFlags::empty()).map(files::keep))?;
+        #[expect(deprecated, reason = "sound for a descriptor that is owned; its successor is unsafe for all")]
+        AsyncFd::with_interest(pidfd, Interest::READABLE)
     }
 
-    async fn until_over(mut self, limits: &Limits, cancel: &Cancel) -> Outcome {
-        let mut pause = GROUP_PAUSE;
+    /// Waits until it is over; ends it when its time is, or when it is cancelled.
+    pub async fn until_over(mut self, limits: &Limits, cancel: &Cancel) -> Outcome {
         let mut left_behind = false;
+        let mut pause = TERMINAL_PAUSE;
+        let mut look = Instant::now() + pause;
         loop {
-            let over = self.leader_ended && !self.stdout.open && !self.stderr.open;
             let told = matches!(self.stage, Stage::Terminated(_) | Stage::Killed(_));
-            if over && (!told || !has_members(self.group)) {
+            let over = self.leader.is_none() && !self.stdout.open && !self.stderr.open;
+            if over && !told {
                 break;
             }
             let deadline = self.deadline;
-            // The end of others in the group is no event: look again.
-            let look_again = over.then(|| Instant::now() + pause);
             tokio::select! {
                 biased;
                 () = cancel.end.cancelled(), if !told => self.terminate(End::Cancelled, limits),
@@ -215,31 +266,104 @@ impl Running {
                     self.stderr.open = false;
                     self.check(result, limits);
                 }
-                _ = self.leader.readable(), if !self.leader_ended => {
-                    self.leader_ended = true;
+                () = ended(self.leader.as_ref()), if self.leader.is_some() => {
+                    self.leader = None;
                     if !told {
+                        self.put_off();
                         self.stage = Stage::Leaving;
-                        self.deadline = after(limits.grace).into_iter().chain(deadline).min();
+                        self.deadline = after(limits.grace).into_iter().chain(self.deadline).min();
                     }
                 }
-                () = at(deadline) => match self.stage {
-                    Stage::Running => self.terminate(End::TimedOut, limits),
-                    Stage::Terminated(_) => self.kill(limits),
-                    Stage::Leaving | Stage::Killed(_) => {
-                        left_behind = true;
-                        break;
+                () = at(deadline) => {
+                    // A pause that is just over may not have been told yet.
+                    let _ = self.pauses.wait_for(|pause| !pause.now).await;
+                    if self.put_off() {
+                        continue;
                     }
-                },
-                () = at(look_again) => pause *= 2,
+                    match self.stage {
+                        Stage::Running => self.terminate(End::TimedOut, limits),
+                        Stage::Terminated(_) => self.kill(limits),
+                        Stage::Leaving | Stage::Killed(_) => {
+                            left_behind = true;
+                            break;
+                        }
+                    }
+                }
+                // Neither that others have ended nor that the command was stopped is an event: look now and then.
+                () = sleep_until(look) => {
+                    if told {
+                        let alone = !self.has_family();
+                        if alone && over {
+                            break;
+                        }
+                    } else if matches!(self.stage, Stage::Running) && self.wants_terminal() {
+                        self.terminate(End::Stopped, limits);
+                    }
+                    pause = if told { (pause * 2).min(MAX_GROUP_PAUSE) } else { TERMINAL_PAUSE };
+                    look = Instant::now() + pause;
+                }
+            }
+            if !told && matches!(self.stage, Stage::Terminated(_)) {
+                pause = GROUP_PAUSE;
+                look = Instant::now() + pause;
             }
         }
-        // The command is a zombie until here, so that its number, and its group's, are nobody else's.
-        let status = if self.leader_ended { self.child.wait().ok() } else { None };
-        let end = match self.stage {
+        let status = self.reap();
+        let end = match mem::replace(&mut self.stage, Stage::Leaving) {
             Stage::Running | Stage::Leaving => End::Itself,
             Stage::Terminated(end) | Stage::Killed(end) => end,
         };
-        Outcome { end, status, stdout: self.stdout.capture, stderr: self.stderr.capture, left_behind }
+        let none = || Capture::new(limits.spill);
+        let (stdout, stderr) = (&mut self.stdout.capture, &mut self.stderr.capture);
+        let (stdout, stderr) = (mem::replace(stdout, none()), mem::replace(stderr, none()));
+        Outcome { end, status, stdout, stderr, left_behind }
+    }
+
+    /// Waits for the command, which is a zombie until here, so that its number, and its group's, are nobody else's.
+    fn reap(&mut self) -> Option<ExitStatus> {
+        self.groups.forget(self.group);
+        // Who lives on, whatever was sent, is not waited for.
+        let mut child = self.child.take()?;
+        if self.leader.is_none() { child.wait().ok() } else { None }
+    }
+
+    /// Puts the deadline off by the pauses since it was set.
+    fn put_off(&mut self) -> bool {
+        let paused = self.pauses.borrow().total;
+        let more = paused - mem::replace(&mut self.paused, paused);
+        self.deadline = self.deadline.and_then(|deadline| deadline.checked_add(more));
+        !more.is_zero()
+    }
+
+    /// Whether the system has stopped the command because of what it did to the terminal. Who stopped it by hand, or
+    /// stopped itself, is left alone.
+    fn wants_terminal(&self) -> bool {
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let stopped =
+            waitid(WaitId::Pid(self.group), options).ok().flatten().and_then(|status| status.stopping_signal());
+        [Signal::TTIN, Signal::TTOU].map(Signal::as_raw).map(Some).contains(&stopped)
+    }
+
+    /// Whether anybody of the family is alive. Those who have left the group are told to end here.
+    fn has_family(&mut self) -> bool {
+        let Some(processes) = family::processes(self.told_at) else { return true };
+        let mut alive = false;
+        for process in processes.iter().filter(|process| process.is_in(self.group) || process.has(&self.mark)) {
+            alive = true;
+            if process.is_in(self.group) {
+                continue; // it hears what the group hears
+            }
+            let new = self.told.insert(process.pid());
+            match self.stage {
+                Stage::Killed(_) => process.signal(Signal::KILL),
+                Stage::Terminated(_) if new => {
+                    process.signal(Signal::TERM);
+                    process.signal(Signal::CONT);
+                }
+                Stage::Running | Stage::Leaving | Stage::Terminated(_) => {}
+            }
+        }
+        alive
     }
 
     /// Output that cannot be kept ends the job.
@@ -253,7 +377,7 @@ impl Running {
         self.signal(Signal::TERM);
         self.signal(Signal::CONT); // who has been stopped could not hear it
         self.stage = Stage::Terminated(end);
-        self.deadline = after(limits.grace);
+        self.set_deadline(limits.grace);
     }
 
     fn kill(&mut self, limits: &Limits) {
@@ -261,7 +385,14 @@ impl Running {
         if let Stage::Terminated(end) = mem::replace(&mut self.stage, Stage::Running) {
             self.stage = Stage::Killed(end);
         }
-        self.deadline = after(limits.grace);
+        self.set_deadline(limits.grace);
+        self.has_family();
+    }
+
+    fn set_deadline(&mut self, time: Duration) {
+        self.told_at = Instant::now();
+        self.deadline = after(time);
+        self.paused = self.pauses.borrow().total;
     }
 
     fn signal(&self, signal: Signal) {
@@ -272,9 +403,22 @@ impl Running {
 }
 
 impl Stream {
-    fn new(pipe: OwnedFd, spill: Spill) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&pipe, true)?;
-        Ok(Self { pipe: pipe::Receiver::from_owned_fd_unchecked(pipe)?, open: true, capture: Capture::new(spill) })
+    /// A stream, and the end of it that is the command's.
+    fn open(spill: Spill) -> io::Result<(Self, Stdio)> {
+        let (read, write) = io::pipe()?;
+        let read = files::keep(read.into());
+        rustix::io::ioctl_fionbio(&read, true)?;
+        let stream =
+            Self { pipe: pipe::Receiver::from_owned_fd_unchecked(read)?, open: true, capture: Capture::new(spill) };
+        Ok((stream, write.into()))
+    }
+}
+
+/// Waits until a command has ended.
+async fn ended(leader: Option<&AsyncFd<OwnedFd>>) {
+    match leader {
+        Some(leader) => drop(leader.readable().await),
+        None => future::pending().await,
     }
 }
 
@@ -288,38 +432,5 @@ async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
         None => future::pending().await,
-    }
-}
-
-/// Whether a process of the group is alive; zombies are not. Without `/proc`, nobody knows.
-fn has_members(group: Pid) -> bool {
-    let Ok(processes) = fs::read_dir("/proc") else { return true };
-    processes.flatten().any(|process| {
-        let number = process.file_name();
-        let is_process = number.as_encoded_bytes().first().is_some_and(u8::is_ascii_digit);
-        is_process && fs::read(process.path().join("stat")).is_ok_and(|stat| is_member(&stat, group))
-    })
-}
-
-/// Reads `/proc/PID/stat`: number, name in parentheses (which may hold anything), state, parent, group (proc(5)).
-fn is_member(stat: &[u8], group: Pid) -> bool {
-    let after_name = stat.iter().rposition(|byte| *byte == b')').map_or(&[][..], |end| &stat[end + 1..]);
-    let after_name = String::from_utf8_lossy(after_name);
-    let mut fields = after_name.split_ascii_whitespace();
-    let (state, _parent, number) = (fields.next(), fields.next(), fields.next());
-    number.and_then(|number| number.parse().ok()) == Some(group.as_raw_pid()) && !matches!(state, Some("Z" | "X"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_member_of_a_group_is_found_whatever_its_name_is_and_a_zombie_is_none() {
-        let group = Pid::from_raw(77).unwrap();
-        assert!(is_member(b"80 (a) b) R 1 77 77 0 -1", group));
-        assert!(!is_member(b"80 (sh) Z 1 77 77 0 -1", group));
-        assert!(!is_member(b"77 (sh) S 1 78 78 0 -1", group));
-        assert!(!is_member(b"", group) && !is_member(b"80 (77 77 77", group));
     }
 }

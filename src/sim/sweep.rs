@@ -1,10 +1,12 @@
 //! Many seeds, on all processors; what they come to is told in the order of the seeds.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::thread;
 
 use super::cluster::{Plan, Report, Violation, run};
 use super::trace::Keep;
@@ -12,20 +14,24 @@ use super::trace::Keep;
 /// Of so many seeds, one is run twice when determinism is checked.
 pub const DETERMINISM_EVERY: u64 = 10;
 
-/// Runs every seed and calls `each` with what it came to, lowest first, until that says false.
+/// Runs every seed and calls `each` with what it came to, lowest first, until that says false. Where fewer threads are to be
+/// had, fewer work.
+///
+/// # Errors
+/// When there is no thread at all.
 pub fn sweep(
     seeds: Range<u64>,
     threads: NonZeroUsize,
     plan: &Plan,
     check_determinism: bool,
     mut each: impl FnMut(u64, Result<Report, Violation>) -> bool,
-) {
+) -> io::Result<()> {
     let (next, stop) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
     let (done, results) = mpsc::channel();
-    std::thread::scope(|scope| {
-        for _ in 0..threads.get() {
+    thread::scope(|scope| {
+        for number in 0..threads.get() {
             let done = done.clone();
-            scope.spawn(|| {
+            let worker = thread::Builder::new().spawn_scoped(scope, || {
                 let done = done;
                 while !stop.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -39,6 +45,11 @@ pub fn sweep(
                     }
                 }
             });
+            match worker {
+                Err(error) if number == 0 => return Err(error),
+                Err(_) => break, // those that are there do it
+                Ok(_) => {}
+            }
         }
         drop(done);
         let (mut early, mut expected) = (BTreeMap::new(), seeds.start);
@@ -46,12 +57,14 @@ pub fn sweep(
             early.insert(seed, result);
             while let Some(result) = early.remove(&expected) {
                 if !each(expected, result) {
-                    return stop.store(true, Ordering::Relaxed);
+                    stop.store(true, Ordering::Relaxed);
+                    return Ok(());
                 }
                 expected += 1;
             }
         }
-    });
+        Ok(())
+    })
 }
 
 fn run_twice(seed: u64, plan: &Plan) -> Result<Report, Violation> {

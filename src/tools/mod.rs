@@ -16,6 +16,7 @@ use crate::cli::{Failure, Kind};
 use crate::datagram;
 use crate::net::address::{self, ResolveError};
 use crate::net::tcp::BindError;
+use crate::threads;
 
 /// Why nothing can be served, and the exit code for it.
 fn bind_failure(error: &BindError) -> Failure {
@@ -27,8 +28,9 @@ fn bind_failure(error: &BindError) -> Failure {
 }
 
 /// Why an address leads nowhere, as an exit code.
-const fn resolve_kind(error: &ResolveError) -> Kind {
+fn resolve_kind(error: &ResolveError) -> Kind {
     match error {
+        ResolveError::NotFound { source, .. } if threads::none_left(source) => Kind::Local,
         ResolveError::NotFound { .. } => Kind::NameNotFound,
         ResolveError::NoInterface { .. } => Kind::Local,
         ResolveError::NoZone { .. } => Kind::Usage,

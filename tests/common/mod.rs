@@ -306,7 +306,7 @@ impl Process {
     }
 
     /// Whether it has ended and all that it said is here.
-    fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         self.out.is_closed() && self.err.is_closed() && !matches!(self.child.try_wait(), Ok(None))
     }
 

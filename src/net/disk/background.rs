@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::threads;
+
 /// A thread that does such work. Dropped, it is waited for, lest it go on in a directory that the log has let go of.
 #[derive(Debug)]
 pub(super) struct Background<T> {
@@ -35,7 +37,7 @@ impl<T: Send + 'static> Background<T> {
     /// Starts the work; fails only if the system has no thread to give.
     pub(super) fn start(name: &str, work: impl FnOnce(&Haste) -> T + Send + 'static) -> io::Result<Self> {
         let haste = Haste::default();
-        let thread = thread::Builder::new().name(name.into()).spawn({
+        let thread = threads::spawn(name, {
             let haste = haste.clone();
             move || work(&haste)
         })?;

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::panic::resume_unwind;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -18,6 +20,7 @@ use crate::sim::cluster::{Draws, Plan, Report, Violation, run as run_seed};
 use crate::sim::faults::{Kind as Fault, Tally};
 use crate::sim::sweep::sweep;
 use crate::sim::trace::{Keep, Moment};
+use crate::threads;
 
 /// The largest cluster worth simulating: Raft is for a handful.
 const MOST_NODES: usize = 99;
@@ -190,14 +193,15 @@ async fn many(
     let mut signals = Signals::new()?;
     let started = Instant::now();
     let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let threads = options.workers.and_then(NonZeroUsize::new).unwrap_or(processors);
+    let processors = options.workers.and_then(NonZeroUsize::new).unwrap_or(processors);
     let check = options.check_determinism;
     let (ends, mut next) = tokio::sync::mpsc::channel(64);
     let (all, planned) = (seeds.clone(), plan.clone());
-    let sweeping = std::thread::Builder::new().name("sweep".to_owned()).spawn(move || {
-        sweep(all, threads, &planned, check, |seed, result| ends.blocking_send((seed, result)).is_ok());
+    let no_thread = |error| Failure::local(format!("cannot start a thread for the seeds: {}", threads::explain(error)));
+    let sweeping = threads::spawn("sweep", move || {
+        sweep(all, processors, &planned, check, |seed, result| ends.blocking_send((seed, result)).is_ok())
     });
-    sweeping.map_err(|error| Failure::local(format!("cannot start a thread: {error}")))?;
+    let mut sweeping = Some(sweeping.map_err(no_thread)?);
     let bar = progress(&seeds, common);
     let (mut total, mut failure, mut signal) = (Total::default(), None, None);
     loop {
@@ -217,14 +221,18 @@ async fn many(
                     failure = Some((seed, violation));
                     break;
                 }
-                None => break,
+                None => {
+                    let swept = sweeping.take().map_or(Ok(Ok(())), JoinHandle::join);
+                    swept.unwrap_or_else(|panic| resume_unwind(panic)).map_err(no_thread)?;
+                    break;
+                }
             },
             asked = signals.next() => match asked {
                 Signal::Stop(number) => {
                     signal = Some(number);
                     break;
                 }
-                Signal::Interval => bar.suspend(|| total.print("interval", started, threads, signal.is_some(), results))?,
+                Signal::Interval => bar.suspend(|| total.print("interval", started, processors, signal.is_some(), results))?,
             },
         }
     }
@@ -237,7 +245,7 @@ async fn many(
         results.trace(path, plan.nodes, false, &moments)?;
     }
     let failed = failure.map(|(seed, violation)| failed(seed, &violation, &plan, options, results));
-    total.print("summary", started, threads, signal.is_some(), results)?;
+    total.print("summary", started, processors, signal.is_some(), results)?;
     match (failed, signal) {
         (Some(failure), _) => Err(failure),
         (None, Some(signal)) => Err(Failure::new(Kind::Interrupted { signal }, "")),

@@ -17,6 +17,7 @@ use crate::defaults::CLIENT_STALL;
 use crate::http::client::{Client, ClientError, Stream};
 use crate::kv::command::Versioned;
 use crate::kv::snapshot;
+use crate::threads;
 use crate::wire::backup::{self, Header, Part};
 
 /// What to do with a snapshot.
@@ -222,12 +223,12 @@ impl Backup {
     async fn keep(name: String, mut from: impl Read + Send + 'static) -> Result<Self, Failure> {
         tracing::debug!("reading the backup from {name}");
         // Beside the runtime, whose thread hears the signals.
-        let kept = tokio::task::spawn_blocking(move || {
+        let kept = threads::blocking("backup", move || {
             let mut file = tempfile::tempfile()?;
             io::copy(&mut from, &mut file).map(|_| file)
         });
         let dir = std::env::temp_dir();
-        let kept = kept.await.expect("to copy does not panic").map_err(|error| {
+        let kept = kept.await.map_err(|error| {
             let place = dir.display();
             Failure::local(format!(
                 "cannot keep the backup from {name} in {place}: {error} (TMPDIR names another place)"

@@ -109,7 +109,7 @@ fn cores() -> usize {
 const FILES_A_WORKER: usize = 4;
 
 fn too_many_threads(threads: usize, error: &std::io::Error) -> Failure {
-    Failure::local(format!("cannot start {threads} threads: {error} (choose fewer with --workers, or raise ulimit -n)"))
+    Failure::local(format!("cannot start {threads} threads: {error} (or choose fewer with --workers)"))
 }
 
 /// For JSON: text as text, anything else in hexadecimal.

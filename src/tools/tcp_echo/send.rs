@@ -14,6 +14,7 @@ use crate::cli::{Failure, Kind, Output, args};
 use crate::defaults::{ECHO_READ, RECONNECT, STDIN_QUEUE};
 use crate::echo::client::{Client, EchoError};
 use crate::net::tcp::{self, ConnectError};
+use crate::threads;
 use crate::wire::frame::Framing;
 
 /// Send a message, or stdin, and print what comes back
@@ -142,14 +143,13 @@ async fn ask(options: &Options, message: &str, client: &mut Client, printer: &mu
 async fn pipe(options: &Options, client: &mut Client, printer: &mut Printer<'_>) -> Result<(), Failure> {
     let (messages, queue) = mpsc::channel(STDIN_QUEUE);
     let (trouble, stdin_trouble) = std::sync::mpsc::channel();
-    let reader = std::thread::Builder::new().name("stdin".to_owned());
     let (framing, max_frame) = (options.frame.framing(), options.max_frame);
     let read = move || {
         if let Err(error) = read_stdin(framing, max_frame, &messages) {
             let _ = trouble.send(error); // unless all has ended meanwhile
         }
     };
-    reader.spawn(read).map_err(|error| Failure::local(format!("cannot read stdin: {error}")))?;
+    threads::spawn("stdin", read).map_err(|error| Failure::local(format!("cannot read stdin: {error}")))?;
     let streamed = client.stream(queue, |payload| printer.part(&payload).map_err(Stopped::Output)).await;
     printer.end_line()?;
     match stdin_trouble.try_recv() {

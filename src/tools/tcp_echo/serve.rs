@@ -75,7 +75,8 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
     let workers = options.workers.unwrap_or_else(super::cores);
     let threads = Workers::start("echo", workers).map_err(|error| super::too_many_threads(workers, &error))?;
     let stop = CancellationToken::new();
-    let events = Events::start(stop.clone()).map_err(|error| local(&error))?;
+    let events = Events::start(stop.clone())
+        .map_err(|error| Failure::local(format!("cannot start the thread that prints events: {error}")))?;
     let on_event = {
         let (json, events) = (output.is_json(), events.clone());
         move |event: Event| if json { event_lines(&event, |line| events.put(line)) } else { log(&event) }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::defaults::UDP_QUEUE_BYTES;
+use crate::threads;
 
 /// The thread that writes, and the queue before it.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ impl Writer {
         let room = Arc::new(Semaphore::new(UDP_QUEUE_BYTES));
         let (end, ended) = oneshot::channel();
         let space = Arc::clone(&room);
-        std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
+        threads::spawn("writer", move || {
             let mut write = || {
                 while let Some((chunk, _room)) = queue.blocking_recv() {
                     out.write_all(&chunk)?;

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use crate::cli::Failure;
 use crate::datagram::hex;
 use crate::defaults::UDP_SEND_BATCH;
+use crate::threads;
 
 /// Datagrams that may go.
 #[derive(Debug)]
@@ -114,7 +115,7 @@ pub(super) fn stdin_lines(longest: usize, is_hex: bool) -> Result<mpsc::Receiver
             }
         }
     };
-    let thread = std::thread::Builder::new().name("stdin".to_owned()).spawn(read);
+    let thread = threads::spawn("stdin", read);
     thread.map_err(|error| Failure::local(format!("cannot start a thread to read stdin: {error}")))?;
     Ok(queue)
 }

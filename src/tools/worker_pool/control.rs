@@ -2,21 +2,24 @@
 
 use std::fs::{self, File};
 use std::future;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rustix::process::{Signal, getpgid, getpgrp, getpid, getppid, getsid, kill_process};
 use tokio::io::Interest;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::cli::signals::{Signal, Signals};
+use crate::cli::signals::{Signal as Asked, Signals};
 use crate::cli::{Failure, Kind};
+use crate::pool::family;
+use crate::pool::groups::Groups;
 
 use super::job::Work;
 use super::report::Printer;
@@ -26,8 +29,10 @@ pub(super) struct Control {
     pub(super) work: Arc<Work>,
     pub(super) signals: Signals,
     pub(super) urgent: Urgent,
+    pub(super) pause: Pause,
     pub(super) interval: Arc<Notify>,
-    pub(super) quiet: bool,
+    /// Programs are told at the end, on stdout.
+    pub(super) json: bool,
     /// The one that asked to stop.
     pub(super) signal: Option<u8>,
 }
@@ -49,13 +54,13 @@ impl Control {
                     return Ok(Some((printer, outcome)));
                 }
                 asked = self.signals.next() => match asked {
-                    Signal::Interval => self.interval.notify_one(),
-                    Signal::Stop(number) if self.signal.is_none() => {
+                    Asked::Interval => self.interval.notify_one(),
+                    Asked::Stop(number) if self.signal.is_none() => {
                         self.signal = Some(number);
                         self.work.stop.cancel();
                         self.say("no more jobs are started; a second signal ends those that run");
                     }
-                    Signal::Stop(_) => {
+                    Asked::Stop(_) => {
                         insisted += 1;
                         self.work.end();
                         if insisted > 1 {
@@ -69,6 +74,7 @@ impl Control {
                     self.work.end();
                     patience = self.patience();
                 }
+                () = self.pause.asked() => self.pause.take(&self.work.groups).await,
                 () = closes(reader.as_ref()), if !closed => {
                     closed = true;
                     self.work.unread.store(true, Ordering::Relaxed);
@@ -85,14 +91,11 @@ impl Control {
         Instant::now().checked_add(grace.saturating_mul(2).saturating_add(Duration::from_secs(1)))
     }
 
-    /// Past the bar, whose lock the printer holds for as long as whoever reads stdout stands still. The bar is one line,
-    /// with the cursor on it: what is said takes its place, and it is drawn anew below.
     fn say(&self, what: &str) {
-        if self.quiet {
+        if self.json {
             tracing::debug!("{what}");
         } else {
-            let over_bar = if self.work.bar_shown.load(Ordering::Relaxed) { "\r\x1b[2K" } else { "" };
-            let _ = io::stderr().write_all(format!("{over_bar}worker-pool: {what}\n").as_bytes());
+            self.work.say(what);
         }
     }
 }
@@ -114,7 +117,7 @@ impl Urgent {
     /// Hears them from now on; SIGHUP not when `nohup` or the like has asked that we outlive the terminal.
     pub(super) fn new() -> Result<Self, Failure> {
         let handler = |kind| signal(kind).map_err(|error| Failure::local(format!("cannot handle signals: {error}")));
-        let hangup = if ignores_hangup() { None } else { Some(handler(SignalKind::hangup())?) };
+        let hangup = if ignores(Signal::HUP) { None } else { Some(handler(SignalKind::hangup())?) };
         Ok(Self { hangup, quit: handler(SignalKind::quit())? })
     }
 
@@ -133,10 +136,82 @@ impl Urgent {
     }
 }
 
-fn ignores_hangup() -> bool {
+/// Whether a signal was ignored before there was anybody in here to handle it.
+fn ignores(signal: Signal) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 != 0)
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
+}
+
+/// Ctrl-Z, and the shell's `fg` and `bg`. The jobs do not get them either, and stop and go on with us.
+pub(super) struct Pause {
+    /// Nothing, where it was ignored when we were started.
+    signals: Option<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)>,
+}
+
+impl Pause {
+    /// Hears them from now on.
+    pub(super) fn new() -> Result<Self, Failure> {
+        let handler = |kind: Signal| {
+            let handled = signal(SignalKind::from_raw(kind.as_raw()));
+            handled.map_err(|error| Failure::local(format!("cannot handle signals: {error}")))
+        };
+        let heard = !ignores(Signal::TSTP);
+        Ok(Self { signals: if heard { Some((handler(Signal::TSTP)?, handler(Signal::CONT)?)) } else { None } })
+    }
+
+    async fn asked(&mut self) {
+        match &mut self.signals {
+            Some((stop, _)) => drop(stop.recv().await),
+            None => future::pending().await,
+        }
+    }
+
+    /// Stops the jobs, then this process, until it is continued, and lets them go on.
+    async fn take(&mut self, jobs: &Groups) {
+        let Some((stop, go_on)) = &mut self.signals else { return };
+        if is_orphaned() {
+            return; // nobody is there who could continue us: the system itself would not stop us either
+        }
+        let since = Instant::now();
+        // One that is being started is stopped, too, unless its program's disk stands still.
+        while !jobs.pause() && since.elapsed() < Duration::from_secs(1) {
+            sleep(Duration::from_millis(2)).await;
+        }
+        forget(go_on).await;
+        if kill_process(getpid(), Signal::STOP).is_ok() {
+            go_on.recv().await;
+        }
+        forget(stop).await; // pressed twice
+        jobs.go_on(since.elapsed());
+    }
+}
+
+/// Drops what has been heard.
+async fn forget(signal: &mut tokio::signal::unix::Signal) {
+    tokio::select! {
+        biased;
+        _ = signal.recv() => {}
+        () = future::ready(()) => {}
+    }
+}
+
+/// Whether nobody outside our process group, in our session, is there to continue it: whoever started us, or started them.
+fn is_orphaned() -> bool {
+    let ours = (getpgrp(), getsid(None).ok());
+    let mut ancestor = getppid();
+    while let Some(pid) = ancestor {
+        let theirs = (getpgid(Some(pid)).ok(), getsid(Some(pid)).ok());
+        if theirs.1 != ours.1 {
+            return true;
+        }
+        if theirs.0 != Some(ours.0) {
+            return false;
+        }
+        ancestor = family::parent(pid);
+    }
+    true
 }
 
 /// Stdout, if it is a pipe: jobs that run for long shall not do so for a reader that is gone. It is only watched, so it may

@@ -32,7 +32,8 @@ mod run;
         worker-pool --joblog run.log --resume -- ./step {} < steps.txt   # goes on where it was stopped\n  \
         worker-pool --first -- ping -c 1 < mirrors.txt   # the first success ends the others\n  \
         worker-pool demo --workers 3 --jobs 5\n\n\
-        Ctrl-C starts no more jobs and waits for those that run; again: ends them (SIGTERM, then SIGKILL).\n\n\
+        Ctrl-C starts no more jobs and waits for those that run; again: ends them (SIGTERM, then SIGKILL).\n\
+        Ctrl-Z stops the jobs, too; fg continues them. A job that wants the terminal is ended.\n\n\
         Exit codes: 0 all jobs ended well, 1 a job failed, 2 usage, 6 trouble on this machine, 130/143 interrupted"
 )]
 pub struct Args {
@@ -53,6 +54,28 @@ enum Other {
 impl Tool for Args {
     const NAME: &'static str = "worker-pool";
     const TAKES_ALL_FILES: bool = false;
+
+    fn tip(option: &str) -> Option<&'static str> {
+        // What people bring with them from xargs and GNU parallel.
+        Some(match option {
+            "-n" | "-L" | "-l" | "-N" | "--max-args" | "--max-lines" | "--max-replace-args" => {
+                "each line is a job and a command of its own, so leave -n 1 out (several lines a command: xargs -n)"
+            }
+            "-I" | "-i" | "--replace" => {
+                "{} in CMD is always the job, so leave the option out (a command that has {} for itself is run by a script)"
+            }
+            "-a" | "--arg-file" => "jobs come from stdin: worker-pool CMD < FILE",
+            "-d" | "--delimiter" => "jobs end with a newline, or with -0 by NUL: tr ';' '\n' < FILE | worker-pool CMD",
+            "-r" | "--no-run-if-empty" => "without jobs nothing is run: leave the option out",
+            "-t" => "--dry-run prints the commands, --joblog keeps those that were run",
+            "-o" | "--open-tty" | "--tty" => "a job has no terminal: xargs -o runs one that must ask you",
+            "--bar" | "--eta" | "--progress" => "on a terminal there is a bar with the time left: leave the option out",
+            "--colsep" | "-C" | "-X" | "-m" | "--xargs" => {
+                "a job is one line and one argument; sh -c 'set -- $1; ..' sh, as CMD, takes a line apart"
+            }
+            _ => "options of the command stand behind its name: worker-pool [OPTIONS] CMD [ARG]...",
+        })
+    }
 
     fn common(&self) -> &Common {
         &self.common

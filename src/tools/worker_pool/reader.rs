@@ -6,7 +6,6 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use indicatif::ProgressBar;
 use tokio::runtime::Handle;
@@ -15,6 +14,7 @@ use crate::cli::Failure;
 use crate::pool::joblog::Seen;
 use crate::pool::lines::{Line, Lines, Separator};
 use crate::pool::{Jobs, quote};
+use crate::threads;
 
 use super::job::{Job, Work};
 use super::report::set_total;
@@ -30,6 +30,11 @@ pub(super) struct Intake {
 }
 
 impl Intake {
+    /// How many jobs were read.
+    pub(super) fn read(&self) -> u64 {
+        self.submitted.load(Ordering::Relaxed) + self.skipped.load(Ordering::Relaxed)
+    }
+
     /// Why reading ended early.
     pub(super) fn failure(&self) -> Option<Failure> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone().map(Failure::local)
@@ -54,7 +59,6 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn run(&mut self) {
-        let mut read = 0;
         for (number, line) in (1..).zip(Lines::new(stdin(), self.separator)) {
             match line {
                 Ok(line) if self.is_known(&line, number) => {
@@ -73,9 +77,8 @@ impl Reader {
                     break;
                 }
             }
-            read = number;
         }
-        set_total(&self.bar, read);
+        set_total(&self.bar, self.intake.read(), &self.intake, &self.work);
     }
 
     fn is_known(&mut self, line: &Line, number: u64) -> bool {
@@ -87,15 +90,15 @@ impl Reader {
 }
 
 /// When stdin is a file, the bar knows at once how many jobs there are.
-pub(super) fn count_ahead(bar: &ProgressBar, separator: Separator) {
+pub(super) fn count_ahead(bar: &ProgressBar, separator: Separator, intake: &Arc<Intake>, work: &Arc<Work>) {
     let Ok(stdin) = io::stdin().as_fd().try_clone_to_owned() else { return };
     let mut stdin = File::from(stdin);
     if !stdin.metadata().is_ok_and(|metadata| metadata.is_file()) {
         return;
     }
     let Ok(mut at) = io::Seek::stream_position(&mut stdin) else { return };
-    let bar = bar.clone();
-    thread::spawn(move || {
+    let (bar, intake, work) = (bar.clone(), Arc::clone(intake), Arc::clone(work));
+    let counted = threads::spawn("count", move || {
         let mut chunk = vec![0; 256 << 10];
         let (mut jobs, mut last) = (0, separator.byte());
         while let Ok(length @ 1..) = stdin.read_at(&mut chunk, at) {
@@ -103,8 +106,11 @@ pub(super) fn count_ahead(bar: &ProgressBar, separator: Separator) {
             jobs += memchr::memchr_iter(separator.byte(), &chunk[..length]).count() as u64;
             last = chunk[length - 1];
         }
-        set_total(&bar, jobs + u64::from(last != separator.byte()));
+        set_total(&bar, jobs + u64::from(last != separator.byte()), &intake, &work);
     });
+    if let Err(error) = counted {
+        tracing::debug!("the jobs are not counted ahead: {error}");
+    }
 }
 
 /// The standard library opens `/dev/null` in place of a stdin that was closed.

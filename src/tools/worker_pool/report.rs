@@ -1,19 +1,20 @@
 //! What is printed, logged and counted, and the exit code.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Read, Seek, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, interval_at};
 
 use crate::cli::{Failure, Kind, Output};
 use crate::pool::capture::{Capture, Spilled};
 use crate::pool::joblog::{Entry, Joblog};
-use crate::pool::{Results, quote};
+use crate::pool::{Done, Results, quote};
 
 use super::event::JobEvent;
 use super::job::{Finished, Status, Trouble, Work};
@@ -21,6 +22,8 @@ use super::reader::Intake;
 
 /// A run that is over sooner needs no progress bar.
 const BAR_AFTER: Duration = Duration::from_millis(500);
+/// How often it is drawn anew.
+const BAR_TICK: Duration = Duration::from_millis(100);
 
 /// Prints results as they come.
 pub(super) struct Printer {
@@ -51,22 +54,27 @@ pub(super) struct Tally {
 
 impl Printer {
     /// Prints until all is done. What cannot be printed or logged ends the jobs.
-    pub(super) async fn run(mut self, mut results: Results<Finished>) -> (Self, Result<(), Failure>) {
+    pub(super) async fn run(mut self, mut results: Results<Option<Finished>>) -> (Self, Result<(), Failure>) {
         let mut outcome = Ok(());
         let interval = Arc::clone(&self.interval);
-        let show_bar = Instant::now() + BAR_AFTER;
+        let mut tick = interval_at(Instant::now() + BAR_AFTER, BAR_TICK);
         loop {
             let printed = tokio::select! {
                 done = results.next() => match done {
-                    Some(done) if outcome.is_ok() && !self.work.unread.load(Ordering::Relaxed) => self.print(done.result),
+                    Some(Done { result: Some(job), .. })
+                        if outcome.is_ok() && !self.work.unread.load(Ordering::Relaxed) =>
+                    {
+                        self.print(job)
+                    }
                     Some(_) => Ok(()),
                     None => break,
                 },
                 () = interval.notified() => self.print_interval(),
-                () = sleep_until(show_bar), if self.live => {
-                    self.live = false;
-                    self.work.bar_shown.store(true, Ordering::Relaxed);
-                    show(&self.bar);
+                _ = tick.tick(), if self.live => {
+                    if !self.work.bar_shown.swap(true, Ordering::Relaxed) {
+                        self.bar.set_draw_target(ProgressDrawTarget::stderr());
+                    }
+                    self.bar.tick();
                     Ok(())
                 }
             };
@@ -230,6 +238,10 @@ impl Printer {
         if let Some(failure) = self.intake.failure() {
             return Err(failure);
         }
+        if let Some(why) = self.work.places.none.get() {
+            let left = summary.not_started;
+            return Err(Failure::local(format!("{why}; {}, {left} not started", self.tally)));
+        }
         if skipped > 0 && !self.quiet && !self.output.is_json() {
             let failed = match self.intake.skipped_failed.load(Ordering::Relaxed) {
                 0 => String::new(),
@@ -272,8 +284,8 @@ impl Tally {
     }
 }
 
-impl std::fmt::Display for Tally {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {} jobs ended well", self.ok, self.jobs)?;
         for (count, name) in [(self.failed, "failed"), (self.timeout, "timed out"), (self.cancelled, "cancelled")] {
             if count > 0 {
@@ -334,21 +346,48 @@ fn shorten(input: &[u8]) -> String {
     }
 }
 
-/// A bar that shows nothing until it is told to.
-pub(super) fn hidden_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} {pos} done{msg}, {elapsed}").expect("the template is valid");
+/// A bar that shows nothing until it is told to. As long as jobs are read it tells how many there are so far.
+pub(super) fn hidden_bar(intake: &Arc<Intake>) -> ProgressBar {
+    let intake = Arc::clone(intake);
+    let style = ProgressStyle::with_template("{spinner} {pos} of {read} so far{msg}, {elapsed}")
+        .expect("the template is valid")
+        .with_key("read", move |_: &ProgressState, to: &mut dyn fmt::Write| {
+            let _ = write!(to, "{}", intake.read());
+        });
     ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_style(style)
 }
 
-/// Shows the bar, from now on.
-fn show(bar: &ProgressBar) {
-    bar.set_draw_target(ProgressDrawTarget::stderr());
-    bar.enable_steady_tick(Duration::from_millis(100));
+/// Tells the bar how many jobs there are.
+pub(super) fn set_total(bar: &ProgressBar, total: u64, intake: &Arc<Intake>, work: &Arc<Work>) {
+    let (intake, work) = (Arc::clone(intake), Arc::clone(work));
+    let left = move |state: &ProgressState, to: &mut dyn fmt::Write| {
+        // Those that were skipped took no time, and neither did a pause.
+        let done = state.pos().saturating_sub(intake.skipped.load(Ordering::Relaxed));
+        let time = state.elapsed().saturating_sub(work.groups.paused());
+        if let Some(left) = time_left(time, done, total.saturating_sub(state.pos())) {
+            let _ = write!(to, ", {} left", humantime::format_duration(left));
+        }
+    };
+    let style = ProgressStyle::with_template("[{bar:30}] {pos}/{len}{msg}, {elapsed}{left}");
+    bar.set_style(style.expect("the template is valid").progress_chars("=> ").with_key("left", left));
+    bar.set_length(total);
 }
 
-/// Tells the bar how many jobs there are.
-pub(super) fn set_total(bar: &ProgressBar, total: u64) {
-    let style = ProgressStyle::with_template("[{bar:30}] {pos}/{len}{msg}, {elapsed}, {eta} left");
-    bar.set_style(style.expect("the template is valid").progress_chars("=> "));
-    bar.set_length(total);
+/// How long it will take, in whole seconds, if the rest goes as what is done; nothing before anything is.
+fn time_left(time: Duration, done: u64, rest: u64) -> Option<Duration> {
+    let seconds = time.as_secs_f64() / done as f64 * rest as f64;
+    (done > 0 && rest > 0).then(|| Duration::from_secs(seconds.ceil() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_left_is_unknown_before_anything_is_done_and_when_nothing_is_left() {
+        let seconds = Duration::from_secs;
+        assert_eq!(time_left(seconds(30), 0, 10), None);
+        assert_eq!(time_left(seconds(30), 3, 6), Some(seconds(60)));
+        assert_eq!(time_left(seconds(30), 9, 0), None);
+    }
 }

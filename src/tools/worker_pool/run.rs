@@ -4,7 +4,7 @@
 //! thread that waits for results and for whoever reads stdout. So none of them holds up the main thread, which hears
 //! signals whatever else stands still.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
@@ -22,16 +21,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::signals::Signals;
 use crate::cli::{Common, Failure, Kind, Output};
-use crate::defaults::{MAX_QUEUE, MAX_WORKERS};
+use crate::defaults::{MAX_QUEUE, MAX_WORKERS, WINDOW_PER_WORKER};
 use crate::pool::capture::Spill;
 use crate::pool::joblog::{Joblog, Seen, Skip};
 use crate::pool::lines::{Line, Lines, Separator};
-use crate::pool::process::{Cancel, Limits};
+use crate::pool::process::{self, Cancel, Limits};
 use crate::pool::template::{Error, Template};
-use crate::pool::{Pool, quote};
+use crate::pool::{Pool, files, quote};
+use crate::threads;
 
-use super::control::{Control, Urgent};
-use super::job::{Halt, Work};
+use super::control::{Control, Pause, Urgent};
+use super::job::{Halt, Places, Work};
 use super::reader::{Intake, Reader, count_ahead, stdin, stdin_is_nothing};
 use super::report::{Printer, Tally, hidden_bar};
 
@@ -91,6 +91,11 @@ pub(super) struct Options {
     command: Vec<OsString>,
 }
 
+/// What GNU parallel has between its command and its jobs.
+fn is_parallels(word: &OsStr) -> bool {
+    [":::", "::::", ":::+", "::::+"].iter().any(|separator| word == *separator)
+}
+
 /// A number of workers.
 pub(super) fn workers(text: &str) -> Result<NonZeroUsize, String> {
     let number = text.parse().ok().filter(|number: &NonZeroUsize| number.get() <= MAX_WORKERS);
@@ -115,8 +120,12 @@ pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> 
     }
     let (joblog, seen) = options.open_joblog()?;
     let workers = options.workers.unwrap_or_else(|| thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
-    allow_files(workers);
+    // From here on signals are heard; before, they would have ended us.
+    let signals = Signals::patient()?;
+    let urgent = Urgent::new()?;
+    let pause = Pause::new()?;
 
+    let mark = getrandom::u64().map_err(|error| Failure::local(format!("cannot get random bytes: {error}")))?;
     let work = Arc::new(Work {
         template,
         limits: Limits {
@@ -131,16 +140,16 @@ pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> 
         stop: CancellationToken::new(),
         cancel: Cancel::default(),
         running: AtomicU64::new(0),
+        groups: Arc::default(),
+        mark: format!("{mark:016x}"),
+        places: Places::default(),
+        quiet: common.quiet,
         halted: AtomicBool::new(false),
         won: AtomicBool::new(false),
         unread: AtomicBool::new(false),
         bar_shown: AtomicBool::new(false),
     });
-    // From here on signals are heard; before, they would have ended us.
-    let signals = Signals::patient()?;
-    let urgent = Urgent::new()?;
-
-    let mut pool = Pool::new(workers).stop_with(work.stop.clone());
+    let mut pool = Pool::new(workers).stop_with(work.stop.clone()).alone_until(work.places.one_started.clone());
     if let Some(queue) = options.queue {
         pool = pool.queue(queue);
     }
@@ -148,17 +157,18 @@ pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> 
         pool =
             options.window.map_or_else(|| pool.clone().keep_order(), |window| pool.clone().keep_order_within(window));
     }
+    let pool = within_files(pool, workers, options, &work)?;
     let on_worker = Arc::clone(&work);
     let (jobs, results) = pool
         .start(move |worker, job| {
             let work = Arc::clone(&on_worker);
             async move { work.run(worker, job).await }
         })
-        .map_err(|error| Failure::local(format!("cannot start {workers} workers: {error} (try fewer: --workers)")))?;
+        .map_err(|error| Failure::local(format!("cannot start the workers: {error}")))?;
 
-    let bar = hidden_bar();
     let live = io::stderr().is_terminal() && !output.is_json() && !common.quiet;
     let intake = Arc::new(Intake::default());
+    let bar = hidden_bar(&intake);
     let mut reader = Reader {
         jobs,
         seen,
@@ -169,7 +179,7 @@ pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> 
         runtime: Handle::current(),
     };
     if live {
-        count_ahead(&bar, options.separator());
+        count_ahead(&bar, options.separator(), &intake, &work);
     }
     if io::stdin().is_terminal() && !common.quiet {
         let _ = writeln!(io::stderr(), "worker-pool: reading jobs from the terminal, one a line; Ctrl-D ends them");
@@ -190,11 +200,13 @@ pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> 
     };
     let runtime = Handle::current();
     // Neither is waited for: one may stand in a read, the other in a write, for as long as others please.
-    thread::spawn(move || reader.run());
-    thread::spawn(move || drop(say.send(runtime.block_on(printer.run(results)))));
+    let no_thread = |what| move |error| Failure::local(format!("cannot start the thread that {what}: {error}"));
+    threads::spawn("printer", move || drop(say.send(runtime.block_on(printer.run(results)))))
+        .map_err(no_thread("prints results"))?;
+    // Last: once there are jobs, they take what places there are.
+    threads::spawn("reader", move || reader.run()).map_err(no_thread("reads jobs"))?;
 
-    let mut control =
-        Control { work, signals, urgent, interval, quiet: common.quiet || output.is_json(), signal: None };
+    let mut control = Control { work, signals, urgent, pause, interval, json: output.is_json(), signal: None };
     let Some((printer, outcome)) = control.until(finished).await? else {
         let signal = control.signal.unwrap_or_default();
         return Err(Failure::new(
@@ -210,6 +222,15 @@ pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> 
 
 impl Options {
     fn template(&self) -> Result<Template, Failure> {
+        if let Some(word) = self.command.iter().find(|word| is_parallels(word))
+            && !std::env::args_os().any(|argument| argument == "--")
+        {
+            let word = word.display();
+            return Err(Failure::usage(format!(
+                "{word} is GNU parallel's: here jobs come from stdin, such as: printf '%s\\n' a b c | worker-pool echo   (a \
+                 command that takes {word} itself is run by worker-pool -- CMD)"
+            )));
+        }
         let template = if self.shell { Template::script(&self.command) } else { Template::words(&self.command) };
         template.map_err(|error| match error {
             Error::NoCommand => Failure::usage(
@@ -278,18 +299,39 @@ fn dry_run(template: &Template, separator: Separator, mut seen: Option<Seen>, ou
     if output.is_json() { output.result(&summary, String::new) } else { Ok(()) }
 }
 
-/// File descriptors of a worker: its runtime, and its job's pipes and files.
-const FILES_PER_WORKER: u64 = 16;
+/// Files of a worker's thread: those of its runtime, and of the command that it starts.
+const FILES_PER_THREAD: u64 = 3 + process::FILES_TO_START;
+/// Files that are open now and then: stdout to watch its reader, stdin to count jobs, `/proc`.
+const OTHER_FILES: u64 = 4;
 
-/// Raises the limit of open files if so many workers need it. Not for nothing: commands inherit it, and old ones use
-/// `select` or close all descriptors one by one.
-fn allow_files(workers: NonZeroUsize) {
-    let needed = workers.get() as u64 * FILES_PER_WORKER + 64;
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < needed) {
-        limit.current = Some(limit.maximum.map_or(needed, |maximum| maximum.min(needed)));
-        if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::debug!("cannot raise the limit of open files: {error}");
-        }
+/// Fits the pool to how many files may be open. A job may have long output, which takes files until it is printed.
+fn within_files(pool: Pool, workers: NonZeroUsize, options: &Options, work: &Work) -> Result<Pool, Failure> {
+    // The threads leave most of the files to the jobs.
+    let most = usize::try_from(files::left() / (4 * FILES_PER_THREAD)).unwrap_or(usize::MAX);
+    let threads = Pool::threads_for(workers).min(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN));
+    // Without an order, a worker has one result in its hands, one on its way, and a job.
+    let window = if options.keep_order { options.window } else { Some(workers.saturating_mul(THREE)) };
+    let open = window.map_or(workers.get() * WINDOW_PER_WORKER, NonZeroUsize::get) as u64;
+    let files = |jobs: u64, threads: NonZeroUsize| {
+        OTHER_FILES + threads.get() as u64 * FILES_PER_THREAD + jobs.saturating_mul(process::FILES)
+    };
+    // What is no job's has to be below the limit that commands get.
+    if files::left() >= files(0, threads) {
+        files::raise(files(open, threads));
     }
+    let room = files::left();
+    let jobs = room.saturating_sub(files(0, threads)) / process::FILES;
+    let Some(jobs) = NonZeroUsize::new(usize::try_from(jobs).unwrap_or(usize::MAX)) else {
+        return Err(Failure::local(format!(
+            "cannot start a job: the limit of open files leaves {room}, and {} are needed (raise it: see ulimit -n)",
+            files(1, threads)
+        )));
+    };
+    if jobs < workers {
+        work.say(&format!("at most {jobs} of {workers} jobs run at a time: the limit of open files has no place for more (see ulimit -n)"));
+    }
+    let pool = pool.threads(threads);
+    Ok(if jobs.get() as u64 >= open { pool } else { pool.open_at_most(jobs) })
 }
+
+const THREE: NonZeroUsize = NonZeroUsize::new(3).unwrap();

@@ -20,6 +20,47 @@ fn a_job_out_of_time_is_ended_with_all_it_has_started() {
 }
 
 #[test]
+fn a_job_out_of_time_is_ended_with_what_has_left_its_group_too() {
+    let dir = tempfile::tempdir().unwrap();
+    // In a session of its own; a daemon whose parent has gone; and one that is deaf besides. None holds the output.
+    let apart = "setsid sleep 1000 >/dev/null 2>&1 & echo $! >> pids";
+    let daemon = "(setsid sh -c 'echo $$ >> pids; exec sleep 1000' >/dev/null 2>&1 &)";
+    let deaf = "(setsid sh -c 'trap : TERM; echo $$ >> pids; while :; do sleep 1000; done' >/dev/null 2>&1 &)";
+    let script = format!("{apart}; {daemon}; {deaf}; echo $$ >> pids; wait; sleep 1000");
+    let arguments = ["--timeout", "3s", "--grace", "300ms", "--json", "--", "sh", "-c", &script];
+    let (jobs, _) = jobs_and_summary(&pool_in(dir.path(), "a\n", &arguments).expect(1));
+    assert_eq!(jobs[0]["status"], "timeout", "{}", jobs[0]);
+    let pids = pids(&dir.path().join("pids"), 4);
+    assert!(pids.iter().all(|pid| !is_alive(pid)), "all are gone when worker-pool is: {pids:?}");
+}
+
+#[test]
+fn the_jobs_of_a_pool_that_is_a_job_are_ended_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let inner = format!(
+        "exec {} -- sh -c 'trap : TERM; echo $$ >> pids; while :; do sleep 1; done'",
+        env!("CARGO_BIN_EXE_worker-pool")
+    );
+    let script = format!("echo x | {{ {inner}; }}");
+    let arguments = ["--timeout", "3s", "--grace", "300ms", "--", "sh", "-c", &script];
+    pool_in(dir.path(), "a\n", &arguments).expect(1).says(&["timed out after 3s"]);
+    let pids = pids(&dir.path().join("pids"), 1);
+    assert!(!is_alive(&pids[0]), "{pids:?}");
+}
+
+#[test]
+fn what_other_jobs_have_started_is_let_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    // The second ends well and leaves a process behind, as it may; the first is out of time.
+    let script = "case $1 in 1) exec sleep 1000;; 2) setsid sleep 1000 >/dev/null 2>&1 & echo $! >> pids;; esac";
+    let arguments = ["-j2", "--timeout", "2s", "--", "sh", "-c", script, "sh"];
+    pool_in(dir.path(), seq(2), &arguments).expect(1).says(&["job 1 (1): timed out", "1 of 2 jobs ended well"]);
+    let pids = pids(&dir.path().join("pids"), 1);
+    assert!(is_alive(&pids[0]));
+    signal(pids[0].parse().unwrap(), "KILL");
+}
+
+#[test]
 fn who_ignores_sigterm_is_killed_after_the_grace() {
     let dir = tempfile::tempdir().unwrap();
     let deaf = "trap '' TERM; sleep 1000 & echo $$ $! >> pids; wait";

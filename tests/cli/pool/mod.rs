@@ -11,10 +11,12 @@ use crate::common::{Ended, eventually, run_with, worker_pool};
 mod basics;
 mod ending;
 mod joblog;
+mod limits;
 mod order;
 mod output;
 mod shell;
 mod signals;
+mod terminal;
 mod usage;
 
 /// `worker-pool` with these arguments.

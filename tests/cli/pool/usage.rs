@@ -31,6 +31,28 @@ fn what_makes_no_sense_is_refused_with_what_would() {
 }
 
 #[test]
+fn what_people_bring_from_xargs_and_parallel_has_an_answer_that_helps() {
+    for (options, answer) in [
+        (&["-n", "1"][..], "each line is a job"),
+        (&["-n1"], "each line is a job"),
+        (&["-L1"], "each line is a job"),
+        (&["-I", "{}"], "{} in CMD is always the job"),
+        (&["-I{}"], "{} in CMD is always the job"),
+        (&["-a", "file"], "worker-pool CMD < FILE"),
+        (&["--arg-file=x"], "worker-pool CMD < FILE"),
+        (&["-d,"], "or with -0 by NUL"),
+        (&["-r"], "without jobs nothing is run"),
+        (&["--bar"], "there is a bar"),
+        (&["-x"], "options of the command stand behind its name"),
+    ] {
+        let ended = pool_of("a", &[options, &["echo", "{}"]].concat()).expect(2).says(&[answer]);
+        assert!(!ended.stderr.contains("as a value"), "{}", ended.stderr);
+    }
+    pool_of("", &["echo", ":::", "a", "b"]).expect(2).says(&["::: is GNU parallel's", "printf '%s\\n' a b c |"]);
+    assert_eq!(pool_of("a", &["--", "echo", ":::"]).expect(0).stdout, "::: a\n");
+}
+
+#[test]
 fn a_usage_error_is_an_event_for_programs() {
     let event = pool_of("a", &["--json"]).expect(2).json();
     assert_eq!((&event["event"], &event["kind"]), (&"error".into(), &"usage".into()), "{event}");
