@@ -1,8 +1,8 @@
 #!/bin/sh
 # What watchers cost: three nodes, writes of 64 clients at the leader, without watchers and with 1,000 at the leader whose
 # prefix nobody writes, with 1,000 that receive everything, with 1,000 that read nothing. For each: writes a second beside those
-# without watchers in the same round, the longest write and the longest time without any, and the leader's memory, its own and
-# that of all sockets. Then the largest values there are, to 1,000 that read nothing.
+# without watchers in the same round, the longest write and the longest time without any, the leader's processor time for each
+# write, and its memory, its own and that of all sockets. Then the largest values there are, to 1,000 that read nothing.
 set -eu
 
 name=watch
@@ -57,11 +57,14 @@ dismiss() {
     wait "$crowd" 2>/dev/null || true
     crowd=''
 }
+# The processor time of the leader so far, in hundredths of a second.
+used() { awk '{ print $14 + $15 }' "/proc/$pid/stat"; }
 measure() { # NAME
-    ctl bench --json --clients 64 --reads 0 --value 256 --warm-up 1s --duration "${seconds}s" >"$dir/last" ||
+    began=$(used)
+    ctl bench --json --clients 64 --reads 0 --value 256 --warm-up 0s --duration "${seconds}s" >"$dir/last" ||
         fail "the load: $(tail -n 1 "$dir/last")"
-    jq -r 'select(.event == "summary") | [.ops_per_s, .write_max_us / 1000, .write_pause_us / 1000, .errors] | @tsv' \
-        "$dir/last" >"$dir/row"
+    jq -r --argjson used $(($(used) - began)) 'select(.event == "summary") |
+        [.ops_per_s, .write_max_us / 1000, .write_pause_us / 1000, $used * 10000 / .writes] | @tsv' "$dir/last" >"$dir/row"
     printf '%s\t%s\t%s\n' "$(cat "$dir/row")" "$(resident)" "$(sockets)" >>"$dir/$1.rows"
 }
 round=0
@@ -77,12 +80,12 @@ while [ "$round" -lt "$rounds" ]; do
     round=$((round + 1))
 done
 printf '%s rounds of %s s, %s watchers, 64 clients, values of 256 bytes, %s processors\n' "$rounds" "$seconds" "$watchers" "$(nproc)"
-printf '%-12s %10s %10s %12s %12s %12s %14s\n' watchers writes/s share 'longest ms' 'pause ms' 'node MiB' 'sockets MiB'
+printf '%-12s %10s %10s %12s %12s %12s %12s %14s\n' watchers writes/s share 'longest ms' 'pause ms' 'us a write' 'node MiB' 'sockets MiB'
 column() { cut -f "$2" "$dir/$1.rows" | median; }
 for kind in none elsewhere everything deaf; do
     share=$(paste "$dir/$kind.rows" "$dir/none.rows" | awk -F '\t' '{ print $1 / $7 }' | median)
-    printf '%-12s %10.0f %10.2f %12.0f %12.0f %12d %14d\n' "$kind" "$(column "$kind" 1)" "$share" "$(column "$kind" 2)" \
-        "$(column "$kind" 3)" "$(column "$kind" 5)" "$(column "$kind" 6)"
+    printf '%-12s %10.0f %10.2f %12.0f %12.0f %12.1f %12d %14d\n' "$kind" "$(column "$kind" 1)" "$share" \
+        "$(column "$kind" 2)" "$(column "$kind" 3)" "$(column "$kind" 4)" "$(column "$kind" 5)" "$(column "$kind" 6)"
 done
 
 # Values of 1 MiB, each of whose characters JSON writes as six.
@@ -91,8 +94,8 @@ gather '' deaf
 before=$(resident)
 longest=0
 for number in $(seq "$large"); do
-    took=$(curl -sf -o /dev/null -w '%{time_total}' -H 'content-type: application/json' --data-binary "@$dir/body" "http://$at/kv") ||
-        fail "write $number of 1 MiB"
+    took=$(curl -s --fail-with-body -m 30 -o "$dir/answer" -w '%{time_total}' -H 'content-type: application/json' --data-binary "@$dir/body" "http://$at/kv") ||
+        fail "write $number of 1 MiB: $took s, $(cat "$dir/answer")"
     longest=$(printf '%s\n%s\n' "$longest" "$took" | sort -g | tail -n 1)
 done
 printf '%s values of 1 MiB of \\u0000 to %s that read nothing: node %d to %d MiB, sockets %d MiB, longest write %.0f ms\n' \

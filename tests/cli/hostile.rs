@@ -172,7 +172,7 @@ fn clients_that_take_all_places_leave_some_for_peers_and_for_who_asks_how_the_no
         let crowd: Vec<_> = crowd.collect();
         for _ in 0..files {
             node.get("/metrics").expect(200);
-            assert_eq!(node.get("/health").expect(503).error(), "no leader");
+            assert_eq!(node.get("/health").expect(503).json()["status"], "no leader");
             let headers = [UPGRADE[0], UPGRADE[1], UPGRADE[2], UPGRADE[3], "netbelt-from: n2", "netbelt-to: n1"];
             dial(&node, &headers).1.expect(101);
         }

@@ -215,7 +215,7 @@ fn watchers_that_read_nothing_cost_little_memory_and_nobody_else_an_answer() {
 }
 
 /// Reads what comes on many connections, until it is told to stop.
-fn read_all(streams: Vec<Stream>, stop: &AtomicBool) {
+fn read_all(streams: &[Stream], stop: &AtomicBool) {
     let mut buffer = vec![0; 64 << 10];
     while !stop.load(Ordering::Relaxed) {
         let mut waiting: Vec<_> = streams.iter().map(|stream| PollFd::new(stream.0.socket(), PollFlags::IN)).collect();
@@ -241,9 +241,9 @@ fn a_thousand_watchers_leave_the_node_its_time_for_writes() {
     };
     let share_with = |prefix: fn(usize) -> String| {
         let streams = (0..1000).map(|number| Stream::open(&node, &format!("/watch?prefix={}", prefix(number)), ""));
-        let (streams, stop) = (streams.collect(), AtomicBool::new(false));
+        let (streams, stop) = (streams.collect::<Vec<_>>(), AtomicBool::new(false));
         std::thread::scope(|scope| {
-            scope.spawn(|| read_all(streams, &stop));
+            scope.spawn(|| read_all(&streams, &stop));
             let with = writes();
             stop.store(true, Ordering::Relaxed);
             with
