@@ -257,7 +257,7 @@ fn a_thousand_watchers_leave_the_node_its_time_for_writes() {
             shares.push(share_with(prefix) / writes());
         }
     };
-    is_kept(0.6, |number| format!("other/{number}/"));
+    is_kept(0.75, |number| format!("other/{number}/"));
     is_kept(0.35, |_| String::new());
 }
 
