@@ -87,15 +87,16 @@ pub const WATCH_PAGES_BYTES: usize = 8 << 20;
 /// What the kernel may keep for a watcher that does not read; it counts double. Enough for half a megabyte a second over
 /// a tenth of a second's round trip, and 128 MiB for a thousand of them.
 pub const WATCH_SEND_BUFFER: usize = 64 << 10;
-/// Watchers that get their turn in one go, between two inputs of the machine,
+/// Watchers that get their turn in one go, between two inputs of the machine: half a millisecond's work.
 pub const WATCH_TURNS: usize = 32;
-/// unless they take as long as this.
+/// After this no more of them get theirs: what they want to hear has to be searched for.
 pub const WATCH_SLICE: Duration = Duration::from_micros(500);
 /// Telling changes may take one part in so many of a node's time: writes go before.
 pub const WATCH_SHARE: u32 = 8;
 /// After a rest it may take so much at once: some hundreds of pages.
 pub const WATCH_BURST: Duration = Duration::from_millis(5);
-/// No more than this is paid for by waiting: what takes longer than a turn of all is the machine's fault.
+/// What telling has cost beyond its share is made up for by a pause; but no more than this, which only a process that stood still
+/// seems to have spent.
 pub const WATCH_DEBT: Duration = Duration::from_millis(50);
 /// A pause between two looks whether watchers have taken what they were given: in that time they read what is under way.
 pub const WATCH_PAUSE: Duration = Duration::from_millis(20);

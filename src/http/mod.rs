@@ -4,7 +4,7 @@
 //! - [`api`]: the requests of a Raft key-value node;
 //! - [`members`]: who is in the cluster, and the requests that change it;
 //! - [`backup`]: the whole state as a file;
-//! - [`watch`]: changes as they come, as server-sent events: [`teller`] tells all watchers, [`pages`] encodes;
+//! - [`watch`]: changes as they come, as server-sent events: `teller` tells all watchers, `pages` encodes;
 //! - [`reply`]: what is answered, whole or as a stream;
 //! - [`status`]: what a node reports of itself, as JSON and for Prometheus;
 //! - [`upgrade`]: the way from an HTTP connection to a peer's link, on the same port;

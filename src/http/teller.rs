@@ -349,7 +349,6 @@ impl Credit {
         let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
         let earned = nanos((now - self.at) / WATCH_SHARE);
         let left = self.left.saturating_add(earned).min(nanos(WATCH_BURST)).saturating_sub(nanos(spent));
-        // A process that was stopped in the meantime has not spent all of it.
         self.left = left.max(-nanos(WATCH_DEBT));
         self.at = now;
         u64::try_from(-self.left).ok().filter(|debt| *debt > 0).map(|debt| Duration::from_nanos(debt) * WATCH_SHARE)

@@ -24,7 +24,7 @@
 //! `id: gone`: a browser's EventSource connects anew whenever a stream ends, with the last id, and to this one the answer is 204,
 //! which stops it for good. Who falls behind in the middle of a large event is broken off, and hears of it when it comes again.
 //!
-//! Telling costs at most an eighth of the node's time ([`super::teller`]), and a watcher's memory is bounded whatever it does:
+//! Telling costs at most an eighth of the node's time (`http::teller`), and a watcher's memory is bounded whatever it does:
 //! three pages, and what [`WATCH_SEND_BUFFER`](crate::defaults::WATCH_SEND_BUFFER) lets the kernel keep. Its place is taken until
 //! its connection is gone. Who closes the connection, or his half of it, has left, and his place is free at once.
 
