@@ -67,7 +67,7 @@ pub(super) async fn run(
 ) {
     let (mut teller, mut credit) = (Teller::default(), Credit::new(Instant::now()));
     loop {
-        if !teller.is_busy() {
+        if !teller.has_work(*announced.borrow()) {
             let pause = if teller.waiting.is_empty() { WATCH_REVIEW } else { WATCH_PAUSE };
             tokio::select! {
                 watcher = joining.recv() => match watcher {
@@ -83,7 +83,7 @@ pub(super) async fn run(
         }
         teller.recall(Instant::now());
         let through = *announced.borrow_and_update();
-        if teller.is_busy() || teller.looked < through {
+        if teller.has_work(through) {
             let told = node.inspect(move |machine| {
                 let begun = Instant::now();
                 teller.tell(machine.changes(), through, begun);
@@ -142,8 +142,9 @@ enum Next {
 }
 
 impl Teller {
-    fn is_busy(&self) -> bool {
-        !self.ready.is_empty()
+    /// Somebody is to get a turn, or there are changes up to version `through` that it has not looked at.
+    fn has_work(&self, through: u64) -> bool {
+        !self.ready.is_empty() || (!self.watchers.is_empty() && self.looked < through)
     }
 
     fn join(&mut self, watcher: Watcher, through: u64) {
@@ -394,7 +395,7 @@ mod tests {
                     any = true;
                 }
             }
-            if !any && teller.ready.is_empty() && teller.looked >= through {
+            if !any && !teller.has_work(through) {
                 return heard;
             }
         }
@@ -419,6 +420,16 @@ mod tests {
         assert_eq!(teller.ready, [0], "of three, one has something to hear");
         let heard = hear(&mut teller, &mut [&mut a, &mut b, &mut other], &all, 6);
         assert_eq!(heard.iter().map(|heard| ids(heard)).collect::<Vec<_>>(), [vec!["5"], vec![], vec![]]);
+    }
+
+    #[test]
+    fn many_changes_at_once_are_looked_at_to_the_end() {
+        let (mut teller, mut keys) = (Teller::default(), vec!["other"; 3 * WATCH_LOOK]);
+        keys.push("mine");
+        let (through, all) = (keys.len() as u64, changes(&keys));
+        let (mut ear, _) = join(&mut teller, "mine", 0, 0);
+        assert_eq!(ids(&hear(&mut teller, &mut [&mut ear], &all, 0)[0]), ["0"]);
+        assert_eq!(ids(&hear(&mut teller, &mut [&mut ear], &all, through)[0]), [through.to_string()]);
     }
 
     #[test]
