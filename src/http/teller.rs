@@ -4,10 +4,12 @@
 //! It looks at new changes once for all watchers, by their prefixes. Those that have something to hear wait in a queue and get a
 //! page each in turn, if they have taken the one before; a watcher whose prefix nobody writes costs nothing.
 //!
-//! What telling costs, here and in the connections, is measured, and is no more than [`WATCH_SHARE`] of the time: beyond that,
-//! changes wait, and several are told in one go. So watchers may fall behind, and writes do not.
+//! What telling costs, here and in the connections, is measured, and is no more than one part in [`WATCH_SHARE`] of the time that
+//! the node's thread gets: beyond that, changes wait, and several are told in one go. So watchers may fall behind, and writes do not.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -65,7 +67,8 @@ pub(super) async fn run(
     mut announced: watch::Receiver<u64>,
     spent: Spent,
 ) {
-    let (mut teller, mut credit) = (Teller::default(), Credit::new(Instant::now()));
+    let clock = Clock::start();
+    let (mut teller, mut credit) = (Teller::default(), Credit::default());
     loop {
         if !teller.has_work(*announced.borrow()) {
             let pause = if teller.waiting.is_empty() { WATCH_REVIEW } else { WATCH_PAUSE };
@@ -94,7 +97,7 @@ pub(super) async fn run(
             spent.add(took);
         }
         // By now the connections have sent what they were given: they were woken before this task was.
-        if let Some(pause) = credit.settle(spent.take(), Instant::now()) {
+        if let Some(pause) = credit.settle(spent.take(), clock.read()) {
             sleep(pause).await;
         }
     }
@@ -332,23 +335,39 @@ fn farewell(gone: Gone) -> Bytes {
     out.freeze()
 }
 
+/// Tells how much time this thread has had: a node that shares its processors has less than passes.
+struct Clock {
+    started: Instant,
+    /// Linux's `schedstat` of the thread: nanoseconds on a processor, nanoseconds waited for one, and how often.
+    waits: Option<File>,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { started: Instant::now(), waits: File::open("/proc/thread-self/schedstat").ok() }
+    }
+
+    fn read(&self) -> Duration {
+        let mut text = [0; 64];
+        let len = self.waits.as_ref().and_then(|waits| waits.read_at(&mut text, 0).ok()).unwrap_or_default();
+        let waited = std::str::from_utf8(&text[..len]).ok().and_then(|text| text.split(' ').nth(1)?.parse().ok());
+        self.started.elapsed().saturating_sub(Duration::from_nanos(waited.unwrap_or_default()))
+    }
+}
+
 /// What telling may still cost.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Credit {
     /// Nanoseconds; less than nothing while others are to have their time.
     left: i64,
-    at: Instant,
+    at: Duration,
 }
 
 impl Credit {
-    const fn new(now: Instant) -> Self {
-        Self { left: 0, at: now }
-    }
-
-    /// Pays for what was spent by `now`. A pause, when that was more than there is.
-    fn settle(&mut self, spent: Duration, now: Instant) -> Option<Duration> {
+    /// Pays for what was spent until the thread had had the time `now`. A pause, when that was more than there is.
+    fn settle(&mut self, spent: Duration, now: Duration) -> Option<Duration> {
         let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
-        let earned = nanos((now - self.at) / WATCH_SHARE);
+        let earned = nanos(now.saturating_sub(self.at) / WATCH_SHARE);
         let left = self.left.saturating_add(earned).min(nanos(WATCH_BURST)).saturating_sub(nanos(spent));
         self.left = left.max(-nanos(WATCH_DEBT));
         self.at = now;
@@ -466,15 +485,16 @@ mod tests {
 
     #[test]
     fn telling_gets_its_share_of_the_time_and_no_more() {
-        let start = Instant::now();
-        let (mut credit, mut now, mut spent) = (Credit::new(start), start, Duration::ZERO);
-        while now - start < Duration::from_secs(10) {
+        let (mut credit, mut now, mut spent) = (Credit::default(), Duration::ZERO, Duration::ZERO);
+        while now < Duration::from_secs(10) {
             let turn = Duration::from_micros(700);
             (now, spent) = (now + turn, spent + turn);
             now += credit.settle(turn, now).unwrap_or_default();
         }
-        let share = (now - start).as_secs_f64() / spent.as_secs_f64();
+        let share = now.as_secs_f64() / spent.as_secs_f64();
         assert!((share - f64::from(WATCH_SHARE)).abs() < 0.5, "one in {share}");
         assert_eq!(credit.settle(WATCH_BURST, now + Duration::from_secs(60)), None, "who has rested may spend at once");
+        let clock = Clock::start();
+        assert!(clock.waits.is_some() && clock.read() <= clock.started.elapsed());
     }
 }
