@@ -96,11 +96,33 @@ pub const RESTORE_WRITERS: usize = 64;
 pub const MAX_CHANGES: usize = 100_000;
 /// Bytes of keys and values that these changes may take together, beyond which the oldest go first.
 pub const MAX_CHANGES_BYTES: usize = 32 << 20;
-/// Changes that a watcher looks at in one go, between two inputs of the machine: some tens of microseconds.
-pub const WATCH_PAGE: usize = 1000;
-/// Bytes of keys and values after which such a page ends.
-pub const WATCH_PAGE_BYTES: usize = 64 << 10;
-/// Watchers of a node at a time; each takes a connection, and looks for itself at what has changed.
+/// Changes that are looked at for watchers in one go, between two inputs of the machine: some tens of microseconds.
+pub const WATCH_LOOK: usize = 1000;
+/// Bytes of events that a watcher is given at a time. It keeps three pages at most, beside what the kernel does.
+pub const WATCH_PAGE_BYTES: usize = 16 << 10;
+/// Pages end at multiples of so many versions, so that watchers that begin at different places soon share them.
+pub const WATCH_BLOCK: u64 = 256;
+/// Bytes of pages that are kept for others who watch the same: those whom their turns bring there within a second or two.
+pub const WATCH_PAGES_BYTES: usize = 8 << 20;
+/// What the kernel may keep for a watcher that does not read; it counts double. Enough for half a megabyte a second over
+/// a tenth of a second's round trip, and 128 MiB for a thousand of them.
+pub const WATCH_SEND_BUFFER: usize = 64 << 10;
+/// Watchers that get their turn in one go, between two inputs of the machine: half a millisecond's work.
+pub const WATCH_TURNS: usize = 32;
+/// After this no more of them get theirs: what they want to hear has to be searched for.
+pub const WATCH_SLICE: Duration = Duration::from_micros(500);
+/// Telling changes may take one part in so many of a node's time: writes go before.
+pub const WATCH_SHARE: u32 = 8;
+/// After a rest it may take so much at once: some hundreds of pages.
+pub const WATCH_BURST: Duration = Duration::from_millis(5);
+/// What telling has cost beyond its share is made up for by a pause; but no more than this, which only a process that stood still
+/// seems to have spent.
+pub const WATCH_DEBT: Duration = Duration::from_millis(50);
+/// A pause between two looks whether watchers have taken what they were given: in that time they read what is under way.
+pub const WATCH_PAUSE: Duration = Duration::from_millis(20);
+/// A pause between two looks for those that are to get a sign of life.
+pub const WATCH_REVIEW: Duration = Duration::from_secs(2);
+/// Watchers of a node at a time; each takes a connection, and some two hundred kilobytes at most.
 pub const MAX_WATCHERS: usize = 1000;
 /// A watcher that has nothing to tell says so this often: well within what proxies take for a dead connection.
 pub const WATCH_KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -153,6 +175,11 @@ pub const MAX_KNOWN: usize = 1000;
 /// Connections of clients a node holds at a time, if the system allows it as many files; each costs some tens of
 /// kilobytes at most.
 pub const MAX_CONNECTIONS: usize = 12_000;
+/// Connections beyond those, for peers and for whoever asks how the node is; the latest that came, a quarter of all where
+/// there are few files. A crowd that brings ten thousand a second leaves each some milliseconds to say what it wants.
+pub const DOORSTEP: usize = 64;
+/// Time for somebody there to say so.
+pub const DOORSTEP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time for a request's head to arrive, counted from the end of the answer before: an idle connection is closed, too.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for a request's body to arrive: 1 MiB over a slow line.

@@ -128,10 +128,11 @@ impl Waiters {
 impl Api {
     /// The API of `node`. `first_request` must be larger than any number of an earlier life of this node.
     pub fn new(node: Handle<RaftKv>, info: NodeInfo, waiters: Waiters, first_request: u64, halted: Halted) -> Self {
+        let watchers = Watchers::new(node.clone(), waiters.announced.subscribe(), waiters.over.clone());
         Self(Arc::new(Inner {
             node,
             info,
-            watchers: Watchers::new(waiters.announced.subscribe(), waiters.over.clone()),
+            watchers,
             waiters,
             backups: Arc::new(Semaphore::new(MAX_BACKUPS)),
             next_request: AtomicU64::new(first_request),

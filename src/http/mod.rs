@@ -4,7 +4,7 @@
 //! - [`api`]: the requests of a Raft key-value node;
 //! - [`members`]: who is in the cluster, and the requests that change it;
 //! - [`backup`]: the whole state as a file;
-//! - [`watch`]: changes as they come, as server-sent events;
+//! - [`watch`]: changes as they come, as server-sent events: `teller` tells all watchers, `pages` encodes;
 //! - `memory`: what bodies and answers take of it;
 //! - `origin`: requests that a browser makes for the page of somebody else;
 //! - [`reply`]: what is answered, whole or as a stream;
@@ -22,10 +22,11 @@ pub mod loader;
 pub mod members;
 mod memory;
 mod origin;
-
+mod pages;
 pub mod reply;
 pub mod server;
 pub mod status;
+mod teller;
 #[cfg(test)]
 mod tests;
 pub mod upgrade;

@@ -20,29 +20,30 @@
 //! has seen; ids without an event move it along while other keys change.
 //!
 //! A node keeps the latest changes only. Who asks for older ones, or takes so little that it falls behind them, gets
-//! `event: gone` with `{"error","oldest"}`, and the end: it reads the keys anew and watches on from there.
+//! `event: gone` with `{"error","oldest"}`, and the end: it reads the keys anew and watches on from there. Behind that comes
+//! `id: gone`: a browser's EventSource connects anew whenever a stream ends, with the last id, and to this one the answer is 204,
+//! which stops it for good. Who falls behind in the middle of a large event is broken off, and hears of it when it comes again.
 //!
-//! Each watcher is a task that looks at the machine's changes a page at a time, when the one before has been taken. So a slow
-//! watcher costs the node one page. Who closes the connection, or his half of it, has left, and his place is free at once.
+//! Telling costs at most an eighth of the node's time (`http::teller`), and a watcher's memory is bounded whatever it does:
+//! three pages, and what [`WATCH_SEND_BUFFER`](crate::defaults::WATCH_SEND_BUFFER) lets the kernel keep. Its place is taken until
+//! its connection is gone. Who closes the connection, or his half of it, has left, and his place is free at once.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response, StatusCode};
-use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::timeout;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::api::{Accounted, Inner};
-use super::reply::{Body, BrokenOff, Parameters, Refusal, Reply};
-use crate::defaults::{CLIENT_STALL, LARGE_ANSWER, MAX_WATCHERS, WATCH_KEEP_ALIVE, WATCH_PAGE};
-use crate::kv::changes::{Change, Gone};
-use crate::kv::raft_kv::{Answer, Query};
-use crate::net::driver::Stopped;
+use super::api::Inner;
+use super::attentive::Place;
+use super::pages::Cursor;
+use super::reply::{Body, Parameters, Refusal, Reply};
+use super::teller::{self, Spent, Watcher};
+use crate::defaults::MAX_WATCHERS;
+use crate::kv::raft_kv::{Answer, Query, RaftKv};
+use crate::net::driver::{Handle, Stopped};
 use crate::wire::sse;
 
 /// What all watchers of a node share.
@@ -51,12 +52,19 @@ pub(super) struct Watchers {
     announced: watch::Receiver<u64>,
     over: CancellationToken,
     slots: Arc<Semaphore>,
+    joining: mpsc::Sender<Watcher>,
+    spent: Spent,
 }
 
 impl Watchers {
-    /// Watchers that may tell changes up to the version in `announced`, until `over`.
-    pub(super) fn new(announced: watch::Receiver<u64>, over: CancellationToken) -> Self {
-        Self { announced, over, slots: Arc::new(Semaphore::new(MAX_WATCHERS)) }
+    /// Watchers that are told changes of `node` up to the version in `announced`, until `over`.
+    pub(super) fn new(node: Handle<RaftKv>, announced: watch::Receiver<u64>, over: CancellationToken) -> Self {
+        let (joining, joined) = mpsc::channel(MAX_WATCHERS);
+        let spent = Spent::default();
+        let tell = teller::run(node, joined, announced.clone(), spent.clone());
+        let end = over.clone();
+        tokio::spawn(async move { end.run_until_cancelled(tell).await });
+        Self { announced, over, slots: Arc::new(Semaphore::new(MAX_WATCHERS)), joining, spent }
     }
 }
 
@@ -69,6 +77,11 @@ pub(super) async fn start(api: &Arc<Inner>, request: &Request<Incoming>) -> Resu
     let slot = Arc::clone(&api.watchers.slots).try_acquire_owned();
     let slot = slot.map_err(|_| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many watchers").retry_after(5))?;
     let last_seen = request.headers().get(sse::LAST_EVENT_ID);
+    if last_seen.is_some_and(|id| id == sse::GONE) {
+        let mut enough = Response::new(Body::from(Bytes::new()));
+        *enough.status_mut() = StatusCode::NO_CONTENT;
+        return Ok(enough);
+    }
     let resume = match (last_seen.map(HeaderValue::to_str), parameters.get("after")) {
         (Some(Ok(id)), _) => Some(id),
         (Some(Err(_)), _) => Some("what is no text"),
@@ -99,130 +112,13 @@ pub(super) async fn start(api: &Arc<Inner>, request: &Request<Incoming>) -> Resu
     }
     let (parts, body) = mpsc::channel(1);
     let prefix = Bytes::from(parameters.get("prefix").unwrap_or_default().to_owned());
-    let watcher = Watcher {
-        announced: api.watchers.announced.clone(),
-        over: api.watchers.over.clone(),
-        api: Arc::clone(api),
-        prefix,
-        after,
-        parts,
-        _slot: slot,
-    };
-    tokio::spawn(watcher.run());
+    let cut = CancellationToken::new();
+    let watcher = Watcher { prefix, at: Cursor::after(after), parts, cut: cut.clone() };
+    api.watchers.joining.send(watcher).await.map_err(|_| Stopped)?;
     let mut reply = Response::new(Body::Events(body));
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    reply.extensions_mut().insert(Arc::new(Place::new(cut, api.watchers.spent.clone(), slot)));
     Ok(reply)
-}
-
-/// One stream of changes.
-struct Watcher {
-    api: Arc<Inner>,
-    announced: watch::Receiver<u64>,
-    over: CancellationToken,
-    prefix: Bytes,
-    /// Told, or looked at, up to this version.
-    after: u64,
-    parts: mpsc::Sender<Result<Bytes, BrokenOff>>,
-    _slot: OwnedSemaphorePermit,
-}
-
-/// The client is gone, or takes nothing.
-struct Cut;
-
-impl Watcher {
-    async fn run(mut self) {
-        let over = self.over.clone();
-        let _ = over.run_until_cancelled(self.tell()).await;
-    }
-
-    async fn tell(&mut self) -> Result<(), Cut> {
-        self.sign_of_life().await?;
-        let mut told = self.after;
-        loop {
-            let through = *self.announced.borrow_and_update();
-            while self.after < through {
-                let Some(page) = self.next_page(through).await? else { return Ok(()) };
-                if let Some(last) = page.last() {
-                    told = last.version;
-                    self.send(events(&page)).await?;
-                }
-            }
-            let news = tokio::select! {
-                news = timeout(WATCH_KEEP_ALIVE, self.announced.changed()) => news,
-                () = self.parts.closed() => return Err(Cut),
-            };
-            match news {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Ok(()), // the node has stopped
-                Err(_) if told < self.after => {
-                    told = self.after;
-                    self.sign_of_life().await?;
-                }
-                Err(_) => self.send(Bytes::from_static(sse::COMMENT)).await?,
-            }
-        }
-    }
-
-    /// Changes up to `through`, which may be none of this prefix; None when they are not kept any more.
-    async fn next_page(&mut self, through: u64) -> Result<Option<Vec<Change>>, Cut> {
-        let (after, prefix) = (self.after, self.prefix.clone());
-        let look = self.api.node.inspect(move |machine| machine.changes().since(after, through, &prefix, WATCH_PAGE));
-        match look.await.map_err(|_| Cut)? {
-            Ok((page, looked)) => {
-                self.after = looked;
-                Ok(Some(page))
-            }
-            Err(gone @ Gone { oldest }) => {
-                #[derive(Serialize)]
-                struct Data {
-                    error: String,
-                    oldest: u64,
-                }
-                let mut out = BytesMut::new();
-                sse::put(&mut out, None, "gone", &Data { error: gone.to_string(), oldest });
-                self.send(out.freeze()).await?;
-                Ok(None)
-            }
-        }
-    }
-
-    /// Tells how far it is.
-    async fn sign_of_life(&mut self) -> Result<(), Cut> {
-        let mut out = BytesMut::new();
-        sse::put_id(&mut out, self.after);
-        self.send(out.freeze()).await
-    }
-
-    async fn send(&mut self, bytes: Bytes) -> Result<(), Cut> {
-        let send = async {
-            let bytes = if bytes.len() > LARGE_ANSWER {
-                let memory = Arc::clone(&self.api.answer_memory).acquire_many_owned(bytes.len() as u32);
-                Bytes::from_owner(Accounted { bytes, _permit: memory.await.map_err(|_| Cut)? })
-            } else {
-                bytes
-            };
-            self.parts.send(Ok(bytes)).await.map_err(|_| Cut)
-        };
-        timeout(CLIENT_STALL, send).await.unwrap_or(Err(Cut))
-    }
-}
-
-#[derive(Serialize)]
-struct Data<'a> {
-    key: Cow<'a, str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<Cow<'a, str>>,
-    version: u64,
-}
-
-fn events(changes: &[Change]) -> Bytes {
-    let mut out = BytesMut::new();
-    for Change { version, key, value } in changes {
-        let name = if value.is_some() { "set" } else { "delete" };
-        let value = value.as_ref().map(|value| String::from_utf8_lossy(value));
-        let data = Data { key: String::from_utf8_lossy(key), value, version: *version };
-        sse::put(&mut out, Some(*version), name, &data);
-    }
-    out.freeze()
 }

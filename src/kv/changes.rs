@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::defaults::{MAX_CHANGES, MAX_CHANGES_BYTES, WATCH_PAGE_BYTES};
+use crate::defaults::{MAX_CHANGES, MAX_CHANGES_BYTES};
 
 /// A change of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,8 @@ pub struct Change {
 }
 
 impl Change {
-    fn size(&self) -> usize {
+    /// Bytes of the key and the value.
+    pub fn size(&self) -> usize {
         self.key.len() + self.value.as_ref().map_or(0, Bytes::len)
     }
 }
@@ -65,28 +66,14 @@ impl Changes {
         self.ring.back().map_or(self.before, |change| change.version)
     }
 
-    /// Changes after version `after` of keys that begin with `prefix`, oldest first: those among the next `limit` of all
-    /// keys, no further than version `through`, and ending after about [`WATCH_PAGE_BYTES`]. The version up to which they
-    /// were looked at comes with them.
+    /// Every change after version `after`, oldest first; none yet for who is ahead of this node.
     ///
     /// # Errors
     /// When some of them are not kept any more.
-    pub fn since(&self, after: u64, through: u64, prefix: &[u8], limit: usize) -> Result<(Vec<Change>, u64), Gone> {
+    pub fn after(&self, after: u64) -> Result<impl Iterator<Item = &Change>, Gone> {
         let Some(skip) = after.checked_sub(self.before) else { return Err(Gone { oldest: self.before + 1 }) };
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-        let mut looked = after;
-        let (mut page, mut bytes) = (Vec::new(), 0);
-        for change in self.ring.iter().skip(skip).take(limit).take_while(|change| change.version <= through) {
-            if bytes >= WATCH_PAGE_BYTES {
-                break;
-            }
-            looked = change.version;
-            if change.key.starts_with(prefix) {
-                bytes += change.size();
-                page.push(change.clone());
-            }
-        }
-        Ok((page, looked))
+        Ok(self.ring.range(skip.min(self.ring.len())..))
     }
 }
 
@@ -98,38 +85,24 @@ mod tests {
         Change { version, key: Bytes::from_static(key.as_bytes()), value: Some(Bytes::from_static(b"v")) }
     }
 
-    fn versions(changes: &[Change]) -> Vec<u64> {
-        changes.iter().map(|change| change.version).collect()
-    }
-
-    #[test]
-    fn who_goes_on_from_the_version_it_has_looked_at_sees_every_change_of_its_prefix_once() {
-        let mut changes = Changes::default();
-        for version in 1..=10 {
-            changes.push(change(version, if version % 2 == 0 { "even" } else { "odd" }));
-        }
-        let (mut seen, mut after) = (Vec::new(), 0);
-        loop {
-            let (page, looked) = changes.since(after, 8, b"even", 3).unwrap();
-            seen.extend(versions(&page));
-            if looked == after {
-                break;
-            }
-            after = looked;
-        }
-        assert_eq!((seen, after), (vec![2, 4, 6, 8], 8), "and none beyond what may be told");
+    fn versions(changes: &Changes, after: u64) -> Result<Vec<u64>, Gone> {
+        changes.after(after).map(|changes| changes.map(|change| change.version).collect())
     }
 
     #[test]
     fn a_reader_that_is_too_far_behind_is_told_where_the_changes_begin() {
         let mut changes = Changes::starting_after(5);
-        assert_eq!(changes.since(4, 9, b"", 9), Err(Gone { oldest: 6 }));
-        assert_eq!(changes.since(5, 9, b"", 9), Ok((vec![], 5)));
+        assert_eq!(versions(&changes, 4), Err(Gone { oldest: 6 }));
+        assert_eq!(versions(&changes, 5), Ok(vec![]));
         for version in 6..=6 + MAX_CHANGES as u64 {
             changes.push(change(version, "k"));
         }
-        assert_eq!(changes.since(5, 9, b"", 9), Err(Gone { oldest: 7 }));
-        assert_eq!(versions(&changes.since(6, 9, b"", 2).unwrap().0), [7, 8]);
+        assert_eq!(versions(&changes, 5), Err(Gone { oldest: 7 }));
+        assert_eq!(versions(&changes, 6).unwrap().len(), MAX_CHANGES);
+        assert_eq!(
+            versions(&changes, MAX_CHANGES as u64 + 4),
+            Ok(vec![MAX_CHANGES as u64 + 5, MAX_CHANGES as u64 + 6])
+        );
     }
 
     #[test]
@@ -139,14 +112,14 @@ mod tests {
         for version in 1..=3 {
             changes.push(Change { version, key: Bytes::from_static(b"k"), value: Some(value.clone()) });
         }
-        assert_eq!(changes.since(1, 9, b"", 9), Err(Gone { oldest: 3 }));
+        assert_eq!(versions(&changes, 1), Err(Gone { oldest: 3 }));
         let huge = Bytes::from(vec![0; MAX_CHANGES_BYTES * 2]);
         changes.push(Change { version: 4, key: Bytes::from_static(b"k"), value: Some(huge) });
-        assert_eq!(versions(&changes.since(3, 9, b"", 9).unwrap().0), [4]);
+        assert_eq!(versions(&changes, 3), Ok(vec![4]));
     }
 
     #[test]
     fn who_is_ahead_of_a_node_that_is_behind_waits() {
-        assert_eq!(Changes::default().since(7, 9, b"", 9), Ok((vec![], 7)));
+        assert_eq!(versions(&Changes::default(), 7), Ok(vec![]));
     }
 }

@@ -195,9 +195,9 @@ fn is_exhaustion(error: &io::Error) -> bool {
 }
 
 /// How many connections may be open, of the `wanted`: as many as the limit of open files allows, less what the process
-/// itself needs.
+/// itself needs; a quarter, where there are few.
 pub fn most_connections(wanted: usize) -> usize {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
-    wanted.min(files.saturating_sub(RESERVED_FILES).max(16))
+    wanted.min(files.saturating_sub(RESERVED_FILES).max(files / 4))
 }

@@ -1,6 +1,8 @@
 //! Server-sent events (WHATWG HTML, "Server-sent events"), as far as they are used here: `id`, `event` and one line of
 //! `data`, in UTF-8, each line ended by `\n`.
 
+use std::fmt::Display;
+
 use bytes::{Buf, BufMut, BytesMut};
 use serde::Serialize;
 use thiserror::Error;
@@ -8,8 +10,8 @@ use thiserror::Error;
 /// The header with which a client that lost its stream tells the last id it has seen.
 pub const LAST_EVENT_ID: &str = "last-event-id";
 
-/// A line that says nothing, so that a connection without news is not taken for dead.
-pub const COMMENT: &[u8] = b":\n\n";
+/// The id behind `event: gone`. A browser sends it when it connects anew by itself, and is told to leave it at that.
+pub const GONE: &str = "gone";
 
 /// Appends an event whose data is `data` as JSON, which has no line breaks.
 pub fn put(out: &mut BytesMut, id: Option<u64>, event: &str, data: &impl Serialize) {
@@ -22,7 +24,7 @@ pub fn put(out: &mut BytesMut, id: Option<u64>, event: &str, data: &impl Seriali
 }
 
 /// Appends an id without an event: whoever loses its stream goes on after it.
-pub fn put_id(out: &mut BytesMut, id: u64) {
+pub fn put_id(out: &mut BytesMut, id: impl Display) {
     out.put_slice(format!("id: {id}\n\n").as_bytes());
 }
 
@@ -126,7 +128,7 @@ mod tests {
             let mut stream = BytesMut::new();
             let mut expected = Vec::new();
             for (id, text) in sent {
-                stream.put_slice(COMMENT);
+                stream.put_slice(b": a comment\n\n");
                 match text {
                     None => {
                         put_id(&mut stream, id);

@@ -225,6 +225,43 @@ fn a_small_body_does_not_starve_behind_large_ones_that_never_end() {
     assert!(finished >= 60 && refused >= 1, "{finished} finished, {refused} refused");
 }
 
+/// Places were shared: a thousand idle clients, and a peer that lost its connection could not come back.
+#[test]
+fn clients_that_take_all_places_leave_some_for_peers_and_for_who_asks_how_the_node_is() {
+    for files in [64, 128] {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = node_in(dir.path(), "n1");
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {files}; exec \"$@\""), "sh"]);
+        command.arg(inner.get_program()).args(inner.get_args()).args(["--peer", "n2=127.0.0.1:1"]);
+        let node = Node::start(command);
+        // More than there are places, on the doorstep, too; some of them say half of what a peer says.
+        let crowd = (0..files).map(|number| {
+            let mut connection = Http::connect(node.addr).unwrap();
+            if number % 2 == 0 {
+                connection.send("GET /peer HTTP/1.1\r\n").unwrap();
+            }
+            connection
+        });
+        let crowd: Vec<_> = crowd.collect();
+        for _ in 0..files {
+            node.get("/metrics").expect(200);
+            assert_eq!(node.get("/health").expect(503).json()["status"], "no leader");
+            let headers = [UPGRADE[0], UPGRADE[1], UPGRADE[2], UPGRADE[3], "netbelt-from: n2", "netbelt-to: n1"];
+            dial(&node, &headers).1.expect(101);
+        }
+        for path in ["/status", "/healthy", "/kv/x", "/peers"] {
+            assert_eq!(node.get(path).expect(503).error(), "too many connections");
+        }
+        assert_eq!(node.ask("POST", "/kv", &set_body("a", "b")).expect(503).error(), "too many connections");
+        drop(crowd);
+        crate::common::eventually("a place", || match node.get("/status").status {
+            200 => Ok(()),
+            status => Err(status),
+        });
+    }
+}
+
 // Peers
 
 /// A member whose only peer is `n2`, which does not run.

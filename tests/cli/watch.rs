@@ -1,10 +1,13 @@
 //! `GET /watch` and `raft-ctl watch`.
 
+use std::io::{self, ErrorKind, Read};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
-use crate::common::http::Http;
+use crate::common::http::{self, Http};
 use crate::common::{Node, Process, Reader, raft_ctl, run};
 
 fn alone() -> (Node, tempfile::TempDir) {
@@ -30,10 +33,15 @@ impl Stream {
 
     /// The lines of the next message.
     fn next(&mut self) -> Vec<String> {
+        self.try_next().unwrap()
+    }
+
+    /// The same, or what ended the stream.
+    fn try_next(&mut self) -> io::Result<Vec<String>> {
         let mut lines = Vec::new();
         loop {
-            match self.0.line().unwrap() {
-                line if line.is_empty() => return lines,
+            match self.0.line()? {
+                line if line.is_empty() => return Ok(lines),
                 line => lines.push(line),
             }
         }
@@ -99,6 +107,7 @@ fn a_watcher_that_asks_for_changes_of_long_ago_is_told_that_they_are_gone() {
     let data: Value = serde_json::from_str(gone[1].strip_prefix("data: ").unwrap()).unwrap();
     let oldest = data["oldest"].as_u64().unwrap();
     assert!((2..=34).contains(&oldest) && data["error"].as_str().unwrap().contains("not kept"), "{data}");
+    assert_eq!(stream.next(), ["id: gone"]);
     assert_eq!(stream.0.until_closed().unwrap(), b"");
     run(ctl(&node, &["watch", "--after", "0"])).expect(1).says(&["not kept any more", "list"]);
     let after = (oldest - 1).to_string();
@@ -115,17 +124,30 @@ fn read_change(lines: &[String]) -> (bool, u64) {
     }
 }
 
+/// An EventSource connects anew whenever a stream ends, and would be told the same for ever. 204 ends that (WHATWG HTML).
 #[test]
-fn a_watcher_that_takes_nothing_is_cut_told_why_and_goes_on_where_it_stopped_or_from_what_is_kept() {
+fn a_browser_that_was_told_that_changes_are_gone_does_not_come_back_for_ever() {
+    let (node, _dir) = alone();
+    let mut connection = Http::connect(node.addr).unwrap();
+    let answer = connection.ask("GET", "/watch?prefix=a&after=0", &["last-event-id: gone"], b"").unwrap();
+    assert_eq!((answer.status, answer.body), (204, vec![]));
+    node.get("/watch?after=gone").expect(400);
+    // Another EventSource begins without that id.
+    assert_eq!(Stream::open(&node, "/watch", "").next(), ["id: 0"]);
+}
+
+#[test]
+fn a_watcher_that_takes_nothing_is_told_that_it_missed_changes_and_goes_on_from_what_is_kept() {
     let (node, _dir) = alone();
     let mut slow = Stream::open(&node, "/watch", "");
     let mut attentive = Stream::open(&node, "/watch", "");
     assert_eq!((slow.next(), attentive.next()), (vec!["id: 0".to_owned()], vec!["id: 0".to_owned()]));
-    // More than the node keeps for watchers (32 MiB) and the kernel for a connection (some 10 MiB) together.
-    let value = "v".repeat(1 << 20);
-    let latest = 56;
+    slow.0.keep_little();
+    // More than is kept for one that does not read, and then more than the node keeps of changes (32 MiB).
+    let (small, large) = ("v".repeat(15 << 10), "v".repeat(1 << 20));
+    let latest = 100;
     for version in 1..=latest {
-        node.set("k", &value);
+        node.set("k", if version <= 60 { &small } else { &large });
         assert_eq!(read_change(&attentive.next()), (true, version), "it does not wait for the slow one");
     }
     // What it was sent before has no gap.
@@ -140,6 +162,8 @@ fn a_watcher_that_takes_nothing_is_cut_told_why_and_goes_on_where_it_stopped_or_
         }
     };
     assert!(0 < last && last + 1 < oldest && oldest <= latest, "told up to {last}, and {oldest} is kept");
+    assert!(last < 40, "{last} values of 15 KiB were on their way to somebody who does not read");
+    assert_eq!(slow.next(), ["id: gone"]);
     assert_eq!(slow.0.until_closed().unwrap(), b"");
 
     let mut late = Stream::open(&node, "/watch", &format!("Last-Event-ID: {last}\r\n"));
@@ -153,6 +177,88 @@ fn a_watcher_that_takes_nothing_is_cut_told_why_and_goes_on_where_it_stopped_or_
     let mut resumed = Stream::open(&node, "/watch", &format!("Last-Event-ID: {latest}\r\n"));
     resumed.next();
     assert_eq!(read_change(&resumed.next()), (true, latest + 1));
+}
+
+#[test]
+fn a_watcher_that_falls_behind_within_a_large_event_is_broken_off_and_told_when_it_comes_again() {
+    let (node, _dir) = alone();
+    let mut slow = Stream::open(&node, "/watch", "");
+    assert_eq!(slow.next(), ["id: 0"]);
+    slow.0.keep_little();
+    let value = "v".repeat(1 << 20);
+    (0..40).for_each(|_| node.set("k", &value));
+    let error = slow.try_next().expect_err("the first event is larger than what is kept for it, and gone by now");
+    assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof), "{error}");
+    let mut again = Stream::open(&node, "/watch", "Last-Event-ID: 0\r\n");
+    assert_eq!((again.next(), again.next()[0].clone()), (vec!["id: 0".to_owned()], "event: gone".to_owned()));
+    run(ctl(&node, &["watch", "--after", "0"])).expect(1).says(&["not kept any more", "list"]);
+}
+
+/// 400 of them and one such value took 2.5 GB: a page was built for each before anybody asked whether there was room.
+#[test]
+fn watchers_that_read_nothing_cost_little_memory_and_nobody_else_an_answer() {
+    let (node, _dir) = alone();
+    let deaf: Vec<_> = (0..400).map(|_| Stream::open(&node, "/watch", "")).collect();
+    let before = node.peak_memory();
+    // JSON writes each byte as six.
+    let values = (0..8).map(|number| char::from(number).to_string().repeat(1 << 20));
+    for value in values {
+        node.set("large", &value);
+    }
+    let mut connection = Http::connect(node.addr).unwrap();
+    let body = http::set_body("new", &"v".repeat(100 << 10));
+    connection.ask("POST", "/kv", &["if-none-match: *"], body.as_bytes()).unwrap().expect(200);
+    assert_eq!(node.get("/kv?prefix=large").expect(200).json()["items"].as_array().unwrap().len(), 1);
+    let grown = node.peak_memory() - before;
+    assert!(grown < 128 << 20, "{} MiB more", grown >> 20);
+    drop(deaf);
+}
+
+/// Reads what comes on many connections, until it is told to stop.
+fn read_all(streams: &[Stream], stop: &AtomicBool) {
+    let mut buffer = vec![0; 64 << 10];
+    while !stop.load(Ordering::Relaxed) {
+        let mut waiting: Vec<_> = streams.iter().map(|stream| PollFd::new(stream.0.socket(), PollFlags::IN)).collect();
+        poll(&mut waiting, Some(&Timespec { tv_sec: 0, tv_nsec: 100_000_000 })).unwrap();
+        for (stream, waiting) in streams.iter().zip(&waiting) {
+            if !waiting.revents().is_empty() {
+                let _ = stream.0.socket().read(&mut buffer); // who is cut asks no more
+            }
+        }
+    }
+}
+
+/// Each commit woke each of them: 1,000 left 2 % of the writes, and a third when none of them wanted to hear of it.
+#[test]
+fn a_thousand_watchers_leave_the_node_its_time_for_writes() {
+    let (node, _dir) = alone();
+    let writes = || {
+        let load = ["bench", "--clients", "16", "--reads", "0", "--warm-up", "0s", "--duration", "1s", "--json"];
+        let said = run(ctl(&node, &load)).expect(0).stdout;
+        let summary: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+        assert_eq!(summary["errors"], 0, "{summary}");
+        summary["writes_per_s"].as_f64().unwrap()
+    };
+    let share_with = |prefix: fn(usize) -> String| {
+        let streams = (0..1000).map(|number| Stream::open(&node, &format!("/watch?prefix={}", prefix(number)), ""));
+        let (streams, stop) = (streams.collect::<Vec<_>>(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| read_all(&streams, &stop));
+            let with = writes();
+            stop.store(true, Ordering::Relaxed);
+            with
+        })
+    };
+    // A machine that does something else meanwhile is asked again.
+    let is_kept = |least: f64, prefix: fn(usize) -> String| {
+        let mut shares = Vec::new();
+        while shares.last().is_none_or(|share| *share < least) {
+            assert!(shares.len() < 5, "{shares:?} of the writes, and never {least}");
+            shares.push(share_with(prefix) / writes());
+        }
+    };
+    is_kept(0.75, |number| format!("other/{number}/"));
+    is_kept(0.35, |_| String::new());
 }
 
 #[test]
@@ -180,11 +286,11 @@ fn a_watcher_that_leaves_is_noticed_before_there_is_anything_to_tell() {
 
     // Who waits for an answer with his half closed gets it.
     let mut waits = Http::connect(node.addr).unwrap();
-    waits.send(crate::common::http::request("GET", "/kv?stale=no", &[], b"")).unwrap();
+    waits.send(http::request("GET", "/kv?stale=no", &[], b"")).unwrap();
     waits.finish_sending().unwrap();
     waits.answer(false).unwrap().expect(400);
     let mut waits = Http::connect(node.addr).unwrap();
-    waits.send(crate::common::http::request("GET", "/kv", &[], b"")).unwrap();
+    waits.send(http::request("GET", "/kv", &[], b"")).unwrap();
     waits.finish_sending().unwrap();
     waits.answer(false).unwrap().expect(200);
 }

@@ -77,6 +77,16 @@ impl Http {
         self.stream.get_mut().write_all(bytes.as_ref())
     }
 
+    /// Has the kernel keep little of what is not read.
+    pub(crate) fn keep_little(&self) {
+        socket2::SockRef::from(self.socket()).set_recv_buffer_size(4 << 10).expect("a socket has a buffer");
+    }
+
+    /// The connection itself.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        self.stream.get_ref()
+    }
+
     /// Says that no more will be sent.
     pub(crate) fn finish_sending(&self) -> io::Result<()> {
         self.stream.get_ref().shutdown(std::net::Shutdown::Write)
