@@ -42,6 +42,8 @@ const MUTANTS: &[&str] = &[
     "retry_applied_twice",
     "failed_condition_forgotten",
     "snapshot_forgets_sessions",
+    // Who a node is.
+    "wiped_node_votes",
     // The host.
     "messages_before_barrier",
     "later_batch_durable_too_soon",

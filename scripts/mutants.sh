@@ -59,7 +59,7 @@ for mutant in $names; do
         exit 2
     fi
     caught=no
-    instrument unit "$(binary 'unittests src\/lib.rs')" raft:: host:: kv::
+    instrument unit "$(binary 'unittests src\/lib.rs')" raft:: host:: kv:: founding::
     unit=$cell
     instrument simulation env NETBELT_SEEDS="$SEEDS" "$(binary 'tests\/simulation\/main.rs')" every_seed
     simulation=$cell

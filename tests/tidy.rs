@@ -9,11 +9,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("defaults", &[]),
     ("host", &["protocol"]),
+    ("founding", &[]),
     ("raft", &["protocol", "defaults"]),
     ("kv", &["protocol", "defaults", "raft"]),
     ("wire", &["kv", "raft", "defaults"]),
-    ("sim", &["protocol", "host", "kv", "raft"]),
-    ("net", &["protocol", "defaults", "host", "wire"]),
+    ("sim", &["protocol", "founding", "host", "kv", "raft"]),
+    ("net", &["protocol", "defaults", "founding", "host", "wire"]),
     ("http", &["defaults", "kv", "net", "raft", "wire"]),
     ("echo", &["defaults", "net", "wire"]),
     ("datagram", &["defaults", "net"]),
@@ -23,7 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms whose machines do no I/O, read no clock, draw no entropy and keep no unordered map.
-const PURE: &[&str] = &["protocol", "host", "raft", "kv", "wire"];
+const PURE: &[&str] = &["protocol", "host", "founding", "raft", "kv", "wire"];
 
 const IMPURE: &[&str] = &[
     "tokio",

@@ -31,6 +31,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::members;
@@ -40,8 +41,8 @@ use super::status::{self, NodeInfo};
 use super::watch::Watchers;
 use super::{backup, upgrade, watch};
 use crate::defaults::{
-    BODY_TIMEOUT, LARGE_ANSWER, LIST_LIMIT, MAX_ANSWER_MEMORY, MAX_BACKUPS, MAX_BODY_BYTES, MAX_BODY_MEMORY,
-    MAX_CLIENT_BYTES, MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_VALUE_BYTES, REQUEST_TIMEOUT,
+    BODY_TIMEOUT, LARGE_ANSWER, LINK_STANDS, LIST_LIMIT, MAX_ANSWER_MEMORY, MAX_BACKUPS, MAX_BODY_BYTES,
+    MAX_BODY_MEMORY, MAX_CLIENT_BYTES, MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_VALUE_BYTES, REQUEST_TIMEOUT,
 };
 use crate::kv::command::{self, Command, Condition, Outcome, SessionId, Versioned};
 use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
@@ -402,10 +403,14 @@ impl Inner {
                 older.cancel();
             }
             tracing::debug!("{from} is connected");
+            let since = Instant::now();
             tokio::select! {
                 received = link::receive(from, stream, &api.node) => match received {
                     Ok(()) => tracing::debug!("{from} has hung up"),
-                    Err(error) => tracing::info!("hung up on {from}: {error}"),
+                    Err(error) => {
+                        let was_there = since.elapsed() > LINK_STANDS;
+                        api.info.members.known().hung_up(from.as_str(), &error.to_string(), was_there);
+                    }
                 },
                 () = replaced.cancelled() => tracing::debug!("{from} has connected anew"),
                 () = api.info.members.cut_off(from) => tracing::info!("hung up on {from}, as POST /cut asks"),

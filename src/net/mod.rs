@@ -12,7 +12,8 @@
 //! - [`tcp`]: connecting, binding and accepting, for every tool;
 //! - [`data_dir`]: whose data a directory holds;
 //! - [`starts`]: how a directory is told from a copy of it;
-//! - [`acquaintances`]: whom this node has met, and whom it does not take for them.
+//! - [`token`]: random numbers that name directories and clusters;
+//! - [`acquaintances`]: whom this node has met, whom it does not take for them, and whether it may begin.
 
 pub mod acquaintances;
 pub mod data_dir;
@@ -22,4 +23,5 @@ pub mod link;
 pub mod links;
 pub mod starts;
 pub mod tcp;
+pub mod token;
 pub mod writer;

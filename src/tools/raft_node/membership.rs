@@ -43,6 +43,25 @@ pub(super) async fn follow(dialler: Dialler) {
     dialler.members.follow(keep_up).await;
 }
 
+/// Starts the machine once the node has begun: at once, unless its directory is new and its peers have yet to say that theirs
+/// are, too. Says what it waits for, at each change and now and then.
+pub(super) async fn begin(node: Handle<RaftKv>, members: Arc<Members>) {
+    let known = members.known();
+    let mut progress = Progress::default();
+    // What is missing at the very beginning is nobody's mistake: its peers start, too.
+    if tokio::time::timeout(JOIN_PAUSE * 5, known.begins()).await.is_err() {
+        loop {
+            if let Some(waits) = known.waits_for() {
+                progress.is(&waits, false);
+            }
+            if tokio::time::timeout(JOIN_PAUSE, known.begins()).await.is_ok() {
+                break;
+            }
+        }
+    }
+    let _ = node.start().await; // it has stopped already
+}
+
 /// Remembers the cluster's number as soon as it is in the replicated state.
 pub(super) async fn learn_cluster(node: Handle<RaftKv>, members: Arc<Members>) {
     loop {
@@ -62,7 +81,7 @@ pub(super) async fn learn_cluster(node: Handle<RaftKv>, members: Arc<Members>) {
 pub(super) async fn join(at: String, node: Handle<RaftKv>, dialler: Dialler, output: Output) {
     let Dialler { id, addr, members } = dialler;
     let (known, addr) = (members.known(), addr.unwrap_or_default());
-    let body = json!({ "id": id.as_str(), "addr": addr, "incarnation": known.hello().incarnation });
+    let body = json!({ "id": id.as_str(), "addr": addr, "incarnation": known.incarnation() });
     let body = Bytes::from(body.to_string());
     let mut progress = Progress::default();
     if members.any() {
