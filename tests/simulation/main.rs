@@ -4,6 +4,7 @@
 
 mod scripts;
 mod traps;
+mod wipes;
 
 use std::time::{Duration, Instant};
 
