@@ -118,9 +118,9 @@ pub async fn dial(addr: &str, from: &Dialler, to: NodeId) -> Result<Option<TcpSt
     let dialled = dialled.unwrap_or_else(|_| Err(DialError::TimedOut { addr: addr.to_owned() }));
     match &dialled {
         Ok(_) => known.refused_by(to.as_str(), None),
-        Err(DialError::Refused { status: StatusCode::CONFLICT | StatusCode::FORBIDDEN, reason, .. }) => {
+        Err(DialError::Refused { status: status @ (StatusCode::CONFLICT | StatusCode::FORBIDDEN), reason, .. }) => {
             known.refused_by(to.as_str(), Some(reason));
-            if known.is_new() {
+            if known.is_new() && *status == StatusCode::CONFLICT {
                 return Ok(None); // it is what this node waits for, and says
             }
         }

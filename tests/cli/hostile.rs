@@ -157,7 +157,7 @@ fn more_connections_than_the_system_has_files_for_are_told_so() {
 fn member() -> (Node, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let mut command = node_in(dir.path(), "n1");
-    command.args(["--peer", "n2=127.0.0.1:1"]);
+    command.args(["--peer", "n2=127.0.0.1:1", "--peers-have-no-data"]);
     (Node::start(command), dir)
 }
 

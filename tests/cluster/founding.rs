@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::common::cluster::{Cluster, assert_no_leader, status, wait_for_health};
 use crate::common::http::set_body;
-use crate::common::{Node, raft_ctl, run};
+use crate::common::{Node, eventually, raft_ctl, run};
 
 /// Two of three that had lost their disks began a new cluster beside the third: acknowledged writes were 404, and the third was
 /// told to empty its directory.
@@ -17,6 +17,11 @@ fn a_majority_that_lost_its_disks_begins_no_cluster_beside_a_member_that_has_eve
         cluster.node(survivor).set("precious", "acknowledged");
         cluster.converged();
         let id = status(cluster.addr(survivor)).unwrap()["clusterId"].as_str().expect("it has one").to_owned();
+        let book = cluster.dir().join(Cluster::id(survivor)).join("peers.json");
+        eventually("a node that has written down its cluster", || match fs::read_to_string(&book)? {
+            text if text.contains(&id) => Ok(()),
+            text => Err(std::io::Error::other(text)),
+        });
         for number in wiped {
             cluster.kill(number);
             fs::remove_dir_all(cluster.dir().join(Cluster::id(number))).unwrap();

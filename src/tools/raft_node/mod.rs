@@ -294,6 +294,11 @@ impl Args {
         )))
     }
 
+    /// Whether it is said with whom a cluster begins, or which one is joined.
+    fn names_members(&self) -> bool {
+        self.join.is_some() || self.others().next().is_some()
+    }
+
     /// The members of a cluster that begins now; none, when this node joins one.
     fn first_members(&self, advertised: Option<&str>) -> BTreeMap<String, String> {
         if self.join.is_some() {

@@ -1,6 +1,5 @@
 //! A node from its data directory.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Args, entropy};
@@ -17,7 +16,7 @@ use crate::wire::Wire;
 
 impl Args {
     /// The log, the machine that it makes, and whom the node has met. One that has not begun is as good as empty, and begins
-    /// with the members that the command line names now.
+    /// with the members that the command line names now, if it names any.
     pub(super) fn recover(
         &self,
         data_dir: &mut DataDir,
@@ -34,13 +33,13 @@ impl Args {
             .map_err(local)?;
         if data_dir.is_founding() && is_untouched(&machine) && !known.has_waited() {
             let members = self.first_members(advertised);
-            if *data_dir.first_members() != members {
+            if self.names_members() && *data_dir.first_members() != members {
                 drop((log, machine));
                 data_dir.begin_with(&members).map_err(local)?;
                 (log, machine) = recover(data_dir)?;
             }
-            let peers: BTreeSet<_> = members.into_keys().filter(|id| id != self.id.as_str()).collect();
             if data_dir.is_founding() {
+                let peers = data_dir.first_members().keys().filter(|id| *id != self.id.as_str()).cloned().collect();
                 known = known.waiting_for(peers, self.peers_have_no_data);
             }
         } else if self.peers_have_no_data {
