@@ -143,7 +143,9 @@ where
                         wait = *RECONNECT.start();
                         tracing::info!("lost the connection to {name}: {error}");
                     }
-                    Ended::AtOnce(error) => say(&mut said, || format!("{name} hung up at once: {error}; trying again")),
+                    Ended::AtOnce(error) => say(&mut said, || {
+                        format!("lost the connection to {name} soon after it was made: {error}; trying again")
+                    }),
                 }
             }
             Ok(None) => {}

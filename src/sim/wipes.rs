@@ -186,7 +186,7 @@ impl Run {
         while self.world.advance(until) {}
         for news in self.world.take_news() {
             match news {
-                News::Emitted { event: Event::Answered { id, answer }, .. } => self.on_answer(id, answer)?,
+                News::Emitted { event: Event::Answered { id, answer }, .. } => self.on_answer(id, &answer)?,
                 News::Crashed { node } => {
                     self.directories.get_mut(&node).expect("a node").vouched.clear();
                     self.asked = None;
@@ -283,7 +283,7 @@ impl Run {
         RequestId(self.requests)
     }
 
-    fn on_answer(&mut self, id: RequestId, answer: Answer) -> Result<(), String> {
+    fn on_answer(&mut self, id: RequestId, answer: &Answer) -> Result<(), String> {
         if let Some(node) = self.probes.remove(&id) {
             if matches!(answer, Answer::Written(_)) {
                 self.served.insert(node);

@@ -112,7 +112,8 @@ impl Cluster {
         self.lonely(number, &self.addr(number).to_string(), &self.dir.path().join(Self::id(number)))
     }
 
-    fn lonely(&self, number: usize, listen: &str, data_dir: &Path) -> Command {
+    /// The command that starts a node there with no peers.
+    pub(crate) fn lonely(&self, number: usize, listen: &str, data_dir: &Path) -> Command {
         let mut command = raft_node();
         command.args(["--id", &Self::id(number), "--listen", listen, "--json"]);
         command.args(["--heartbeat", "50ms", "--election-timeout", self.election_timeout]);
