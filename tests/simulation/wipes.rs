@@ -8,7 +8,7 @@ fn every_seed_of_wiped_disks_keeps_what_was_acknowledged_and_begins_no_second_cl
     let seeds = std::env::var("NETBELT_SEEDS").map_or(200, |text| text.parse().expect("NETBELT_SEEDS is a number"));
     let (mut acknowledged, mut lost, mut served) = (0, 0, 0);
     for seed in 0..seeds {
-        let report = run(seed).unwrap_or_else(|why| panic!("wipes, seed {seed}: {why}"));
+        let report = run(seed).unwrap_or_else(|why| panic!("{why} (wipes, seed {seed})"));
         acknowledged += report.acknowledged;
         lost += usize::from(report.is_lost);
         served += usize::from(report.wiped > 0 && !report.is_lost);

@@ -1,4 +1,4 @@
-//! What a new node waits for before it begins: the rules are those of [`founding`](crate::founding).
+//! What a new node waits for before it begins: the rules are those of [`founding`].
 
 use std::collections::{BTreeMap, BTreeSet};
 

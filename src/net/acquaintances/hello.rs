@@ -107,3 +107,19 @@ impl Acquaintances {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_node_is_known_is_read_back_from_its_text_and_nothing_else_is() {
+        for text in ["00000000000000aa", "00000000000000aa 17"] {
+            assert_eq!(text.parse::<Known>().unwrap().to_string(), text);
+        }
+        for text in ["", "17", "00000000000000aa ", "00000000000000aa -1", "00000000000000aa 1 2", "00000000000000ax 1"]
+        {
+            assert!(text.parse::<Known>().is_err(), "{text}");
+        }
+    }
+}
