@@ -41,7 +41,7 @@ finding() {
     seed=$(sed -n -e 's/.*(netsim raft --seed \([0-9]*\) .*/\1/p' -e 's/.*(wipes, seed \([0-9]*\))$/\1/p' "$1" | head -n 1)
     broken=$(sed -n 's/.*Unexpected "\([^"]*\)".*/\1/p' "$1" | head -n 1)
     {
-        sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$1" | grep -v 'every_seed_of\|everything_that_can_happen'
+        sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$1" | grep -v 'every_seed_of\|everything_that_can_happen' || true
         [ -z "$seed" ] || echo "seed $seed: ${panic%%:*}"
         [ -z "$broken" ] ||
             echo "$broken, $(sed -n 's/^\(.*\): \([0-9]*\) states,.*/after \2 states of "\1"/p' "$1" | tail -n 1)"
