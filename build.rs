@@ -44,6 +44,7 @@ const MUTANTS: &[&str] = &[
     "snapshot_forgets_sessions",
     // Who a node is.
     "wiped_node_votes",
+    "wiped_node_taken",
     // The host.
     "messages_before_barrier",
     "later_batch_durable_too_soon",

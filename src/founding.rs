@@ -51,7 +51,7 @@ pub fn word(own: u64, said: &Introduction) -> Word {
 /// it does, it remembers that one. `is_awaited`: an operator has said that the peer has never had data.
 pub fn takes(has_begun: bool, known: Option<u64>, is_awaited: bool, said: &Introduction) -> bool {
     match known {
-        _ if !has_begun => true,
+        _ if !has_begun || cfg!(mutant = "wiped_node_taken") => true,
         Some(known) => known == said.incarnation,
         // One that has begun is vouched for by others; it can have been a member where this node never was.
         None => said.has_begun || is_awaited,

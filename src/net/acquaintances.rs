@@ -10,6 +10,9 @@
 //!                                       "n3":{"incarnation":"70..","start":{"number":1,"mark":"b2.."},"removed":true}}}
 //! ```
 //!
+//! A node with a new directory writes down whom it meets, too, and `"begun":true` once it may take part ([`founding`]); `awaited`
+//! names those that were not there then, and for whom an operator spoke.
+//!
 //! It keeps the latest [start](super::starts), too, that it was told of (format 1 has none). Another incarnation under the same
 //! name is refused, until that name has been removed from the members. A node that joins says its incarnation when it asks to
 //! be added, and gets a [`Seat`] for that one only, which every member learns from the log. The cluster has a random number,
