@@ -47,6 +47,9 @@ const MUTANTS: &[&str] = &[
     "snapshot_forgets_sessions",
     // Between HTTP and the machine.
     "refused_after_proposal",
+    // Who a node is.
+    "wiped_node_votes",
+    "wiped_node_taken",
     // The host.
     "messages_before_barrier",
     "later_batch_durable_too_soon",

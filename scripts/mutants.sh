@@ -38,10 +38,10 @@ instrument() {
 # finding LOG: what broke, as short as it can be said.
 finding() {
     panic=$(awk '/panicked at/ { found = 1; next } found && NF { print; exit }' "$1")
-    seed=$(sed -n 's/.*(netsim raft --seed \([0-9]*\) .*/\1/p' "$1" | head -n 1)
+    seed=$(sed -n -e 's/.*(netsim raft --seed \([0-9]*\) .*/\1/p' -e 's/.*(wipes, seed \([0-9]*\))$/\1/p' "$1" | head -n 1)
     broken=$(sed -n 's/.*Unexpected "\([^"]*\)".*/\1/p' "$1" | head -n 1)
     {
-        sed -n -e '/every_seed_of_faults\|everything_that_can_happen/d' -e 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$1"
+        sed -n -e '/every_seed_of\|everything_that_can_happen/d' -e 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$1"
         [ -z "$seed" ] || echo "seed $seed: ${panic%%:*}"
         [ -z "$broken" ] ||
             echo "$broken, $(sed -n 's/^\(.*\): \([0-9]*\) states,.*/after \2 states of "\1"/p' "$1" | tail -n 1)"
@@ -59,7 +59,7 @@ for mutant in $names; do
         exit 2
     fi
     caught=no
-    instrument unit "$(binary 'unittests src\/lib.rs')" raft:: host:: kv:: http::
+    instrument unit "$(binary 'unittests src\/lib.rs')" raft:: host:: kv:: http:: founding::
     unit=$cell
     instrument simulation env NETBELT_SEEDS="$SEEDS" "$(binary 'tests\/simulation\/main.rs')" every_seed
     simulation=$cell

@@ -153,6 +153,8 @@ pub const MAX_FRAME_BYTES: usize = MAX_APPEND_BYTES + 2 * MAX_VALUE_BYTES + (256
 /// How long to wait before dialling a lost peer again: doubled each time, within these limits. A peer that comes back is
 /// reached within about an election timeout.
 pub const RECONNECT: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_millis(200);
+/// A link that has stood so long was not refused: that it ends is news, and it is dialled again at once.
+pub const LINK_STANDS: Duration = Duration::from_secs(1);
 /// A pause between two times that a node asks to join, or looks whether its cluster has a number yet.
 pub const JOIN_PAUSE: Duration = Duration::from_millis(100);
 /// A node that waits to be let in says for what this often: whoever looks at its log finds out, and the log stays short.
@@ -166,8 +168,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Names of refused nodes that are remembered, so that each refusal is said once in the log, although who is refused tries
 /// again and again.
 pub const MAX_TURNED_AWAY: usize = 1000;
-/// Starts of a node that it can tell of, in the head of a request (4 KiB of its 16). A peer that missed more than so many in
-/// a row would take the node for a copy of itself.
+/// Starts of a node that it tells of unasked, in the head of a request (4 KiB of its 16): a peer that missed no more needs not
+/// ask, and an older version, which does not ask, can be met.
 pub const MAX_STARTS: usize = 256;
 /// Most names of nodes that one remembers: far more than a cluster has, and a bound for who makes up names.
 pub const MAX_KNOWN: usize = 1000;

@@ -6,19 +6,20 @@
 //! 2. [`host`]: the pure half of every driver: timers, and the barrier behind which effects wait for the disk;
 //! 3. [`raft`]: Raft as a pure state machine;
 //! 4. [`kv`]: a key-value store, and Raft with that store as one machine;
-//! 5. [`sim`]: the deterministic driver: virtual time, a faulty network, crashes that lose un-synced writes;
-//! 6. [`wire`]: messages and records as bytes;
-//! 7. [`net`]: the real driver: sockets, the log on disk, the task that owns the machine;
-//! 8. [`http`]: what clients ask, and how peers share their port;
-//! 9. [`echo`], [`datagram`], [`pool`]: sequential I/O as plain async code, without a machine;
-//! 10. [`cli`] and [`tools`]: what the binaries share, and what each of them does;
-//! 11. [`threads`]: threads where there may be none;
+//! 5. [`founding`]: when a node with an empty disk may begin, so that a wiped one does not;
+//! 6. [`sim`]: the deterministic driver: virtual time, a faulty network, crashes that lose un-synced writes;
+//! 7. [`wire`]: messages and records as bytes;
+//! 8. [`net`]: the real driver: sockets, the log on disk, the task that owns the machine;
+//! 9. [`http`]: what clients ask, and how peers share their port;
+//! 10. [`echo`], [`datagram`], [`pool`]: sequential I/O as plain async code, without a machine;
+//! 11. [`cli`], [`threads`] and [`tools`]: what the binaries share, threads where there may be none, and what each tool does;
 //! 12. [`defaults`]: every default time-out and limit, with its reason.
 
 pub mod cli;
 pub mod datagram;
 pub mod defaults;
 pub mod echo;
+pub mod founding;
 pub mod host;
 pub mod http;
 pub mod kv;

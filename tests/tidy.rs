@@ -9,12 +9,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("defaults", &[]),
     ("threads", &[]),
-    ("host", &["protocol"]),
+    ("host", &["protocol", "defaults"]),
+    ("founding", &[]),
     ("raft", &["protocol", "defaults"]),
     ("kv", &["protocol", "defaults", "raft"]),
     ("wire", &["kv", "raft", "defaults"]),
-    ("sim", &["protocol", "host", "kv", "raft"]),
-    ("net", &["protocol", "defaults", "host", "threads", "wire"]),
+    ("sim", &["protocol", "founding", "host", "kv", "raft"]),
+    ("net", &["protocol", "defaults", "founding", "host", "threads", "wire"]),
     ("http", &["defaults", "kv", "net", "raft", "wire"]),
     ("echo", &["defaults", "net", "threads", "wire"]),
     ("datagram", &["defaults", "net", "threads"]),
@@ -24,7 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms whose machines do no I/O, read no clock, draw no entropy and keep no unordered map.
-const PURE: &[&str] = &["protocol", "host", "raft", "kv", "wire"];
+const PURE: &[&str] = &["protocol", "host", "founding", "raft", "kv", "wire"];
 
 const IMPURE: &[&str] = &[
     "tokio",

@@ -31,6 +31,7 @@ use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NON
 use hyper::{Method, Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::members;
@@ -41,8 +42,8 @@ use super::status::{self, NodeInfo};
 use super::watch::Watchers;
 use super::{backup, origin, upgrade, watch};
 use crate::defaults::{
-    LIST_LIMIT, MAX_ANSWER_MEMORY, MAX_BACKUPS, MAX_CLIENT_BYTES, MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_VALUE_BYTES,
-    REQUEST_TIMEOUT,
+    LINK_STANDS, LIST_LIMIT, MAX_ANSWER_MEMORY, MAX_BACKUPS, MAX_CLIENT_BYTES, MAX_KEY_BYTES, MAX_LIST_LIMIT,
+    MAX_VALUE_BYTES, REQUEST_TIMEOUT,
 };
 use crate::kv::command::{self, Command, Condition, Outcome, SessionId, Versioned};
 use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
@@ -421,10 +422,14 @@ impl Inner {
                 older.cancel();
             }
             tracing::debug!("{from} is connected");
+            let since = Instant::now();
             tokio::select! {
                 received = link::receive(from, stream, &api.node) => match received {
                     Ok(()) => tracing::debug!("{from} has hung up"),
-                    Err(error) => tracing::info!("hung up on {from}: {error}"),
+                    Err(error) => {
+                        let was_there = since.elapsed() > LINK_STANDS;
+                        api.info.members.known().hung_up(from.as_str(), &error.to_string(), was_there);
+                    }
                 },
                 () = replaced.cancelled() => tracing::debug!("{from} has connected anew"),
                 () = api.info.members.cut_off(from) => tracing::info!("hung up on {from}, as POST /cut asks"),

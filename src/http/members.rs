@@ -5,9 +5,10 @@
 //! | `GET /members?consistency=` | `{"members":[{"id","addr","voter","connected","matchIndex"}]}` |
 //! | `POST /members` `{"id","addr","incarnation"?}` | 201, or 200 when there was nothing to change: `{"id","addr","voter","cluster"}` |
 //! | `DELETE /members/ID` | `{"id","removed":true}`, or 404 |
+//! | `POST /members/ID/vouch` | `{"id","vouched":true,"node"}`, or 404: this node alone takes the next start of ID that comes |
 //! | `POST /leader` `{"to":ID}`, or nothing | `{"leader"}`; without `to`, the follower that has most |
 //!
-//! Any member takes them all; a node that is in no cluster says so at once: 503. What is told is as fresh as a linearizable
+//! Any member takes them all, and whom to vouch for is what the asked one remembers, leader or not; a node that is in no cluster says so at once: 503. What is told is as fresh as a linearizable
 //! read, unless `consistency` is `stale`. A member is added as a learner, and votes as soon as it has caught up. Nobody is
 //! added where another member is, a member that is connected is not said to be elsewhere, and none is removed without whom
 //! those that are connected would be no majority: 409.
@@ -306,6 +307,10 @@ impl Inner {
             (&Method::GET, "/members", _) => self.members(&request).await,
             (&Method::POST, "/members", _) => self.add_member(request).await,
             (&Method::POST, "/leader", _) => self.change_leader(request).await,
+            (_, _, Some(id)) if id.ends_with("/vouch") => match *method {
+                Method::POST => self.vouch(id.trim_end_matches("/vouch")),
+                _ => Err(Refusal::method("POST", "POST /members/ID/vouch takes the next start of a member that comes")),
+            },
             (&Method::DELETE, _, Some(id)) => self.remove_member(&request, id).await,
             (_, "/members", _) => {
                 let does = "GET /members tells the members, POST /members {\"id\",\"addr\"} adds one, DELETE /members/ID removes one";
@@ -382,7 +387,7 @@ impl Inner {
 
     async fn remove_member(&self, request: &Request<Incoming>, id: &str) -> Result<Reply, Refusal> {
         let timeout = Parameters::parse(request.uri().query(), &["timeout"])?.timeout()?;
-        let id = node_id(&decoded("the name", id)?)?;
+        let id = id_in_path(id)?;
         self.refuse_outside().await?;
         self.barrier(timeout).await?;
         let info = self.info.clone();
@@ -392,6 +397,24 @@ impl Inner {
         }
         self.administer(Administration::Change(Change::Remove { node: id }), timeout).await?;
         Ok(json(StatusCode::OK, &serde_json::json!({ "id": id.as_str(), "removed": true })))
+    }
+
+    /// A person says that the data directory which comes next under a name is the right one. That is for this node alone, and
+    /// needs no leader: there may be none until somebody vouches.
+    fn vouch(&self, id: &str) -> Result<Reply, Refusal> {
+        let id = id_in_path(id)?;
+        match self.info.members.known().vouch(id.as_str()) {
+            Ok(true) => {
+                tracing::warn!("told to take the next start of {id} that comes (POST /members/{id}/vouch)");
+                let vouched = serde_json::json!({ "id": id.as_str(), "vouched": true, "node": self.info.id.as_str() });
+                Ok(json(StatusCode::OK, &vouched))
+            }
+            Ok(false) => {
+                let why = format!("{} knows no {id} whose starts it could forget", self.info.id);
+                Err(Refusal::new(StatusCode::NOT_FOUND, &why))
+            }
+            Err(why) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, &why.to_string())),
+        }
     }
 
     async fn change_leader(&self, request: Request<Incoming>) -> Result<Reply, Refusal> {
@@ -490,6 +513,10 @@ pub(super) fn refused(why: raft::Refusal) -> Refusal {
         Why::NotAMember => refused(StatusCode::NOT_FOUND),
         Why::NotTakenOver => refused(StatusCode::GATEWAY_TIMEOUT),
     }
+}
+
+fn id_in_path(id: &str) -> Result<NodeId, Refusal> {
+    node_id(&decoded("the name", id)?)
 }
 
 pub(super) fn node_id(text: &str) -> Result<NodeId, Refusal> {

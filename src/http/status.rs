@@ -90,7 +90,7 @@ impl NodeInfo {
             last_applied: raft.last_applied().0,
             snapshot_index: raft.snapshot().index.0,
             cluster_id: machine.state().cluster().map(Token).or(self.members.known().cluster()),
-            incarnation: self.members.known().hello().incarnation,
+            incarnation: self.members.known().incarnation(),
             members: members::rows(machine, &self.members, &self.addr),
             health: self.health(machine, halted),
             warnings: self.warnings(machine),

@@ -197,13 +197,8 @@ impl History {
     async fn gather(&mut self, node: &Node) {
         let seen = node.handle.inspect(|machine| {
             let changes = machine.changes();
-            let (mut all, mut after) = (Vec::new(), 0);
-            while after < changes.latest() {
-                // A node that was given a snapshot does not know what it replaced; another one does.
-                let Ok((page, looked)) = changes.since(after, changes.latest(), b"", usize::MAX) else { break };
-                all.extend(page);
-                after = looked;
-            }
+            // A node that was given a snapshot does not know what it replaced; another one does.
+            let all: Vec<_> = changes.after(0).into_iter().flatten().cloned().collect();
             (all, machine.raft().configuration().members().keys().copied().collect::<Vec<_>>())
         });
         let Ok((page, members)) = seen.await else { return };

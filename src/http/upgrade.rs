@@ -9,12 +9,19 @@
 //! netbelt-cluster: 9f..     the cluster it belongs to, once it is known
 //! netbelt-incarnation: 3c.. its data directory
 //! netbelt-starts: 2 5e..,c1..   what became of that, see net::starts
+//! netbelt-state: begun      or new: it has no data, see founding
+//! netbelt-knows: 70.. 17    by which directory and which of its starts it knows the node it dials, if it does
+//! netbelt-start: 9 d4..     the start of its own that it was asked for
 //! netbelt-addr: HOST:PORT   where it can be dialled in turn, if it knows
 //! ```
 //!
-//! The answer is 101, with the three headers before the last of whoever was dialled, and from then on the dialler sends
+//! The answer is 101, with the headers from `cluster` to `start` of whoever was dialled, and from then on the dialler sends
 //! [envelopes](crate::wire::envelope). Either side looks whether the other is [who it was](crate::net::acquaintances) before it
 //! sends or takes a message. A wrong name is refused with the reason, so that a mistaken `--peer` is found at once.
+//!
+//! The headers come with a refusal, too, and with 503, which is the answer while either side is new: so new nodes vouch for each
+//! other. `knows` in a request asks for a `start` in the answer; in a refusal it has the dialler dial once more with that start.
+//! Older versions have neither `state` nor `knows` nor `start`.
 
 use std::io;
 use std::str::FromStr;
@@ -33,7 +40,7 @@ use super::members::Members;
 use super::reply::{Reply, error};
 use super::server::prepare;
 use crate::defaults::{CONNECT_TIMEOUT, PEER_STALL};
-use crate::net::acquaintances::{Hello, Stranger};
+use crate::net::acquaintances::{Acquaintances, Hello, Seat, Stranger};
 use crate::net::address::without_zone;
 use crate::net::place::Place;
 use crate::net::tcp;
@@ -49,6 +56,11 @@ const CLUSTER: HeaderName = HeaderName::from_static("netbelt-cluster");
 const ADDR: HeaderName = HeaderName::from_static("netbelt-addr");
 const INCARNATION: HeaderName = HeaderName::from_static("netbelt-incarnation");
 const STARTS: HeaderName = HeaderName::from_static("netbelt-starts");
+const START: HeaderName = HeaderName::from_static("netbelt-start");
+const STATE: HeaderName = HeaderName::from_static("netbelt-state");
+const KNOWS: HeaderName = HeaderName::from_static("netbelt-knows");
+const NEW: &str = "new";
+const BEGUN: &str = "begun";
 
 /// Why a peer could not be reached.
 #[derive(Debug, Error)]
@@ -79,9 +91,6 @@ pub enum DialError {
         /// Its reason.
         reason: String,
     },
-    /// Whoever answers there is not the one this node knows by that name, and is not spoken to.
-    #[error("{0}")]
-    Stranger(#[from] Stranger),
     /// No answer in time.
     #[error("{addr} did not answer within {CONNECT_TIMEOUT:?}")]
     TimedOut {
@@ -101,26 +110,79 @@ pub struct Dialler {
     pub members: Arc<Members>,
 }
 
-/// Dials `to` at `addr`.
+/// Dials `to` at `addr`. Nothing, when either of them has not begun, and when who answers is not the one that the dialler has met
+/// under that name, which it says in the log.
 ///
 /// # Errors
-/// When nobody answers there, or somebody who is not `to`, or not the one that the dialler has met under that name.
-pub async fn dial(addr: &str, from: &Dialler, to: NodeId) -> Result<TcpStream, DialError> {
+/// When nobody answers there, or somebody who is not `to`, or who does not take the dialler.
+pub async fn dial(addr: &str, from: &Dialler, to: NodeId) -> Result<Option<TcpStream>, DialError> {
     let known = from.members.known();
     let dialled = tokio::time::timeout(CONNECT_TIMEOUT, dial_patiently(addr, from, to)).await;
     let dialled = dialled.unwrap_or_else(|_| Err(DialError::TimedOut { addr: addr.to_owned() }));
     match &dialled {
         Ok(_) => known.refused_by(to.as_str(), None),
-        Err(DialError::Refused { status: StatusCode::CONFLICT | StatusCode::FORBIDDEN, reason, .. }) => {
+        Err(DialError::Refused { status: status @ (StatusCode::CONFLICT | StatusCode::FORBIDDEN), reason, .. }) => {
             known.refused_by(to.as_str(), Some(reason));
+            if known.is_new() && *status == StatusCode::CONFLICT {
+                return Ok(None); // it is what this node waits for, and says
+            }
         }
-        Err(_) => {}
+        Err(DialError::Refused { .. }) => {}
+        Err(DialError::Connect { .. } | DialError::Http { .. } | DialError::TimedOut { .. }) => {
+            known.heard_nothing(to.as_str());
+        }
     }
     dialled
 }
 
-async fn dial_patiently(addr: &str, from: &Dialler, to: NodeId) -> Result<TcpStream, DialError> {
+async fn dial_patiently(addr: &str, from: &Dialler, to: NodeId) -> Result<Option<TcpStream>, DialError> {
     let known = from.members.known();
+    let was_new = known.is_new();
+    let first = ask(addr, from, to, None).await?;
+    let asked = hello_in(first.headers()).and_then(|hello| known.asked(&hello));
+    let response = match asked {
+        Some(_) if first.status() != StatusCode::SWITCHING_PROTOCOLS => ask(addr, from, to, asked).await?,
+        Some(_) | None => first,
+    };
+    let (status, hello) = (response.status(), hello_in(response.headers()));
+    let met = hello.as_ref().map(|hello| meet(known, to, hello, from.members.seat(to).as_ref()));
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        let is_one_new = was_new || hello.is_some_and(|hello| hello.has_begun == Some(false));
+        if met.is_some() && is_one_new && status == StatusCode::SERVICE_UNAVAILABLE {
+            return Ok(None);
+        }
+        let body = Limited::new(response.into_body(), 4096).collect().await.map(http_body_util::Collected::to_bytes);
+        let body = body.unwrap_or_default();
+        let said = serde_json::from_slice::<serde_json::Value>(&body).ok().and_then(|said| {
+            said["error"].as_str().map(str::to_owned) // a node says it so
+        });
+        let reason = said.unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
+        return Err(DialError::Refused { addr: addr.to_owned(), status, reason });
+    }
+    match met {
+        None => {
+            let reason = "it does not say who it is: run the same version of raft-node everywhere".to_owned();
+            return Err(DialError::Refused { addr: addr.to_owned(), status, reason });
+        }
+        Some(true) if !was_new => {}
+        Some(_) => return Ok(None),
+    }
+    let http = |source| DialError::Http { addr: addr.to_owned(), source };
+    let upgraded = hyper::upgrade::on(response).await.map_err(http)?;
+    // What the peer might have said behind its answer is dropped: nothing comes back on a link but its end.
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().expect("it was made of one in ask");
+    Ok(Some(parts.io.into_inner()))
+}
+
+/// Whether who answered is taken for `to`. If not, that is said.
+fn meet(known: &Acquaintances, to: NodeId, hello: &Hello, seat: Option<&Seat>) -> bool {
+    let met = known.meet(to.as_str(), hello, seat);
+    known.heard(to.as_str(), hello);
+    met.map_err(|stranger| known.turn_away(to.as_str(), &stranger)).is_ok()
+}
+
+/// Connects and introduces the dialler, with that one of its starts.
+async fn ask(addr: &str, from: &Dialler, to: NodeId, start: Option<u64>) -> Result<Response<Incoming>, DialError> {
     let http = |source| DialError::Http { addr: addr.to_owned(), source };
     let stream = tcp::dial(addr).await.map_err(|source| DialError::Connect { addr: addr.to_owned(), source })?;
     prepare(&stream, PEER_STALL);
@@ -142,43 +204,34 @@ async fn dial_patiently(addr: &str, from: &Dialler, to: NodeId) -> Result<TcpStr
         .header(TO, header(to))
         .body(Empty::<Bytes>::new());
     let mut request = request.expect("the parts are valid");
-    introduce(&known.hello(), request.headers_mut());
+    introduce(&from.members.known().hello(to.as_str(), start), request.headers_mut());
     if let Some(Ok(own)) = &own
         && let Ok(addr) = HeaderValue::try_from(own)
     {
         request.headers_mut().insert(ADDR, addr);
     }
     let response = sender.send_request(request).await.map_err(http)?;
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let status = response.status();
-        let body = Limited::new(response.into_body(), 4096).collect().await.map(http_body_util::Collected::to_bytes);
-        let body = body.unwrap_or_default();
-        let said = serde_json::from_slice::<serde_json::Value>(&body).ok().and_then(|said| {
-            said["error"].as_str().map(str::to_owned) // a node says it so
-        });
-        let reason = said.unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
-        return Err(DialError::Refused { addr: addr.to_owned(), status, reason });
-    }
-    let Some(hello) = hello_in(response.headers()) else {
-        let reason = "it does not say who it is: run the same version of raft-node everywhere".to_owned();
-        return Err(DialError::Refused { addr: addr.to_owned(), status: response.status(), reason });
-    };
-    known.meet(to.as_str(), &hello, from.members.seat(to).as_ref())?;
-    if let Some(Ok(own)) = own {
+    if let Some(Ok(own)) = own
+        && response.status() == StatusCode::SWITCHING_PROTOCOLS
+    {
         from.members.reached_at(own);
     }
-    let upgraded = hyper::upgrade::on(response).await.map_err(http)?;
-    // What the peer might have said behind its answer is dropped: nothing comes back on a link but its end.
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().expect("it was made of one above");
-    Ok(parts.io.into_inner())
+    Ok(response)
 }
 
 fn introduce(hello: &Hello, headers: &mut HeaderMap) {
     let value = |text: String| HeaderValue::try_from(text).expect("digits are a header's value");
     headers.insert(INCARNATION, value(hello.incarnation.to_string()));
     headers.insert(STARTS, value(hello.starts.to_string()));
-    if let Some(cluster) = hello.cluster {
-        headers.insert(CLUSTER, value(cluster.to_string()));
+    let state = hello.has_begun.map(|has_begun| if has_begun { BEGUN } else { NEW }.to_owned());
+    let optional = [
+        (CLUSTER, hello.cluster.map(|cluster| cluster.to_string())),
+        (STATE, state),
+        (KNOWS, hello.knows.map(|known| known.to_string())),
+        (START, hello.proof.map(|start| start.to_string())),
+    ];
+    for (name, text) in optional {
+        text.map(|text| headers.insert(name, value(text)));
     }
 }
 
@@ -187,11 +240,24 @@ fn hello_in(headers: &HeaderMap) -> Option<Hello> {
     fn read<T: FromStr>(value: &HeaderValue) -> Option<T> {
         value.to_str().ok()?.parse().ok()
     }
-    let cluster = match headers.get(CLUSTER) {
+    /// The outer one is None where it cannot be understood.
+    fn optional<T: FromStr>(headers: &HeaderMap, name: HeaderName) -> Option<Option<T>> {
+        headers.get(name).map_or(Some(None), |value| read(value).map(Some))
+    }
+    let has_begun = match headers.get(STATE).map(HeaderValue::as_bytes) {
         None => None,
-        Some(cluster) => Some(read(cluster)?),
+        Some(state) if state == BEGUN.as_bytes() => Some(true),
+        Some(state) if state == NEW.as_bytes() => Some(false),
+        Some(_) => return None,
     };
-    Some(Hello { cluster, incarnation: read(headers.get(INCARNATION)?)?, starts: read(headers.get(STARTS)?)? })
+    Some(Hello {
+        cluster: optional(headers, CLUSTER)?,
+        incarnation: read(headers.get(INCARNATION)?)?,
+        starts: read(headers.get(STARTS)?)?,
+        proof: optional(headers, START)?,
+        has_begun,
+        knows: optional(headers, KNOWS)?,
+    })
 }
 
 /// Whether a peer asks to be let in. No browser can be made to ask so: the header is not a page's to set.
@@ -235,24 +301,40 @@ where
         return error(StatusCode::FORBIDDEN, &format!("{id} was told to ignore {from} (POST /cut)"));
     }
     let known = members.known();
-    if let Err(stranger) = known.meet(from.as_str(), &hello, members.seat(from).as_ref()) {
+    let introduced = |mut answer: Reply| {
+        let asked = hello.knows.filter(|knows| knows.incarnation == known.incarnation()).and_then(|knows| knows.start);
+        introduce(&known.hello(from.as_str(), asked), answer.headers_mut());
+        answer
+    };
+    let met = known.meet(from.as_str(), &hello, members.seat(from).as_ref());
+    known.heard(from.as_str(), &hello);
+    if let Err(stranger) = met {
         if matches!(stranger, Stranger::NotAMember { .. }) && !members.any() {
             // The members often hear of a new one before it hears of them. It is nobody's mistake, and soon over.
             return error(StatusCode::SERVICE_UNAVAILABLE, &format!("{id} does not know yet in which cluster it is"));
         }
         known.turn_away(from.as_str(), &stranger);
         let status = match stranger {
-            Stranger::OtherCluster { .. } | Stranger::OtherIncarnation { .. } | Stranger::OtherPast { .. } => {
-                StatusCode::CONFLICT
-            }
+            Stranger::OtherCluster { .. }
+            | Stranger::OtherIncarnation { .. }
+            | Stranger::Emptied { .. }
+            | Stranger::OtherPast { .. } => StatusCode::CONFLICT,
             Stranger::Removed { .. } | Stranger::NotAMember { .. } => StatusCode::FORBIDDEN,
             Stranger::Forgetful { .. } => StatusCode::SERVICE_UNAVAILABLE,
         };
-        return error(status, &stranger.to_string());
+        return introduced(error(status, &stranger.to_string()));
     }
-    known.let_in(from.as_str());
     if let Some(addr) = request.headers().get(ADDR).and_then(|addr| addr.to_str().ok()) {
         members.called(from, addr.to_owned());
+    }
+    let new = if known.is_new() { Some(id) } else { (hello.has_begun == Some(false)).then_some(from) };
+    if let Some(new) = new {
+        return introduced(error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &format!(
+                "{new} has a new, empty data directory, and begins when each of its peers has said that it is as new"
+            ),
+        ));
     }
     tokio::spawn(async move {
         match hyper::upgrade::on(request).await {
@@ -265,7 +347,5 @@ where
         .header(CONNECTION, "upgrade")
         .header(UPGRADE, PROTOCOL)
         .body(Bytes::new().into());
-    let mut answer = answer.expect("the parts are valid");
-    introduce(&known.hello(), answer.headers_mut());
-    answer
+    introduced(answer.expect("the parts are valid"))
 }

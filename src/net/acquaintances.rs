@@ -10,188 +10,44 @@
 //!                                       "n3":{"incarnation":"70..","start":{"number":1,"mark":"b2.."},"removed":true}}}
 //! ```
 //!
+//! A node with a new directory writes down whom it meets, too, and `"begun":true` once it may take part ([`founding`]); `awaited`
+//! names those that were not there then, and for whom an operator spoke.
+//!
 //! It keeps the latest [start](super::starts), too, that it was told of (format 1 has none). Another incarnation under the same
 //! name is refused, until that name has been removed from the members. A node that joins says its incarnation when it asks to
 //! be added, and gets a [`Seat`] for that one only, which every member learns from the log. The cluster has a random number,
 //! too, so that nodes of two clusters whose addresses got mixed up do not talk.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
+use tokio::sync::watch;
 
 use super::data_dir::{DataDirError, io_error, write_durably};
 use super::starts::{Start, Starts};
-use crate::defaults::{MAX_KNOWN, MAX_TURNED_AWAY};
+use crate::defaults::MAX_KNOWN;
+use crate::founding;
+
+mod beginning;
+mod hello;
+mod refusals;
+mod stranger;
+
+pub use super::token::{Seat, Token};
+pub use hello::{Hello, Known};
+pub use stranger::Stranger;
+
+use beginning::New;
+use refusals::Refusals;
 
 /// The newest format of the file.
 const FORMAT: u32 = 2;
 
 const FILE: &str = "peers.json";
-
-/// A number drawn at random that names a data directory or a cluster; 16 hexadecimal digits as text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Token(pub u64);
-
-impl fmt::Display for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl FromStr for Token {
-    type Err = InvalidToken;
-
-    fn from_str(text: &str) -> Result<Self, InvalidToken> {
-        if text.len() != 16 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(InvalidToken);
-        }
-        u64::from_str_radix(text, 16).map(Self).map_err(|_| InvalidToken)
-    }
-}
-
-impl TryFrom<String> for Token {
-    type Error = InvalidToken;
-
-    fn try_from(text: String) -> Result<Self, InvalidToken> {
-        text.parse()
-    }
-}
-
-impl From<Token> for String {
-    fn from(token: Token) -> Self {
-        token.to_string()
-    }
-}
-
-/// What the members' configuration says of one of them: `HOST:PORT`, or `HOST:PORT#INCARNATION`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seat {
-    /// Where it is; empty when that is not known.
-    pub addr: String,
-    /// The only one that may take it, if that is known.
-    pub incarnation: Option<Token>,
-}
-
-impl Seat {
-    /// Reads it back.
-    pub fn of(text: &str) -> Self {
-        match text.rsplit_once('#').map(|(addr, token)| (addr, token.parse())) {
-            Some((addr, Ok(incarnation))) => Self { addr: addr.to_owned(), incarnation: Some(incarnation) },
-            Some((_, Err(InvalidToken))) | None => Self { addr: text.to_owned(), incarnation: None },
-        }
-    }
-}
-
-impl fmt::Display for Seat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.incarnation {
-            Some(incarnation) => write!(f, "{}#{incarnation}", self.addr),
-            None => f.write_str(&self.addr),
-        }
-    }
-}
-
-/// Not 16 hexadecimal digits.
-#[derive(Clone, Copy, Debug, Error)]
-#[error("not 16 hexadecimal digits")]
-pub struct InvalidToken;
-
-/// What nodes tell each other of themselves before anything else.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hello {
-    /// The cluster, once it is known.
-    pub cluster: Option<Token>,
-    /// The data directory.
-    pub incarnation: Token,
-    /// What became of it.
-    pub starts: Starts,
-}
-
-/// Why a node is not spoken to. The text is for both sides.
-#[derive(Debug, Error)]
-pub enum Stranger {
-    /// It belongs elsewhere.
-    #[error(
-        "{peer} belongs to cluster {theirs} and {me} to cluster {ours}: check --peer and --join of both; a node changes its \
-         cluster by starting with an empty --data-dir"
-    )]
-    OtherCluster {
-        /// This node.
-        me: String,
-        /// The other.
-        peer: String,
-        /// This node's cluster.
-        ours: Token,
-        /// The other's.
-        theirs: Token,
-    },
-    /// It has not the past of the node of that name.
-    #[error(
-        "{me} knows {peer} by another data directory: it was wiped, or replaced, and must not vote with what it forgot; \
-         remove the member and add it again: raft-ctl members remove {peer}, then raft-node --id {peer} --join HOST:PORT with \
-         an empty --data-dir"
-    )]
-    OtherIncarnation {
-        /// This node.
-        me: String,
-        /// The other.
-        peer: String,
-    },
-    /// It has the past of the node of that name only up to some day.
-    #[error(
-        "{me} knows {peer} by another copy of its data directory, whose start {start} is unknown to this one: it was cloned, or \
-         put back to how it was before, and must not vote with what it forgot; stop this copy and start the other one, or, if \
-         that is gone, remove the member and add it again: raft-ctl members remove {peer}, then raft-node --id {peer} --join \
-         HOST:PORT with an empty --data-dir"
-    )]
-    OtherPast {
-        /// This node.
-        me: String,
-        /// The other.
-        peer: String,
-        /// The number of the start that it should know.
-        start: u64,
-    },
-    /// It is no member any more.
-    #[error(
-        "{peer} was removed from the cluster of {me}; to let it in again: raft-node --id {peer} --join HOST:PORT with an empty \
-         --data-dir"
-    )]
-    Removed {
-        /// This node.
-        me: String,
-        /// The other.
-        peer: String,
-    },
-    /// Nothing speaks for it.
-    #[error(
-        "{peer} is not a member of the cluster of {me}: check --peer of {me}, or add it: raft-ctl members add {peer}=HOST:PORT"
-    )]
-    NotAMember {
-        /// This node.
-        me: String,
-        /// The other.
-        peer: String,
-    },
-    /// It cannot be remembered.
-    #[error("{me} cannot remember {peer}: {why}")]
-    Forgetful {
-        /// This node.
-        me: String,
-        /// The other.
-        peer: String,
-        /// What failed.
-        why: String,
-    },
-}
 
 /// The nodes that this one has met.
 #[derive(Debug)]
@@ -199,19 +55,27 @@ pub struct Acquaintances {
     dir: PathBuf,
     me: String,
     incarnation: Token,
-    starts: Starts,
+    starts: Mutex<Starts>,
     book: Mutex<Book>,
-    /// What the others said when they refused this node, until they take it.
-    refusals: Mutex<BTreeMap<String, String>>,
-    /// What this node last said to those it refused.
-    turned_away: Mutex<BTreeMap<String, String>>,
+    /// What a node waits for that has not begun; locked after the book.
+    new: Mutex<Option<New>>,
+    has_begun: watch::Sender<bool>,
+    /// By which of its starts the members know this node, as far as they have said; None before they have.
+    remembered: Mutex<BTreeMap<String, Option<u64>>>,
+    refusals: Mutex<Refusals>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Book {
     format: u32,
     cluster: Option<Token>,
+    /// A node that had to wait for its peers has begun.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    begun: bool,
     peers: BTreeMap<String, Peer>,
+    /// Peers that were not there when this node began, and have no data, as the operator said.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    awaited: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -238,7 +102,7 @@ impl Acquaintances {
         let mut book: Book = match fs::read_to_string(&file) {
             Ok(text) => serde_json::from_str(&text).map_err(damaged)?,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                Book { format: FORMAT, cluster: None, peers: BTreeMap::new() }
+                Book { format: FORMAT, cluster: None, begun: false, peers: BTreeMap::new(), awaited: BTreeSet::new() }
             }
             Err(error) => return Err(io_error("read", &file)(error)),
         };
@@ -250,16 +114,18 @@ impl Acquaintances {
             dir: dir.to_owned(),
             me: me.to_owned(),
             incarnation,
-            starts,
+            starts: Mutex::new(starts),
             book: Mutex::new(book),
+            new: Mutex::new(None),
+            has_begun: watch::Sender::new(true),
+            remembered: Mutex::default(),
             refusals: Mutex::default(),
-            turned_away: Mutex::default(),
         })
     }
 
-    /// What this node says of itself.
-    pub fn hello(&self) -> Hello {
-        Hello { cluster: self.cluster(), incarnation: self.incarnation, starts: self.starts.clone() }
+    /// The random number of this node's data directory.
+    pub const fn incarnation(&self) -> Token {
+        self.incarnation
     }
 
     /// The cluster this node belongs to, once it is known.
@@ -289,6 +155,13 @@ impl Acquaintances {
     /// # Errors
     /// Why it is not to be spoken to.
     pub fn meet(&self, peer: &str, hello: &Hello, seat: Option<&Seat>) -> Result<(), Stranger> {
+        self.take(peer, hello, seat)?;
+        lock(&self.refusals).takes(peer);
+        self.note_what_is_remembered(peer, hello);
+        Ok(())
+    }
+
+    fn take(&self, peer: &str, hello: &Hello, seat: Option<&Seat>) -> Result<(), Stranger> {
         let (me, name) = (self.me.clone(), peer.to_owned());
         let mut book = self.book();
         if let (Some(ours), Some(theirs)) = (book.cluster, hello.cluster)
@@ -299,13 +172,16 @@ impl Acquaintances {
         let known = book.peers.get(peer);
         let same = known.filter(|known| known.incarnation == hello.incarnation && !known.removed);
         let start = same.and_then(|known| known.start);
-        if let Some(start) = start.filter(|start| !hello.starts.contain(*start)) {
+        if let Some(start) = start.filter(|start| !hello.proves(*start)) {
             return Err(Stranger::OtherPast { me, peer: name, start: start.number });
         }
         let start = Some(hello.starts.latest());
         let is_known = same.is_some_and(|known| known.start == start);
         let unseated = seat.is_none() && same.is_none_or(|known| known.unseated);
         let met = Peer { incarnation: hello.incarnation, start, removed: false, unseated };
+        let remembered = known.filter(|known| !known.removed).map(|known| known.incarnation.0);
+        let said = hello.introduction();
+        let is_taken = founding::takes(!self.is_new(), remembered, book.awaited.contains(peer), &said);
         match (seat, known) {
             (None, Some(known)) if known.removed && known.incarnation == hello.incarnation => {
                 Err(Stranger::Removed { me, peer: name })
@@ -322,19 +198,28 @@ impl Acquaintances {
                 self.remember(&mut book, name, met)
             }
             (None, _) => Err(Stranger::NotAMember { me, peer: name }),
-            (Some(Seat { incarnation: Some(wanted), .. }), _) if *wanted != hello.incarnation => {
-                Err(Stranger::OtherIncarnation { me, peer: name })
+            (Some(Seat { incarnation: Some(wanted), .. }), _) if *wanted == hello.incarnation && !is_known => {
+                self.remember(&mut book, name, met)
+            }
+            (Some(Seat { incarnation, .. }), _)
+                if incarnation.is_some_and(|it| it != hello.incarnation) || !is_taken =>
+            {
+                Err(if said.has_begun {
+                    Stranger::OtherIncarnation { me, peer: name }
+                } else {
+                    Stranger::Emptied { me, peer: name, cluster: book.cluster }
+                })
             }
             (Some(_), Some(_)) if is_known => Ok(()),
-            (Some(Seat { incarnation: None, .. }), Some(known)) if same.is_none() && !known.removed => {
-                Err(Stranger::OtherIncarnation { me, peer: name })
-            }
             (Some(_), _) => self.remember(&mut book, name, met),
         }
     }
 
     fn remember(&self, book: &mut Book, peer: String, met: Peer) -> Result<(), Stranger> {
-        let kept = self.keep(book, &peer, |book| _ = book.peers.insert(peer.clone(), met.clone()));
+        let kept = self.keep(book, &peer, |book| {
+            book.awaited.remove(&peer);
+            book.peers.insert(peer.clone(), met.clone());
+        });
         match (kept, book.peers.get(&peer)) {
             (Err(why), Some(known)) if known.incarnation == met.incarnation && known.removed == met.removed => {
                 tracing::warn!("{why}; a copy of its disk would not be noticed after a restart of this node");
@@ -362,6 +247,10 @@ impl Acquaintances {
     /// # Errors
     /// When the disk refuses.
     pub fn members_are(&self, members: &BTreeMap<&str, bool>) -> Result<(), Stranger> {
+        lock(&self.remembered).retain(|name, _| members.contains_key(name.as_str()));
+        for name in members.keys().filter(|name| **name != self.me) {
+            lock(&self.remembered).entry((*name).to_owned()).or_default();
+        }
         let mut book = self.book();
         let is_up_to_date = |(name, peer): (&String, &Peer)| {
             let is_member = members.contains_key(name.as_str());
@@ -380,46 +269,22 @@ impl Acquaintances {
         })
     }
 
-    /// `peer` does not take this node, and says why; or it does.
-    pub fn refused_by(&self, peer: &str, why: Option<&str>) {
-        let mut refusals = lock(&self.refusals);
-        match why {
-            Some(why) => _ = refusals.insert(peer.to_owned(), why.to_owned()),
-            None => _ = refusals.remove(peer),
+    /// From now on nothing is known of the starts of `peer`: the next that comes with its incarnation is taken for it, copy or
+    /// original. False when it is not known at all.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn vouch(&self, peer: &str) -> Result<bool, Stranger> {
+        let mut book = self.book();
+        if book.peers.get(peer).is_none_or(|known| known.removed) {
+            return Ok(false);
         }
-    }
-
-    /// Who refuses this node and what he says, if anybody does.
-    pub fn refusal(&self) -> Option<String> {
-        lock(&self.refusals).iter().next().map(|(peer, why)| format!("refused by {peer}: {why}"))
-    }
-
-    /// Who refuses this node, and what he says.
-    pub fn refusals(&self) -> BTreeMap<String, String> {
-        lock(&self.refusals).clone()
-    }
-
-    /// Whom this node refuses, and why.
-    pub fn turned_away(&self) -> BTreeMap<String, String> {
-        lock(&self.turned_away).clone()
-    }
-
-    /// This node has let `peer` in.
-    pub fn let_in(&self, peer: &str) {
-        lock(&self.turned_away).remove(peer);
-    }
-
-    /// This node refuses `peer`: says so in the log, once, as those who are refused try again.
-    pub fn turn_away(&self, peer: &str, why: &Stranger) {
-        let why = why.to_string();
-        let mut said = lock(&self.turned_away);
-        if said.len() >= MAX_TURNED_AWAY {
-            said.clear(); // somebody makes up names
-        }
-        if said.get(peer) != Some(&why) {
-            tracing::warn!("refused {peer}: {why}");
-            said.insert(peer.to_owned(), why);
-        }
+        self.keep(&mut book, peer, |book| {
+            if let Some(known) = book.peers.get_mut(peer) {
+                known.start = None;
+            }
+        })?;
+        Ok(true)
     }
 
     /// Changes the book, on the disk first.
@@ -446,189 +311,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HERE: Token = Token(1);
-
-    fn hello(cluster: Option<u64>, incarnation: u64) -> Hello {
-        Hello { cluster: cluster.map(Token), incarnation: Token(incarnation), starts: starts(1, &[1]) }
-    }
-
-    fn starts(number: u64, marks: &[u64]) -> Starts {
-        let marks: Vec<_> = marks.iter().map(|mark| Token(*mark).to_string()).collect();
-        format!("{number} {}", marks.join(",")).parse().unwrap()
-    }
-
-    fn try_open(dir: &Path) -> Result<Acquaintances, DataDirError> {
-        Acquaintances::open(dir, "n1", HERE, starts(1, &[1]))
-    }
-
-    fn open(dir: &Path) -> Acquaintances {
-        try_open(dir).unwrap()
-    }
-
-    const ANY: Option<&Seat> = Some(&Seat { addr: String::new(), incarnation: None });
-
-    #[test]
-    fn a_node_is_known_by_the_incarnation_it_had_when_it_was_met_first() {
-        let dir = tempfile::tempdir().unwrap();
-        open(dir.path()).meet("n2", &hello(None, 7), ANY).unwrap();
-        let again = open(dir.path());
-        again.meet("n2", &hello(None, 7), ANY).unwrap();
-        let refused = again.meet("n2", &hello(None, 8), ANY).unwrap_err();
-        assert!(matches!(refused, Stranger::OtherIncarnation { .. }));
-        assert!(again.may_be("n2", Token(7)) && !again.may_be("n2", Token(8)) && again.may_be("n3", Token(8)));
-        let said = refused.to_string();
-        for remedy in ["members remove n2", "--join", "empty --data-dir"] {
-            assert!(said.contains(remedy), "{said}");
-        }
-    }
-
-    #[test]
-    fn of_two_copies_of_a_directory_the_one_that_was_met_stays_known_and_the_other_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let of = |number, marks: &[u64]| Hello { starts: starts(number, marks), ..hello(Some(99), 7) };
-        let known = open(dir.path());
-        known.belong_to(Token(99)).unwrap();
-        known.meet("n2", &of(1, &[1]), ANY).unwrap();
-        known.meet("n2", &of(4, &[4, 3, 2, 1]), ANY).expect("it was started where nobody met it");
-        let known = open(dir.path());
-        let copies = [of(1, &[1]), of(3, &[3, 2, 1]), of(4, &[14, 3, 2, 1]), of(5, &[15, 14, 3, 2, 1])];
-        for copy in &copies {
-            for seat in [ANY, None] {
-                let refused = known.meet("n2", copy, seat).unwrap_err();
-                assert!(matches!(refused, Stranger::OtherPast { start: 4, .. }), "{refused}");
-                for remedy in ["stop this copy", "members remove n2", "empty --data-dir"] {
-                    assert!(refused.to_string().contains(remedy), "{refused}");
-                }
-            }
-        }
-        known.meet("n2", &of(4, &[4, 3, 2, 1]), ANY).unwrap();
-        known.meet("n2", &of(5, &[5, 4, 3, 2, 1]), None).expect("this node's members may be older");
-        assert!(known.meet("n2", &of(4, &[4, 3, 2, 1]), ANY).is_err());
-        // The remedy.
-        known.members_are(&BTreeMap::from([("n1", true)])).unwrap();
-        known.members_are(&BTreeMap::from([("n1", true), ("n2", false)])).unwrap();
-        known.meet("n2", &hello(None, 8), ANY).unwrap();
-    }
-
-    #[test]
-    fn a_book_of_format_1_is_read_and_keeps_the_first_start_it_is_told_of() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join(FILE);
-        fs::write(&file, r#"{"format":1,"cluster":null,"peers":{"n2":{"incarnation":"0000000000000007"}}}"#).unwrap();
-        assert!(matches!(open(dir.path()).meet("n2", &hello(None, 8), ANY), Err(Stranger::OtherIncarnation { .. })));
-        open(dir.path()).meet("n2", &hello(None, 7), ANY).unwrap();
-        assert!(fs::read_to_string(&file).unwrap().starts_with(r#"{"format":2,"#));
-        let copy = Hello { starts: starts(1, &[2]), ..hello(None, 7) };
-        assert!(matches!(open(dir.path()).meet("n2", &copy, ANY), Err(Stranger::OtherPast { .. })));
-    }
-
-    #[test]
-    fn a_removed_node_is_told_so_and_its_name_is_free_for_another() {
-        let dir = tempfile::tempdir().unwrap();
-        let known = open(dir.path());
-        known.belong_to(Token(99)).unwrap();
-        known.meet("n2", &hello(Some(99), 7), ANY).unwrap();
-        known.members_are(&BTreeMap::from([("n1", true), ("n3", true)])).unwrap();
-        let known = open(dir.path());
-        assert!(matches!(known.meet("n2", &hello(Some(99), 7), None), Err(Stranger::Removed { .. })));
-        known.members_are(&BTreeMap::from([("n1", true), ("n2", false), ("n3", true)])).unwrap();
-        known.meet("n2", &hello(None, 8), ANY).expect("added again, with an empty directory");
-        assert!(matches!(known.meet("n2", &hello(Some(99), 7), ANY), Err(Stranger::OtherIncarnation { .. })));
-    }
-
-    /// A node that joined met the others before it heard that they are members, did not remember them, and later took a
-    /// wiped one for a member: an acknowledged write was lost.
-    #[test]
-    fn who_is_met_before_this_node_hears_of_its_seat_is_remembered_when_it_does() {
-        let dir = tempfile::tempdir().unwrap();
-        let known = open(dir.path());
-        known.belong_to(Token(99)).unwrap();
-        known.meet("n2", &hello(Some(99), 7), None).unwrap();
-        known.members_are(&BTreeMap::from([("n1", false), ("n3", true)])).unwrap();
-        known.meet("n2", &hello(Some(99), 7), None).expect("an older configuration does not remove it");
-        known.members_are(&BTreeMap::from([("n1", false), ("n2", true), ("n3", true)])).unwrap();
-        let known = open(dir.path());
-        assert!(matches!(known.meet("n2", &hello(None, 8), ANY), Err(Stranger::OtherIncarnation { .. })));
-        known.meet("n2", &hello(Some(99), 7), ANY).unwrap();
-        known.members_are(&BTreeMap::from([("n1", true), ("n3", true)])).unwrap();
-        assert!(matches!(known.meet("n2", &hello(Some(99), 7), None), Err(Stranger::Removed { .. })));
-    }
-
-    #[test]
-    fn a_removal_that_was_never_committed_frees_no_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let known = open(dir.path());
-        known.meet("n2", &hello(None, 7), ANY).unwrap();
-        known.members_are(&BTreeMap::from([("n1", true)])).unwrap();
-        known.members_are(&BTreeMap::from([("n1", true), ("n2", true)])).unwrap();
-        assert!(matches!(known.meet("n2", &hello(None, 8), ANY), Err(Stranger::OtherIncarnation { .. })));
-        known.meet("n2", &hello(None, 7), ANY).unwrap();
-    }
-
-    /// A node that was down while a member was removed and added again hears of the outcome only.
-    #[test]
-    fn a_seat_for_one_incarnation_outranks_what_is_remembered() {
-        let dir = tempfile::tempdir().unwrap();
-        let known = open(dir.path());
-        known.meet("n2", &hello(None, 7), ANY).unwrap();
-        let seat = Seat::of("127.0.0.1:1#0000000000000008");
-        assert_eq!((seat.addr.as_str(), seat.incarnation), ("127.0.0.1:1", Some(Token(8))));
-        assert!(matches!(known.meet("n2", &hello(None, 7), Some(&seat)), Err(Stranger::OtherIncarnation { .. })));
-        known.meet("n2", &hello(None, 8), Some(&seat)).unwrap();
-        assert!(matches!(known.meet("n2", &hello(None, 7), ANY), Err(Stranger::OtherIncarnation { .. })));
-        for text in ["", "127.0.0.1:1", "a:1#b", "127.0.0.1:1#0000000000000008"] {
-            assert_eq!(Seat::of(text).to_string(), text);
-        }
-    }
-
-    #[test]
-    fn the_cluster_speaks_for_a_node_of_which_nobody_has_told_yet() {
-        let dir = tempfile::tempdir().unwrap();
-        let known = open(dir.path());
-        assert!(matches!(known.meet("n4", &hello(None, 7), None), Err(Stranger::NotAMember { .. })));
-        assert!(matches!(known.meet("n4", &hello(Some(99), 7), None), Err(Stranger::NotAMember { .. })));
-        known.belong_to(Token(99)).unwrap();
-        assert!(matches!(known.meet("n4", &hello(None, 7), None), Err(Stranger::NotAMember { .. })));
-        assert!(matches!(known.meet("n4", &hello(Some(98), 7), ANY), Err(Stranger::OtherCluster { .. })));
-        known.meet("n4", &hello(Some(99), 7), None).unwrap();
-        assert!(matches!(known.belong_to(Token(98)), Err(Stranger::OtherCluster { .. })));
-        assert_eq!(open(dir.path()).hello(), hello(Some(99), HERE.0));
-    }
-
-    #[test]
-    fn what_cannot_be_written_down_is_not_known() {
-        let dir = tempfile::tempdir().unwrap();
-        let known = open(dir.path());
-        fs::create_dir(dir.path().join("peers.json.tmp")).unwrap(); // in the way
-        assert!(matches!(known.meet("n2", &hello(None, 7), ANY), Err(Stranger::Forgetful { .. })));
-        fs::remove_dir(dir.path().join("peers.json.tmp")).unwrap();
-        known.meet("n2", &hello(None, 8), ANY).expect("nobody remembers the first");
-    }
-
-    #[test]
-    fn a_newer_format_and_a_damaged_book_are_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join(FILE);
-        fs::write(&file, r#"{"format":3,"cluster":null,"peers":{}}"#).unwrap();
-        assert!(matches!(try_open(dir.path()), Err(DataDirError::Newer { path, format: 3, .. }) if path == file));
-        for damaged in ["", "{", r#"{"format":1,"cluster":"12","peers":{}}"#] {
-            fs::write(&file, damaged).unwrap();
-            assert!(matches!(try_open(dir.path()), Err(DataDirError::Damaged { .. })), "{damaged}");
-        }
-    }
-
-    #[test]
-    fn the_last_refusal_of_each_peer_is_told_until_it_takes_this_node() {
-        let dir = tempfile::tempdir().unwrap();
-        let known = open(dir.path());
-        assert_eq!(known.refusal(), None);
-        known.refused_by("n2", Some("first"));
-        known.refused_by("n2", Some("no"));
-        assert_eq!(known.refusal().as_deref(), Some("refused by n2: no"));
-        known.refused_by("n2", None);
-        assert_eq!(known.refusal(), None);
-    }
-}
+mod tests;

@@ -21,7 +21,7 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::acquaintances::Token;
+use super::token::Token;
 
 /// The newest format of a data directory that this netbelt knows.
 const FORMAT: u32 = 1;
@@ -61,6 +61,9 @@ struct Identity {
     incarnation: Token,
     file: FileName,
     members: BTreeMap<String, String>,
+    /// It is new until the node has begun, which `peers.json` says; false where a netbelt wrote this that begins at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    founding: bool,
 }
 
 /// What a file system calls a file: a copy has another inode, or at least another time of birth.
@@ -193,6 +196,7 @@ impl DataDir {
             incarnation: claim.incarnation,
             file: FileName { inode: 0, born: None },
             members: claim.members.clone(),
+            founding: claim.members.len() > 1,
         });
         let file = || fs::metadata(&identity_file).map(|file| FileName::of(&file));
         if is_new || !identity.file.may_be(file().map_err(io_error("examine", &identity_file))?) {
@@ -220,6 +224,24 @@ impl DataDir {
     /// The members that its cluster began with, and their addresses; none, if the node joined it later.
     pub const fn first_members(&self) -> &BTreeMap<String, String> {
         &self.identity.members
+    }
+
+    /// Whether its node has to wait until its peers say that they are as new, as long as it has not begun.
+    pub const fn is_founding(&self) -> bool {
+        self.identity.founding
+    }
+
+    /// The node has not begun, and is to begin with these members: nothing is lost that was promised.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn begin_with(&mut self, members: &BTreeMap<String, String>) -> Result<(), DataDirError> {
+        self.identity.members.clone_from(members);
+        self.identity.founding = members.len() > 1;
+        write_durably(&self.path, IDENTITY, |file| {
+            self.identity.file = FileName::of(file);
+            serde_json::to_vec(&self.identity).expect("an identity is JSON")
+        })
     }
 
     /// Whether it was made just now.
@@ -332,6 +354,25 @@ mod tests {
         let second = DataDir::open(&path, &claim).unwrap();
         assert!(!second.is_new() && second.incarnation() == Token(7));
         assert_eq!(second.first_members().keys().collect::<Vec<_>>(), ["n1", "n2"]);
+    }
+
+    #[test]
+    fn a_directory_whose_node_has_not_begun_may_begin_with_other_members_and_an_older_one_has_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = open(dir.path()).unwrap();
+        assert!(first.is_founding());
+        first.begin_with(&BTreeMap::from([("n1".to_owned(), String::new())])).unwrap();
+        drop(first);
+        let again = open(dir.path()).unwrap();
+        assert!(!again.is_founding() && again.incarnation() == Token(7));
+        assert_eq!(again.first_members().len(), 1);
+        drop(again);
+        let file = dir.path().join(IDENTITY);
+        let older =
+            fs::read_to_string(&file).unwrap().replace(r#""members":{"n1":"""#, r#""members":{"n1":"","n2":"""#);
+        fs::write(&file, older).unwrap(); // in place: the same file
+        let older = open(dir.path()).unwrap();
+        assert!(older.first_members().len() == 2 && !older.is_founding());
     }
 
     #[test]

@@ -32,6 +32,14 @@ enum Post<P: Protocol> {
 pub struct Stopped;
 
 impl<P: Protocol> Handle<P> {
+    /// The machine starts: before that it sets no timer, and so does nothing that it was not asked for.
+    ///
+    /// # Errors
+    /// When the driver has stopped.
+    pub async fn start(&self) -> Result<(), Stopped> {
+        self.post(Post::Input(Input::Started)).await
+    }
+
     /// A peer's message arrived. Waits while the queue is full, which makes a fast peer slow.
     ///
     /// # Errors
@@ -114,8 +122,6 @@ where
     pub async fn run(&mut self, stop: CancellationToken) -> Result<(), disk::Error> {
         let mut posts = Vec::with_capacity(DRIVER_BATCH);
         let mut alarm = Alarm::default();
-        let now = self.now();
-        self.host.step(now, Input::Started);
         loop {
             self.carry_out();
             alarm.set(self.host.next_deadline().map(|at| self.epoch + at.since_epoch()));

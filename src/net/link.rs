@@ -7,6 +7,7 @@
 //! task that does so costs more than it saves. The task of the link writes what is left.
 
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::driver::{Handle, Stopped};
-use crate::defaults::{LINK_QUEUE_BYTES, MAX_FRAME_BYTES, RECONNECT};
+use crate::defaults::{LINK_QUEUE_BYTES, LINK_STANDS, MAX_FRAME_BYTES, RECONNECT};
 use crate::protocol::Protocol;
 use crate::wire::envelope::{self, EnvelopeError};
 use crate::wire::{Wire, WireError};
@@ -121,37 +122,74 @@ impl Outbox {
 }
 
 /// Keeps a link to `name` up for ever: connects, sends, and connects again when the stream has failed, each time a
-/// little later. Says what is wrong once, not at every attempt.
+/// little later. Says what is wrong once, not at every attempt, and nothing where `connect` gives no stream: then it has been
+/// said, or is nobody's mistake.
 pub async fn keep_up<F, E>(name: &str, outbox: &Outbox, connect: impl Fn() -> F)
 where
-    F: Future<Output = Result<TcpStream, E>>,
+    F: Future<Output = Result<Option<TcpStream>, E>>,
     E: std::fmt::Display,
 {
     let mut wait = *RECONNECT.start();
     let mut said = String::new();
     loop {
         match connect().await {
-            Ok(stream) => {
-                tracing::info!("connected to {name}");
-                (wait, said) = (*RECONNECT.start(), String::new());
+            Ok(Some(stream)) => {
                 let stream = Arc::new(stream);
                 outbox.connect(Some(Arc::clone(&stream)));
-                let ended = outbox.drain_into(&stream).await;
+                let ended = stand(name, outbox, &stream, &mut said).await;
                 outbox.connect(None);
-                if let Err(error) = ended {
-                    tracing::info!("lost the connection to {name}: {error}");
+                match ended {
+                    Ended::Later(error) => {
+                        wait = *RECONNECT.start();
+                        tracing::info!("lost the connection to {name}: {error}");
+                    }
+                    Ended::AtOnce(error) => say(&mut said, || {
+                        format!("lost the connection to {name} soon after it was made: {error}; trying again")
+                    }),
                 }
             }
-            Err(error) => {
-                let error = error.to_string();
-                if error != said {
-                    tracing::warn!("cannot connect to {name}: {error}; trying again");
-                    said = error;
-                }
-            }
+            Ok(None) => {}
+            Err(error) => say(&mut said, || format!("cannot connect to {name}: {error}; trying again")),
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(*RECONNECT.end());
+    }
+}
+
+/// How a link ended.
+enum Ended {
+    /// A peer that hangs up as soon as it is connected does so again and again.
+    AtOnce(io::Error),
+    /// After it had stood.
+    Later(io::Error),
+}
+
+/// Sends until the stream fails. That it is connected is said when it has stood for a while, or at once when nothing was
+/// wrong before.
+async fn stand(name: &str, outbox: &Outbox, stream: &TcpStream, said: &mut String) -> Ended {
+    let mut drained = pin!(outbox.drain_into(stream));
+    let was_well = said.is_empty();
+    if was_well {
+        tracing::info!("connected to {name}");
+    }
+    match tokio::time::timeout(LINK_STANDS, &mut drained).await {
+        Ok(Err(error)) => Ended::AtOnce(error),
+        Ok(Ok(())) => Ended::AtOnce(io::ErrorKind::ConnectionReset.into()),
+        Err(_) => {
+            if !was_well {
+                tracing::info!("connected to {name}");
+                said.clear();
+            }
+            Ended::Later(drained.await.err().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()))
+        }
+    }
+}
+
+fn say(said: &mut String, what: impl FnOnce() -> String) {
+    let what = what();
+    if *said != what {
+        tracing::warn!("{what}");
+        *said = what;
     }
 }
 

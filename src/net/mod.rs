@@ -14,7 +14,8 @@
 //! - [`place`]: where the others reach a server;
 //! - [`data_dir`]: whose data a directory holds;
 //! - [`starts`]: how a directory is told from a copy of it;
-//! - [`acquaintances`]: whom this node has met, and whom it does not take for them.
+//! - [`token`]: random numbers that name directories and clusters;
+//! - [`acquaintances`]: whom this node has met, whom it does not take for them, and whether it may begin.
 
 pub mod acquaintances;
 pub mod address;
@@ -26,4 +27,5 @@ pub mod links;
 pub mod place;
 pub mod starts;
 pub mod tcp;
+pub mod token;
 pub mod writer;

@@ -8,8 +8,10 @@
 //! {"format":1,"number":3,"marks":["9f..","3c..","70.."]}     the latest first
 //! ```
 //!
-//! A node tells all of them when it connects, and whoever it meets remembers the latest. A directory whose past has not the
-//! start that is remembered is not the one that was met: it was copied before that start.
+//! Whoever it meets remembers the latest. A directory whose past has not the start that is remembered is not the one that was
+//! met: it was copied before that start. A node tells its latest 256 when it connects, and of any other the mark that it is
+//! asked for: who is dialled says by which start it knows the dialler, and who dials by which it knows the other. Marks go when
+//! every member is known to remember a later one.
 
 use std::fmt;
 use std::fs;
@@ -20,8 +22,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::acquaintances::Token;
 use super::data_dir::{DataDirError, io_error, write_durably};
+use super::token::Token;
 use crate::defaults::MAX_STARTS;
 
 /// The newest format of the file.
@@ -38,11 +40,27 @@ pub struct Start {
     pub mark: Token,
 }
 
-/// The latest start of a node, and those before it. As text: `3 9f..,3c..,70..`.
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.number, self.mark)
+    }
+}
+
+impl FromStr for Start {
+    type Err = InvalidStarts;
+
+    fn from_str(text: &str) -> Result<Self, InvalidStarts> {
+        let (number, mark) = text.split_once(' ').ok_or(InvalidStarts)?;
+        let number = number.parse().map_err(|_| InvalidStarts)?;
+        Ok(Self { number, mark: mark.parse().map_err(|_| InvalidStarts)? })
+    }
+}
+
+/// The latest start of a node, and those before it. As text, of at most [`MAX_STARTS`]: `3 9f..,3c..,70..`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Starts {
     number: u64,
-    /// The latest first; at least one and at most [`MAX_STARTS`].
+    /// The latest first; at least one.
     marks: Vec<Token>,
 }
 
@@ -80,13 +98,9 @@ impl Starts {
         }
         let last = Self::new(before.number, before.marks.clone());
         let number = before.number.checked_add(1).ok_or_else(|| damaged("no node starts so often".to_owned()))?;
-        let marks: Vec<_> = [fresh].into_iter().chain(before.marks).take(MAX_STARTS).collect();
+        let marks: Vec<_> = [fresh].into_iter().chain(before.marks).collect();
         let starts = Self::new(number, marks).map_err(|why| damaged(why.to_string()))?;
-        let written = write_durably(dir, FILE, |_| {
-            let written = Written { format: FORMAT, number, marks: starts.marks.clone() };
-            serde_json::to_vec(&written).expect("starts are JSON")
-        });
-        match (written, last) {
+        match (starts.write(dir), last) {
             (Ok(()), _) => Ok(starts),
             (Err(error), Ok(last)) if error.is_full() => {
                 tracing::warn!("this start is not counted: {error}");
@@ -96,8 +110,15 @@ impl Starts {
         }
     }
 
+    fn write(&self, dir: &Path) -> Result<(), DataDirError> {
+        write_durably(dir, FILE, |_| {
+            let written = Written { format: FORMAT, number: self.number, marks: self.marks.clone() };
+            serde_json::to_vec(&written).expect("starts are JSON")
+        })
+    }
+
     fn new(number: u64, marks: Vec<Token>) -> Result<Self, InvalidStarts> {
-        let is_possible = !marks.is_empty() && marks.len() <= MAX_STARTS && marks.len() as u64 <= number;
+        let is_possible = !marks.is_empty() && marks.len() as u64 <= number;
         if is_possible { Ok(Self { number, marks }) } else { Err(InvalidStarts) }
     }
 
@@ -106,10 +127,38 @@ impl Starts {
         Start { number: self.number, mark: self.marks[0] }
     }
 
+    /// The latest [`MAX_STARTS`] of them, which a node tells unasked.
+    #[must_use]
+    pub fn latest_told(&self) -> Self {
+        Self { number: self.number, marks: self.marks.iter().take(MAX_STARTS).copied().collect() }
+    }
+
+    /// The start of that number, unless its mark is forgotten.
+    pub fn of(&self, number: u64) -> Option<Start> {
+        let back = usize::try_from(self.number.checked_sub(number)?).ok()?;
+        self.marks.get(back).map(|mark| Start { number, mark: *mark })
+    }
+
     /// Whether that start is one of these. What is so long ago that its mark is forgotten is not.
     pub fn contain(&self, start: Start) -> bool {
-        let back = self.number.checked_sub(start.number).and_then(|back| usize::try_from(back).ok());
-        back.and_then(|back| self.marks.get(back)) == Some(&start.mark)
+        self.of(start.number) == Some(start)
+    }
+
+    /// The members know of a start not before `number`, each of them: forgets the marks of those before it, when there are so
+    /// many that it is worth a write. The latest [`MAX_STARTS`] stay, which older versions ask for.
+    ///
+    /// # Errors
+    /// When the disk refuses; nothing is forgotten then.
+    pub(super) fn forget_before(&mut self, number: u64, dir: &Path) -> Result<(), DataDirError> {
+        let wanted = usize::try_from(self.number.saturating_sub(number)).unwrap_or(usize::MAX).saturating_add(1);
+        let wanted = wanted.max(MAX_STARTS);
+        if self.marks.len() < wanted.saturating_mul(2) {
+            return Ok(());
+        }
+        let rest = Self { number: self.number, marks: self.marks[..wanted].to_vec() };
+        rest.write(dir)?;
+        *self = rest;
+        Ok(())
     }
 }
 
@@ -125,8 +174,9 @@ impl FromStr for Starts {
 
     fn from_str(text: &str) -> Result<Self, InvalidStarts> {
         let (number, marks) = text.split_once(' ').ok_or(InvalidStarts)?;
-        let marks: Result<_, _> = marks.split(',').take(MAX_STARTS + 1).map(str::parse).collect();
-        Self::new(number.parse().map_err(|_| InvalidStarts)?, marks.map_err(|_| InvalidStarts)?)
+        let marks: Result<Vec<_>, _> = marks.split(',').take(MAX_STARTS + 1).map(str::parse).collect();
+        let marks = marks.ok().filter(|marks| marks.len() <= MAX_STARTS).ok_or(InvalidStarts)?;
+        Self::new(number.parse().map_err(|_| InvalidStarts)?, marks)
     }
 }
 
@@ -156,15 +206,42 @@ mod tests {
         }
     }
 
+    /// A directory with so many starts, whose marks are their numbers.
+    fn started(dir: &Path, times: usize) -> Starts {
+        let marks = (1..times as u64).rev().map(Token).collect();
+        Starts { number: times as u64 - 1, marks }.write(dir).unwrap();
+        Starts::begin(dir, Token(times as u64)).unwrap()
+    }
+
     #[test]
-    fn the_marks_of_starts_long_ago_are_forgotten_and_the_number_is_not() {
+    fn every_start_can_be_proved_however_long_ago_and_the_latest_are_told_unasked() {
         let dir = tempfile::tempdir().unwrap();
-        for mark in 1..=MAX_STARTS as u64 + 2 {
-            Starts::begin(dir.path(), Token(mark)).unwrap();
+        let times = 3 * MAX_STARTS;
+        let starts = started(dir.path(), times);
+        assert!((1..=times as u64).all(|number| starts.of(number) == Some(start(number, number))));
+        let told: Starts = starts.latest_told().to_string().parse().unwrap();
+        let oldest = (times - MAX_STARTS + 1) as u64;
+        assert!(told.contain(start(oldest, oldest)) && !told.contain(start(oldest - 1, oldest - 1)));
+        let text = starts.of(1).unwrap().to_string();
+        assert_eq!(text.parse::<Start>().unwrap(), start(1, 1));
+        for text in ["", "1", "1 2", "x 00000000000000aa", "1 00000000000000aa,00000000000000bb"] {
+            assert!(text.parse::<Start>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn marks_are_forgotten_only_when_every_member_knows_a_later_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let times = 4 * MAX_STARTS;
+        let mut starts = started(dir.path(), times);
+        for (known, kept) in [(1, times), (times / 3, times), (times, MAX_STARTS)] {
+            starts.forget_before(known as u64, dir.path()).unwrap();
+            assert_eq!(starts.marks.len(), kept, "{known} is known");
         }
         let starts = Starts::begin(dir.path(), Token(0)).unwrap();
-        assert_eq!(starts.latest(), start(MAX_STARTS as u64 + 3, 0));
-        assert!(starts.contain(start(4, 4)) && !starts.contain(start(3, 3)));
+        assert_eq!(starts.latest(), start(times as u64 + 1, 0));
+        let oldest = (times - MAX_STARTS + 1) as u64;
+        assert!(starts.contain(start(oldest, oldest)) && !starts.contain(start(oldest - 1, oldest - 1)));
     }
 
     #[test]

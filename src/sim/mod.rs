@@ -6,6 +6,7 @@
 //! - [`world`]: nodes, network, disks, crashes; generic over [`Protocol`](crate::protocol::Protocol);
 //! - [`faults`]: what may go wrong, and how often;
 //! - [`cluster`]: a Raft key-value cluster with clients, its checkers, and a run in two phases: faults, then heal;
+//! - [`wipes`]: the same where nodes lose their disks, and what keeps them from beginning anew;
 //! - [`history`]: what clients saw, and whether it is linearizable;
 //! - [`sweep`]: many seeds, on all processors;
 //! - [`script`]: bare Raft nodes that do what a script says, one command at a time;
@@ -20,4 +21,5 @@ mod operator;
 pub mod script;
 pub mod sweep;
 pub mod trace;
+pub mod wipes;
 pub mod world;

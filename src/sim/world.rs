@@ -260,6 +260,16 @@ impl<P: Observable> World<P> {
         self.input(node, Input::Started);
     }
 
+    /// The node stops and loses its disk; what was on its way to it, or from it, does not arrive.
+    pub fn wipe(&mut self, node: P::Peer) {
+        self.crash(node);
+        self.nodes.get_mut(&node).expect("a node").disk.clear();
+        let concerns_it =
+            |h: &Happening<P>| matches!(h, Happening::Arrives { from, to, .. } if *from == node || *to == node);
+        self.queue.retain(|_, happening| !concerns_it(happening));
+        self.trace.hash_in(self.now, format_args!("{node:?} is wiped"));
+    }
+
     /// Another node starts, with an empty disk.
     pub fn add(&mut self, node: P::Peer) {
         self.peers.push(node);

@@ -18,7 +18,7 @@ fn alone() -> (Node, TempDir) {
 fn without_leader() -> (Node, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let mut command = node_in(dir.path(), "n1");
-    command.args(["--peer", "n2=127.0.0.1:1"]);
+    command.args(["--peer", "n2=127.0.0.1:1", "--peers-have-no-data"]);
     (Node::start(command), dir)
 }
 

@@ -243,7 +243,7 @@ fn nobody_there_is_told_apart_from_nobody_leading() {
     }
     let dir = tempfile::tempdir().unwrap();
     let mut command = node_in(dir.path(), "n1");
-    command.args(["--peer", "n2=127.0.0.1:1"]);
+    command.args(["--peer", "n2=127.0.0.1:1", "--peers-have-no-data"]);
     let node = Node::start(command);
     for arguments in [&["get", "k"][..], &["set", "k", "v"], &["leader"], &["bench"]] {
         let mut command = raft_ctl();
@@ -678,7 +678,7 @@ fn usr1_prints_an_interval_of_a_running_benchmark() {
 fn a_command_that_waits_can_be_interrupted() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = node_in(dir.path(), "n1");
-    command.args(["--peer", "n2=127.0.0.1:1"]);
+    command.args(["--peer", "n2=127.0.0.1:1", "--peers-have-no-data"]);
     let node = Node::start(command);
     let mut command = raft_ctl();
     command.args(["--timeout", "60s", "--nodes", &node.addr.to_string(), "get", "k"]);

@@ -268,7 +268,7 @@ fn clients_that_take_all_places_leave_some_for_peers_and_for_who_asks_how_the_no
 fn member() -> (Node, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let mut command = node_in(dir.path(), "n1");
-    command.args(["--peer", "n2=127.0.0.1:1"]);
+    command.args(["--peer", "n2=127.0.0.1:1", "--peers-have-no-data"]);
     (Node::start(command), dir)
 }
 

@@ -539,7 +539,7 @@ fn a_signal_ends_a_node_well() {
 /// A node that waits in vain for its only peer.
 fn without_leader(dir: &Path) -> Node {
     let mut command = node_in(dir, "n1");
-    command.args(["--peer", "n2=127.0.0.1:1"]);
+    command.args(["--peer", "n2=127.0.0.1:1", "--peers-have-no-data"]);
     Node::start(command)
 }
 

@@ -6,33 +6,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::common::cluster::{Cluster, status};
-use crate::common::{Node, eventually, raft_ctl, run, until_something_is_printed};
-
-/// Waits until the health of a node says this.
-#[track_caller]
-fn wait_for_health(cluster: &Cluster, number: usize, texts: &[&str]) {
-    eventually("a health that says why", || {
-        let health = status(cluster.addr(number))?["health"].as_str().unwrap_or_default().to_owned();
-        if texts.iter().all(|text| health.contains(text)) { Ok(()) } else { Err(std::io::Error::other(health)) }
-    });
-}
+use crate::common::cluster::{Cluster, assert_no_leader, status, wait_for_health};
+use crate::common::http::{Http, request};
+use crate::common::{Node, eventually, raft_ctl, run, within};
 
 fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("there is cp");
     assert!(copied.success());
-}
-
-/// Insists that none of these nodes finds a leader, for many election timeouts in which they seek election.
-#[track_caller]
-fn assert_no_leader(cluster: &Cluster, numbers: &[usize]) {
-    for _ in 0..60 {
-        for number in numbers {
-            let status = status(cluster.addr(*number)).expect("it runs");
-            assert!(status["leaderId"].is_null(), "{status}");
-        }
-        until_something_is_printed(Duration::from_millis(50));
-    }
 }
 
 #[test]
@@ -220,4 +200,131 @@ fn of_two_copies_of_a_disk_the_one_that_was_met_goes_on_and_the_other_is_refused
     assert_eq!(cluster.node(victim).value("precious").as_deref(), Some("known to the original alone"));
     cluster.restart(leader);
     cluster.converged();
+}
+
+/// Each start that a peer misses moves a node away from what that peer remembers. After 257 of them it was refused for good, and
+/// two such nodes never found a leader again.
+#[test]
+fn after_a_storm_of_restarts_while_a_peer_is_away_there_is_a_leader_within_five_seconds() {
+    const STARTS: usize = 300;
+    let mut cluster = Cluster::of_three();
+    let leader = cluster.leader();
+    cluster.node(leader).set("kept", "through the storm");
+    cluster.converged();
+    for number in 0..3 {
+        cluster.kill(number);
+    }
+    // All at once, and each alone: told that the others are where nobody is, they never meet.
+    std::thread::scope(|scope| {
+        for number in 0..3 {
+            let cluster = &cluster;
+            scope.spawn(move || {
+                for _ in 0..STARTS {
+                    let dir = cluster.dir().join(Cluster::id(number));
+                    let mut command = cluster.lonely(number, "127.0.0.1:0", &dir);
+                    for other in (0..3).filter(|other| *other != number) {
+                        command.args(["--peer", &format!("{}=127.0.0.1:1", Cluster::id(other))]);
+                    }
+                    drop(Node::start(command)); // killed as soon as it is ready
+                }
+            });
+        }
+    });
+    for number in 0..3 {
+        cluster.restart(number);
+    }
+    within(Duration::from_secs(5), "a leader", || {
+        let statuses: Result<Vec<_>, _> = cluster.addrs().into_iter().map(status).collect();
+        let statuses = statuses?;
+        let agree = statuses.iter().all(|it| it["leaderId"].is_string() && it["leaderId"] == statuses[0]["leaderId"]);
+        if agree { Ok(()) } else { Err(std::io::Error::other(format!("{statuses:?}"))) }
+    });
+    let leader = cluster.leader();
+    assert_eq!(cluster.node(leader).value("kept").as_deref(), Some("through the storm"));
+    cluster.converged();
+}
+
+/// Of two copies both may be right: nobody but a person knows which one is to go on.
+#[test]
+fn a_person_vouches_for_a_copy_that_is_refused_and_it_is_taken_without_any_leader() {
+    let mut cluster = Cluster::of_three();
+    let leader = cluster.leader();
+    let (victim, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let name = Cluster::id(victim);
+    let (original, image) = (cluster.dir().join(&name), cluster.dir().join("image"));
+    cluster.node(leader).set("kept", "by all");
+    cluster.converged();
+    cluster.kill(victim);
+    clone_disk(&original, &image);
+    cluster.restart(victim);
+    cluster.converged();
+    cluster.kill(victim);
+    // The disk is put back to how it was, and one of the others is gone for good: no leader without this one.
+    fs::remove_dir_all(&original).unwrap();
+    clone_disk(&image, &original);
+    cluster.kill(other);
+    cluster.restart(victim);
+    wait_for_health(&cluster, victim, &["refused by", "another copy", &format!("members vouch {name}")]);
+
+    let vouch = |nodes: String, id: &str| {
+        let mut command = raft_ctl();
+        command.args(["members", "vouch", id, "--nodes", &nodes]);
+        run(command)
+    };
+    let addr = cluster.addr(leader).to_string();
+    vouch(addr.clone(), "n9").expect(1).says(&["n9"]);
+    let vouched = vouch(addr, &name).expect(0);
+    assert!(vouched.stdout.contains(&format!("takes the next start of {name}")), "{}", vouched.stdout);
+    vouched.says(&["never start another copy"]);
+    cluster.leader_among(&[leader, victim]);
+    assert_eq!(cluster.node(victim).value("kept").as_deref(), Some("by all"));
+}
+
+/// A dial that is refused again and again was a line each time.
+#[test]
+fn who_is_refused_or_not_there_is_told_of_once_and_not_at_every_dial() {
+    let mut cluster = Cluster::of_three();
+    let leader = cluster.leader();
+    let (victim, gone) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.kill(victim);
+    fs::remove_dir_all(cluster.dir().join(Cluster::id(victim))).unwrap();
+    cluster.restart(victim);
+    wait_for_health(&cluster, victim, &["refused by"]);
+    cluster.kill(gone);
+    // Whoever is taken for the one that is gone, and speaks what nobody understands, over and over.
+    let dir = cluster.dir().join(Cluster::id(gone));
+    let json =
+        |file: &str| -> serde_json::Value { serde_json::from_slice(&fs::read(dir.join(file)).unwrap()).unwrap() };
+    let (identity, starts) = (json("netbelt.json"), json("starts.json"));
+    let marks: Vec<_> = starts["marks"].as_array().unwrap().iter().map(|mark| mark.as_str().unwrap()).collect();
+    let headers = [
+        "connection: upgrade".to_owned(),
+        "upgrade: netbelt-raft/1".to_owned(),
+        format!("netbelt-from: {}", Cluster::id(gone)),
+        format!("netbelt-to: {}", Cluster::id(leader)),
+        format!("netbelt-incarnation: {}", identity["incarnation"].as_str().unwrap()),
+        format!("netbelt-starts: {} {}", starts["number"], marks.join(",")),
+    ];
+    let headers: Vec<_> = headers.iter().map(String::as_str).collect();
+    for _ in 0..100 {
+        let mut connection = Http::connect(cluster.addr(leader)).unwrap();
+        connection.send(request("GET", "/peer", &headers, b"")).unwrap();
+        let answer = connection.line().unwrap();
+        assert!(answer.contains("101"), "{answer}");
+        connection.send([0xff; 64]).unwrap();
+        drop(connection.until_closed());
+    }
+    assert_no_leader(&cluster, &[victim]); // for many dials
+    for number in [leader, victim] {
+        let log = cluster.node(number).process.err.text();
+        let lines = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+        let names = [Cluster::id(victim), Cluster::id(gone), Cluster::id(leader)];
+        for name in names {
+            assert!(
+                lines(&format!("refused {name}: ")) <= 1 && lines(&format!("cannot connect to {name} ")) <= 3,
+                "{log}"
+            );
+        }
+        assert!(lines("hung up on") <= 1 && log.lines().count() < 40, "{log}");
+    }
 }

@@ -5,6 +5,7 @@ mod common;
 
 mod durability;
 mod failover;
+mod founding;
 mod history;
 mod identity;
 mod members;

@@ -70,8 +70,22 @@ impl Cluster {
         panic!("no free ports");
     }
 
+    /// Three nodes that have never been started.
+    #[track_caller]
+    pub(crate) fn of_three_not_started() -> Self {
+        let members = (0..3).map(|_| Member { addr: ([127, 0, 0, 1], reserve_port()).into(), node: None });
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        Self { members: members.collect(), dir, election_timeout: "300ms..600ms" }
+    }
+
     fn try_start(&mut self, number: usize) -> Result<(), String> {
-        match Node::try_start(self.command(number)) {
+        self.try_start_with(number, &[])
+    }
+
+    fn try_start_with(&mut self, number: usize, flags: &[&str]) -> Result<(), String> {
+        let mut command = self.command(number);
+        command.args(flags);
+        match Node::try_start(command) {
             Ok(node) => self.members[number].node = Some(node),
             Err(stderr) if stderr.contains("cannot listen") => return Err(stderr),
             Err(stderr) => panic!("node {number} did not start:\n{stderr}"),
@@ -98,7 +112,8 @@ impl Cluster {
         self.lonely(number, &self.addr(number).to_string(), &self.dir.path().join(Self::id(number)))
     }
 
-    fn lonely(&self, number: usize, listen: &str, data_dir: &Path) -> Command {
+    /// The command that starts a node there with no peers.
+    pub(crate) fn lonely(&self, number: usize, listen: &str, data_dir: &Path) -> Command {
         let mut command = raft_node();
         command.args(["--id", &Self::id(number), "--listen", listen, "--json"]);
         command.args(["--heartbeat", "50ms", "--election-timeout", self.election_timeout]);
@@ -149,6 +164,12 @@ impl Cluster {
         eventually("the node's port", || self.try_start(number));
     }
 
+    /// The same with more arguments.
+    #[track_caller]
+    pub(crate) fn restart_with(&mut self, number: usize, flags: &[&str]) {
+        eventually("the node's port", || self.try_start_with(number, flags));
+    }
+
     /// The number of the node that leads, once all nodes that run agree on it.
     #[track_caller]
     pub(crate) fn leader(&self) -> usize {
@@ -193,6 +214,27 @@ pub(crate) fn status(addr: SocketAddr) -> io::Result<Value> {
     let mut connection = Http::connect_with(addr, Duration::from_secs(2))?;
     let answer = connection.ask("GET", "/status", &["connection: close"], b"")?;
     if answer.status == 200 { Ok(answer.json()) } else { Err(io::Error::other(format!("{answer:?}"))) }
+}
+
+/// Waits until the health of a node says this.
+#[track_caller]
+pub(crate) fn wait_for_health(cluster: &Cluster, number: usize, texts: &[&str]) {
+    eventually("a health that says why", || {
+        let health = status(cluster.addr(number))?["health"].as_str().unwrap_or_default().to_owned();
+        if texts.iter().all(|text| health.contains(text)) { Ok(()) } else { Err(io::Error::other(health)) }
+    });
+}
+
+/// Insists that none of these nodes finds a leader, for many election timeouts in which they seek election.
+#[track_caller]
+pub(crate) fn assert_no_leader(cluster: &Cluster, numbers: &[usize]) {
+    for _ in 0..60 {
+        for number in numbers {
+            let status = status(cluster.addr(*number)).expect("it runs");
+            assert!(status["leaderId"].is_null(), "{status}");
+        }
+        until_something_is_printed(Duration::from_millis(50));
+    }
 }
 
 /// A client that stays connected to one node and goes to the next one when it fails.

@@ -5,6 +5,7 @@
 mod disks;
 mod scripts;
 mod traps;
+mod wipes;
 
 use std::time::{Duration, Instant};
 

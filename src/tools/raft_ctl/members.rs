@@ -52,6 +52,20 @@ enum Change {
         /// Its name
         id: NodeId,
     },
+    /// Have the nodes that --nodes names take the data directory of a member that they refuse as another copy
+    ///
+    /// Each node remembers the latest start of every other, and refuses a disk that was cloned, or put back to how it was before
+    /// that start. When you know that the directory which runs now is the right one, say so to each node that refuses it: that one
+    /// forgets the starts, and takes the next that comes. No leader is needed. The danger: what the directory has forgotten, a
+    /// vote or a write that it acknowledged, is lost for good, and two copies that run at once may both be believed. So never do it
+    /// for an image that is older than the last write, and never start another copy again. It is safer to remove the member and
+    /// to let it join anew with an empty directory, as long as the others have a leader.
+    #[command(after_help = "Examples:\n  \
+        raft-ctl members vouch n3 --nodes 127.0.0.1:7001,127.0.0.1:7002")]
+    Vouch {
+        /// Its name
+        id: NodeId,
+    },
 }
 
 fn member(text: &str) -> Result<(NodeId, String), String> {
@@ -85,7 +99,20 @@ pub(super) async fn members(cluster: &Cluster, options: Options, output: &Output
             let answer = cluster.ask(change_of(Method::DELETE, path, &Value::Null)).await?;
             output.result(&expect_ok(&answer)?, || format!("removed {id}"))
         }
+        Some(Change::Vouch { id }) => vouch(cluster, id, output).await,
     }
+}
+
+/// Has each of the nodes take the next start of that member: what they remember is their own affair.
+async fn vouch(cluster: &Cluster, id: NodeId, output: &Output) -> Result<(), Failure> {
+    for node in &cluster.nodes {
+        let one = Cluster { nodes: vec![node.clone()], ..cluster.clone() };
+        let path = format!("/members/{}/vouch", encoded(id.as_str()));
+        let vouched = expect_ok(&one.ask(change_of(Method::POST, path, &Value::Null)).await?)?;
+        output.result(&vouched, || format!("{node} takes the next start of {id} that comes"))?;
+    }
+    tracing::warn!("what the directory of {id} has forgotten is lost: never start another copy of it again");
+    Ok(())
 }
 
 /// Lets another node lead.

@@ -43,6 +43,25 @@ pub(super) async fn follow(dialler: Dialler) {
     dialler.members.follow(keep_up).await;
 }
 
+/// Starts the machine once the node has begun: at once, unless its directory is new and its peers have yet to say that theirs
+/// are, too. Says what it waits for, at each change and now and then.
+pub(super) async fn begin(node: Handle<RaftKv>, members: Arc<Members>) {
+    let known = members.known();
+    let mut progress = Progress::default();
+    // What is missing at the very beginning is nobody's mistake: its peers start, too.
+    if tokio::time::timeout(JOIN_PAUSE * 5, known.begins()).await.is_err() {
+        loop {
+            if let Some(waits) = known.waits_for() {
+                progress.is(&waits, false);
+            }
+            if tokio::time::timeout(JOIN_PAUSE, known.begins()).await.is_ok() {
+                break;
+            }
+        }
+    }
+    let _ = node.start().await; // it has stopped already
+}
+
 /// Remembers the cluster's number as soon as it is in the replicated state.
 pub(super) async fn learn_cluster(node: Handle<RaftKv>, members: Arc<Members>) {
     loop {
@@ -131,7 +150,7 @@ async fn ask_to_join(at: &str, dialler: &Dialler) -> Result<(Token, String), Str
     let mut client = Client::connect(at).await.map_err(|error| error.to_string())?;
     let (local, remote) = client.ends().ok_or("the connection broke at once")?;
     let addr = dialler.place.toward(local, remote).map_err(|why| why.to_string())?;
-    let incarnation = dialler.members.known().hello().incarnation;
+    let incarnation = dialler.members.known().incarnation();
     let body = json!({ "id": dialler.id.as_str(), "addr": addr, "incarnation": incarnation });
     // A little longer than the node tries, which can then say what it lacks.
     let patience = REQUEST_TIMEOUT + JOIN_PAUSE;

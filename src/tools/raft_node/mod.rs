@@ -11,20 +11,19 @@ use clap::Parser;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Common, Failure, Output, Tool, args, origin, ready, signals};
-use crate::defaults::{DRAIN, GATHER, MIN_SNAPSHOT_EVERY, NOTE_COMMIT, SNAPSHOT_EVERY};
+use crate::defaults::{DRAIN, GATHER, MIN_SNAPSHOT_EVERY, NOTE_COMMIT};
 use crate::http::api::{Api, Halted, Waiters};
 use crate::http::members::Members;
 use crate::http::server;
 use crate::http::status::NodeInfo;
 use crate::http::upgrade::Dialler;
 use crate::kv::raft_kv::Event;
-use crate::net::acquaintances::{Acquaintances, Seat, Token};
+use crate::net::acquaintances::{Seat, Token};
 use crate::net::data_dir::{Claim, DataDir};
 use crate::net::disk;
 use crate::net::driver::Driver;
 use crate::net::links::Links;
 use crate::net::place::Place;
-use crate::net::starts::Starts;
 use crate::net::writer::{DiskMetrics, Meaning, Writer};
 use crate::raft::{Config, Configuration, Member, NodeId, Record};
 
@@ -86,6 +85,10 @@ pub struct Args {
     /// The data directory was moved from another disk or machine, and is the only one left with its past
     #[arg(long)]
     moved: bool,
+    /// None of the peers has ever had data: begin without those that are not there to say so themselves. With data on one of
+    /// them, writes that were acknowledged would be lost. For one start; a node that has begun does not heed it
+    #[arg(long, conflicts_with = "join")]
+    peers_have_no_data: bool,
     /// How often a leader lets the others hear from it
     #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = args::duration)]
     heartbeat: Duration,
@@ -143,7 +146,7 @@ impl Tool for Args {
         if is_new {
             self.check_join(addr, &place).await?; // otherwise it has joined, and need not again
         }
-        let data_dir = DataDir::open(
+        let mut data_dir = DataDir::open(
             &data_dir,
             &Claim {
                 tool: Self::NAME,
@@ -157,13 +160,8 @@ impl Tool for Args {
             variable @ "DATA_DIR" => Failure::local(format!("{variable} (environment): {error}")),
             _ => Failure::local(error.to_string()),
         })?;
-        let config = self.config(&data_dir, advertised.as_deref())?;
-        let (log, machine) = recovery::recover(config, self.snapshot_every.unwrap_or(SNAPSHOT_EVERY), &data_dir.log())?;
-        let configuration = machine.raft().configuration().clone();
-        self.check_members(&data_dir, &configuration)?;
-        let known = Starts::begin(data_dir.path(), Token(entropy()?))
-            .and_then(|starts| Acquaintances::open(data_dir.path(), self.id.as_str(), data_dir.incarnation(), starts));
-        let known = Arc::new(known.map_err(|error| Failure::local(error.to_string()))?);
+        let (log, machine, known) = self.recover(&mut data_dir, advertised.as_deref())?;
+        let (configuration, known) = (machine.raft().configuration().clone(), Arc::new(known));
 
         let disk_metrics = DiskMetrics::default();
         let meaning = Meaning {
@@ -204,6 +202,7 @@ impl Tool for Args {
         };
         tokio::spawn(addresses::look_out(place.clone(), self.others().map(|peer| peer.addr.clone()).collect()));
         let dialler = Dialler { id: self.id, place, members };
+        tokio::spawn(membership::begin(handle.clone(), dialler.members.clone()));
         tokio::spawn(membership::learn_cluster(handle.clone(), dialler.members.clone()));
         tokio::spawn(membership::follow(dialler.clone()));
         let api = Api::new(handle.clone(), info, waiters.clone(), first_request()?, halted.clone());
@@ -255,6 +254,11 @@ impl Args {
         let hosts = addrs.filter_map(|addr| addr.rsplit_once(':').map(|(host, _)| host.to_owned()));
         let names = hosts.filter(|host| !host.starts_with('[') && host.parse::<IpAddr>().is_err());
         names.chain([self.id.to_string()]).collect()
+    }
+
+    /// Whether it is said with whom a cluster begins, or which one is joined.
+    fn names_members(&self) -> bool {
+        self.join.is_some() || self.others().next().is_some()
     }
 
     /// The members of a cluster that begins now; none, when this node joins one.

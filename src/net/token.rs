@@ -1,0 +1,76 @@
+//! Random numbers that name data directories and clusters, and the seats of members that may be for one of them only.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A number drawn at random that names a data directory or a cluster; 16 hexadecimal digits as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Token(pub u64);
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for Token {
+    type Err = InvalidToken;
+
+    fn from_str(text: &str) -> Result<Self, InvalidToken> {
+        if text.len() != 16 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(InvalidToken);
+        }
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| InvalidToken)
+    }
+}
+
+impl TryFrom<String> for Token {
+    type Error = InvalidToken;
+
+    fn try_from(text: String) -> Result<Self, InvalidToken> {
+        text.parse()
+    }
+}
+
+impl From<Token> for String {
+    fn from(token: Token) -> Self {
+        token.to_string()
+    }
+}
+
+/// Not 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("not 16 hexadecimal digits")]
+pub struct InvalidToken;
+
+/// What the members' configuration says of one of them: `HOST:PORT`, or `HOST:PORT#INCARNATION`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seat {
+    /// Where it is; empty when that is not known.
+    pub addr: String,
+    /// The only one that may take it, if that is known.
+    pub incarnation: Option<Token>,
+}
+
+impl Seat {
+    /// Reads it back.
+    pub fn of(text: &str) -> Self {
+        match text.rsplit_once('#').map(|(addr, token)| (addr, token.parse())) {
+            Some((addr, Ok(incarnation))) => Self { addr: addr.to_owned(), incarnation: Some(incarnation) },
+            Some((_, Err(InvalidToken))) | None => Self { addr: text.to_owned(), incarnation: None },
+        }
+    }
+}
+
+impl fmt::Display for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.incarnation {
+            Some(incarnation) => write!(f, "{}#{incarnation}", self.addr),
+            None => f.write_str(&self.addr),
+        }
+    }
+}
