@@ -43,6 +43,15 @@ use crate::defaults::{MAX_CLIENT_BYTES, MAX_CLIENTS, MAX_KEY_BYTES, MAX_VALUE_BY
 /// The first byte of every snapshot.
 pub const FORMAT: u8 = 1;
 
+/// What a header takes.
+pub(super) const HEADER_BYTES: usize = 1 + 8 + 9 + 8 + 4 + 8;
+
+/// What a client takes at most.
+pub(super) const CLIENT_BYTES: usize = 1 + MAX_CLIENT_BYTES + 8 + 9 + 1 + 21 * SESSION_WINDOW;
+
+/// What a key takes beside its name and value.
+pub(super) const ITEM_BYTES: usize = 2 + 8 + 4;
+
 /// Chunks that are no snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SnapshotError {
