@@ -17,8 +17,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,7 +24,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::data_dir::{DataDirError, io_error, write_durably};
+use super::data_dir::{DataDirError, read_json, write_durably};
 use super::starts::{Start, Starts};
 use crate::defaults::{MAX_KNOWN, MAX_TURNED_AWAY};
 
@@ -234,17 +232,8 @@ impl Acquaintances {
     /// When the file is damaged or of a newer format, or the disk refuses.
     pub fn open(dir: &Path, me: &str, incarnation: Token, starts: Starts) -> Result<Self, DataDirError> {
         let file = dir.join(FILE);
-        let damaged = |why: serde_json::Error| DataDirError::Damaged { path: file.clone(), why: why.to_string() };
-        let mut book: Book = match fs::read_to_string(&file) {
-            Ok(text) => serde_json::from_str(&text).map_err(damaged)?,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                Book { format: FORMAT, cluster: None, peers: BTreeMap::new() }
-            }
-            Err(error) => return Err(io_error("read", &file)(error)),
-        };
-        if book.format > FORMAT {
-            return Err(DataDirError::Newer { path: file, format: book.format, known: FORMAT });
-        }
+        let book = read_json(&file, FORMAT)?;
+        let mut book = book.unwrap_or(Book { format: FORMAT, cluster: None, peers: BTreeMap::new() });
         book.format = FORMAT;
         Ok(Self {
             dir: dir.to_owned(),
@@ -432,6 +421,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const HERE: Token = Token(1);
@@ -597,7 +588,7 @@ mod tests {
     fn a_newer_format_and_a_damaged_book_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(FILE);
-        fs::write(&file, r#"{"format":3,"cluster":null,"peers":{}}"#).unwrap();
+        fs::write(&file, r#"{"format":3,"whatever":"it holds"}"#).unwrap();
         assert!(matches!(try_open(dir.path()), Err(DataDirError::Newer { path, format: 3, .. }) if path == file));
         for damaged in ["", "{", r#"{"format":1,"cluster":"12","peers":{}}"#] {
             fs::write(&file, damaged).unwrap();
