@@ -10,11 +10,16 @@
 //! netbelt-incarnation: 3c.. its data directory
 //! netbelt-starts: 2 5e..,c1..   what became of that, see net::starts
 //! netbelt-addr: HOST:PORT   where it can be dialled in turn, if it knows
+//! netbelt-version: 0.1.0    the netbelt that it runs
+//! netbelt-format: 2         the format of its data directory
 //! ```
 //!
 //! The answer is 101, with the three headers before the last of whoever was dialled, and from then on the dialler sends
 //! [envelopes](crate::wire::envelope). Either side looks whether the other is [who it was](crate::net::acquaintances) before it
 //! sends or takes a message. A wrong name is refused with the reason, so that a mistaken `--peer` is found at once.
+//!
+//! The number behind `netbelt-raft/` is the [protocol's](PROTOCOL). A node that speaks several offers all of them, separated by
+//! commas, and is answered with the one that is taken, or with 426.
 
 use std::io;
 use std::str::FromStr;
@@ -29,17 +34,25 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::TcpStream;
 
-use super::members::Members;
+use super::members::{Members, Version};
 use super::reply::{Reply, error};
 use super::server::prepare;
 use crate::defaults::{CONNECT_TIMEOUT, PEER_STALL};
 use crate::net::acquaintances::{Hello, Stranger};
+use crate::net::data_dir::{FORMAT, VERSION};
 use crate::raft::NodeId;
+use crate::wire::PROTOCOL;
+
+/// Longest version that is remembered of a peer.
+const MAX_VERSION_BYTES: usize = 64;
 
 /// The path that peers dial.
 pub const PATH: &str = "/peer";
 
-const PROTOCOL: HeaderValue = HeaderValue::from_static("netbelt-raft/1");
+/// The name of [`PROTOCOL`].
+const NAME: HeaderValue = HeaderValue::from_static("netbelt-raft/1");
+const NETBELT: HeaderName = HeaderName::from_static("netbelt-version");
+const DATA: HeaderName = HeaderName::from_static("netbelt-format");
 const FROM: HeaderName = HeaderName::from_static("netbelt-from");
 const TO: HeaderName = HeaderName::from_static("netbelt-to");
 const CLUSTER: HeaderName = HeaderName::from_static("netbelt-cluster");
@@ -108,7 +121,11 @@ pub async fn dial(addr: &str, from: &Dialler, to: NodeId) -> Result<TcpStream, D
     let dialled = dialled.unwrap_or_else(|_| Err(DialError::TimedOut { addr: addr.to_owned() }));
     match &dialled {
         Ok(_) => known.refused_by(to.as_str(), None),
-        Err(DialError::Refused { status: StatusCode::CONFLICT | StatusCode::FORBIDDEN, reason, .. }) => {
+        Err(DialError::Refused {
+            status: StatusCode::CONFLICT | StatusCode::FORBIDDEN | StatusCode::UPGRADE_REQUIRED,
+            reason,
+            ..
+        }) => {
             known.refused_by(to.as_str(), Some(reason));
         }
         Err(_) => {}
@@ -132,7 +149,7 @@ async fn dial_patiently(addr: &str, from: &Dialler, to: NodeId) -> Result<TcpStr
     let request = Request::get(PATH)
         .header(HOST, addr)
         .header(CONNECTION, "upgrade")
-        .header(UPGRADE, PROTOCOL)
+        .header(UPGRADE, NAME)
         .header(FROM, header(from.id))
         .header(TO, header(to))
         .body(Empty::<Bytes>::new());
@@ -157,6 +174,7 @@ async fn dial_patiently(addr: &str, from: &Dialler, to: NodeId) -> Result<TcpStr
         return Err(DialError::Refused { addr: addr.to_owned(), status: response.status(), reason });
     };
     known.meet(to.as_str(), &hello, from.members.seat(to).as_ref())?;
+    from.members.runs(to, version_in(response.headers()));
     let upgraded = hyper::upgrade::on(response).await.map_err(http)?;
     // What the peer might have said behind its answer is dropped: nothing comes back on a link but its end.
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().expect("it was made of one above");
@@ -167,9 +185,18 @@ fn introduce(hello: &Hello, headers: &mut HeaderMap) {
     let value = |text: String| HeaderValue::try_from(text).expect("digits are a header's value");
     headers.insert(INCARNATION, value(hello.incarnation.to_string()));
     headers.insert(STARTS, value(hello.starts.to_string()));
+    headers.insert(NETBELT, HeaderValue::from_static(VERSION));
+    headers.insert(DATA, HeaderValue::from(FORMAT));
     if let Some(cluster) = hello.cluster {
         headers.insert(CLUSTER, value(cluster.to_string()));
     }
+}
+
+/// Which netbelt a peer runs, if it says so.
+fn version_in(headers: &HeaderMap) -> Option<Version> {
+    let text = |header: &HeaderName| headers.get(header)?.to_str().ok();
+    let (version, data_format) = (text(&NETBELT)?, text(&DATA)?.parse().ok()?);
+    (version.len() <= MAX_VERSION_BYTES).then(|| Version { version: version.to_owned(), data_format })
 }
 
 /// Nothing, where it says nothing that can be understood.
@@ -195,9 +222,20 @@ pub fn accept<T>(
 where
     T: Future<Output = ()> + Send,
 {
-    if request.headers().get(UPGRADE) != Some(&PROTOCOL) {
-        let mut reply = error(StatusCode::UPGRADE_REQUIRED, "peers upgrade this connection to netbelt-raft/1");
-        reply.headers_mut().insert(UPGRADE, PROTOCOL);
+    let offered = request.headers().get(UPGRADE).and_then(|offered| offered.to_str().ok()).unwrap_or_default();
+    if !offered.split(',').any(|offered| NAME == offered.trim()) {
+        let what = if offered.starts_with("netbelt-raft/") {
+            let theirs = version_in(request.headers());
+            let theirs = theirs.map_or("of an unknown version".to_owned(), |theirs| theirs.version);
+            format!(
+                "{id} runs netbelt {VERSION}, which speaks netbelt-raft/{PROTOCOL} with its peers, and was dialled by netbelt {theirs}, \
+                 which speaks {offered}: run versions whose protocols are the same (see docs/upgrades.md)"
+            )
+        } else {
+            format!("peers upgrade this connection to netbelt-raft/{PROTOCOL}")
+        };
+        let mut reply = error(StatusCode::UPGRADE_REQUIRED, &what);
+        reply.headers_mut().insert(UPGRADE, NAME);
         return reply;
     }
     let name = |header| request.headers().get(header).and_then(|value: &HeaderValue| value.to_str().ok()?.parse().ok());
@@ -235,6 +273,7 @@ where
         };
         return error(status, &stranger.to_string());
     }
+    members.runs(from, version_in(request.headers()));
     if let Some(addr) = request.headers().get(ADDR).and_then(|addr| addr.to_str().ok()) {
         members.called(from, addr.to_owned());
     }
@@ -247,7 +286,7 @@ where
     let answer = Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(CONNECTION, "upgrade")
-        .header(UPGRADE, PROTOCOL)
+        .header(UPGRADE, NAME)
         .body(Bytes::new().into());
     let mut answer = answer.expect("the parts are valid");
     introduce(&known.hello(), answer.headers_mut());

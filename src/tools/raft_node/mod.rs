@@ -22,7 +22,7 @@ use crate::http::upgrade::Dialler;
 use crate::kv::raft_kv::Event;
 use crate::net::acquaintances::{Acquaintances, Seat, Token};
 use crate::net::data_dir::{Claim, DataDir};
-use crate::net::disk;
+use crate::net::disk::{self, Reserve};
 use crate::net::driver::Driver;
 use crate::net::links::Links;
 use crate::net::starts::Starts;
@@ -30,8 +30,15 @@ use crate::net::tcp;
 use crate::net::writer::{DiskMetrics, Meaning, Writer};
 use crate::raft::{Config, Configuration, Member, NodeId, Record};
 
+mod dump;
+mod force_new_cluster;
+mod full_disk;
+mod invocation;
 mod membership;
 mod recovery;
+
+use force_new_cluster::Survivor;
+pub use invocation::Invocation;
 
 /// Run one node of a durable, linearizable key-value cluster (Raft)
 ///
@@ -82,6 +89,10 @@ pub struct Args {
     /// The data directory was moved from another disk or machine, and is the only one left with its past
     #[arg(long)]
     moved: bool,
+    /// Make the data directory that of a new cluster of this node alone, say what may be lost, and end: for the day on which the
+    /// majority of the old cluster is gone for good. What was there is kept. The others then join with empty directories
+    #[arg(long, conflicts_with = "join")]
+    force_new_cluster: bool,
     /// How often a leader lets the others hear from it
     #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = args::duration)]
     heartbeat: Duration,
@@ -154,13 +165,16 @@ impl Tool for Args {
     async fn run(self, output: &Output) -> Result<(), Failure> {
         let stop = signals::stop_token()?;
         self.check()?;
+        if self.force_new_cluster {
+            return force_new_cluster::run(self.survivor(), output).await;
+        }
         if let Some(file) = &self.ready_file {
             let _ = std::fs::remove_file(file); // of an earlier life; writing the new one tells what is wrong with it
         }
         let listener = self.bind().await?;
         let addr = listener.local_addr().map_err(|error| Failure::local(format!("cannot serve: {error}")))?;
         let advertised = self.advertised(addr)?;
-        let data_dir = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.raft", self.id)));
+        let data_dir = self.data_dir();
         let is_new = std::fs::read_dir(&data_dir).map_or(true, |mut entries| entries.next().is_none());
         if is_new {
             self.check_join(addr, advertised.as_deref()).await?; // otherwise it has joined, and need not again
@@ -177,7 +191,8 @@ impl Tool for Args {
         )
         .map_err(|error| Failure::local(error.to_string()))?;
         let config = self.config(&data_dir, advertised.as_deref())?;
-        let (log, machine) = recovery::recover(config, self.snapshot_every.unwrap_or(SNAPSHOT_EVERY), &data_dir.log())?;
+        let (mut log, machine) =
+            recovery::recover(config, self.snapshot_every.unwrap_or(SNAPSHOT_EVERY), &data_dir.log())?;
         let configuration = machine.raft().configuration().clone();
         self.check_members(&data_dir, &configuration)?;
         let known = Starts::begin(data_dir.path(), Token(entropy()?))
@@ -185,6 +200,9 @@ impl Tool for Args {
         let known = Arc::new(known.map_err(|error| Failure::local(error.to_string()))?);
 
         let disk_metrics = DiskMetrics::default();
+        let reserve = Reserve::default();
+        reserve.is_for(machine.state().snapshot_bytes());
+        log.keep(reserve.clone());
         let meaning = Meaning {
             entries: Record::entries,
             begins: |record| matches!(record, Record::SnapshotBegin(_)),
@@ -219,11 +237,13 @@ impl Tool for Args {
             members: members.clone(),
             may_cut: self.cut,
             disk: disk_metrics,
+            reserve: reserve.clone(),
         };
         let dialler = Dialler { id: self.id, addr: advertised, members };
         tokio::spawn(membership::learn_cluster(handle.clone(), dialler.members.clone()));
         tokio::spawn(membership::follow(dialler.clone()));
         let api = Api::new(handle.clone(), info, waiters.clone(), first_request()?, halted.clone());
+        tokio::spawn(full_disk::compact(reserve, handle.clone(), api.clone()));
         let server = tokio::spawn(server::serve(listener, api.clone(), stop.clone()));
 
         ready::announce(output, Self::NAME, Some(self.id.as_str()), addr, self.ready_file.as_deref())?;
@@ -260,6 +280,18 @@ impl Tool for Args {
 }
 
 impl Args {
+    fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.raft", self.id)))
+    }
+
+    /// This node, if it is to go on alone.
+    fn survivor(&self) -> Survivor {
+        let is_reachable =
+            |addr: &&String| addr.parse().is_ok_and(|at: SocketAddr| at.port() != 0 && !at.ip().is_unspecified());
+        let addr = self.advertise.clone().or_else(|| self.listen.as_ref().filter(is_reachable).cloned());
+        Survivor { id: self.id, dir: self.data_dir(), addr, given: self.others().cloned().collect() }
+    }
+
     /// The other members.
     fn others(&self) -> impl Iterator<Item = &(NodeId, String)> {
         self.peers.iter().flatten().filter(|(id, _)| *id != self.id)
