@@ -13,5 +13,6 @@ mod netsim;
 mod node;
 mod pool;
 mod udp;
+mod upgrades;
 mod usage;
 mod watch;
