@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /members?consistency=` | `{"members":[{"id","addr","voter","connected","matchIndex","version","dataFormat"}]}` |
+//! | `GET /members?consistency=` | `{"members":[{"id","addr","voter","connected","matchIndex","netbelt","dataFormat"}]}` |
 //! | `POST /members` `{"id","addr","incarnation"?}` | 201, or 200 when there was nothing to change: `{"id","addr","voter","cluster"}` |
 //! | `DELETE /members/ID` | `{"id","removed":true}`, or 404 |
 //! | `POST /leader` `{"to":ID}`, or nothing | `{"leader"}`; without `to`, the follower that has most |
@@ -41,16 +41,16 @@ const MAX_ADDR_BYTES: usize = 260;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Version {
-    /// Of netbelt.
-    pub version: String,
-    /// Of the data directory.
+    /// The version of netbelt.
+    pub netbelt: String,
+    /// The format of the data directory.
     pub data_format: u32,
 }
 
 impl Version {
     /// This node's.
     fn own() -> Self {
-        Self { version: data_dir::VERSION.to_owned(), data_format: data_dir::FORMAT }
+        Self { netbelt: data_dir::VERSION.to_owned(), data_format: data_dir::FORMAT }
     }
 }
 

@@ -46,7 +46,7 @@ pub struct NodeInfo {
 pub struct Status {
     node_id: String,
     /// The version of netbelt, the format of its data directory, and the protocol that it speaks with its peers.
-    version: &'static str,
+    netbelt: &'static str,
     data_format: u32,
     protocol: u32,
     state: &'static str,
@@ -82,7 +82,7 @@ impl NodeInfo {
         let (state, leader) = if halted.is_some() { ("halted", None) } else { (raft.role().as_str(), raft.leader()) };
         Status {
             node_id: name(self.id),
-            version: data_dir::VERSION,
+            netbelt: data_dir::VERSION,
             data_format: data_dir::FORMAT,
             protocol: PROTOCOL,
             state,

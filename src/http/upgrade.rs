@@ -195,8 +195,8 @@ fn introduce(hello: &Hello, headers: &mut HeaderMap) {
 /// Which netbelt a peer runs, if it says so.
 fn version_in(headers: &HeaderMap) -> Option<Version> {
     let text = |header: &HeaderName| headers.get(header)?.to_str().ok();
-    let (version, data_format) = (text(&NETBELT)?, text(&DATA)?.parse().ok()?);
-    (version.len() <= MAX_VERSION_BYTES).then(|| Version { version: version.to_owned(), data_format })
+    let (netbelt, data_format) = (text(&NETBELT)?, text(&DATA)?.parse().ok()?);
+    (netbelt.len() <= MAX_VERSION_BYTES).then(|| Version { netbelt: netbelt.to_owned(), data_format })
 }
 
 /// Nothing, where it says nothing that can be understood.
@@ -226,7 +226,7 @@ where
     if !offered.split(',').any(|offered| NAME == offered.trim()) {
         let what = if offered.starts_with("netbelt-raft/") {
             let theirs = version_in(request.headers());
-            let theirs = theirs.map_or("of an unknown version".to_owned(), |theirs| theirs.version);
+            let theirs = theirs.map_or("of an unknown version".to_owned(), |theirs| theirs.netbelt);
             format!(
                 "{id} runs netbelt {VERSION}, which speaks netbelt-raft/{PROTOCOL} with its peers, and was dialled by netbelt {theirs}, \
                  which speaks {offered}: run versions whose protocols are the same (see docs/upgrades.md)"

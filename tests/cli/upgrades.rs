@@ -130,7 +130,7 @@ fn a_directory_of_an_older_format_gets_this_one_before_anything_else_is_written(
     let mut node = Node::start(node_in(stopped.root.path(), "n1"));
     node.wait_healthy();
     let status = node.get("/status").json();
-    assert_eq!((&status["version"], &status["dataFormat"]), (&json!(env!("CARGO_PKG_VERSION")), &format));
+    assert_eq!((&status["netbelt"], &status["dataFormat"]), (&json!(env!("CARGO_PKG_VERSION")), &format));
     assert_eq!((&status["protocol"], &status["incarnation"]), (&json!(1), &incarnation));
     node.stop();
     let now: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();

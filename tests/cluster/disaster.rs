@@ -124,7 +124,7 @@ fn when_two_of_three_lose_their_disks_the_third_goes_on_with_every_acknowledged_
         if voters == 3 && same { Ok(()) } else { Err(Error::other(format!("{members}"))) }
     });
     let versions: Vec<_> =
-        status(node.addr).unwrap()["members"].as_array().unwrap().iter().map(|m| m["version"].clone()).collect();
+        status(node.addr).unwrap()["members"].as_array().unwrap().iter().map(|m| m["netbelt"].clone()).collect();
     assert_eq!(versions, vec![json!(env!("CARGO_PKG_VERSION")); 3]);
 
     // There is a leader: to force another cluster would lose what it takes.
