@@ -19,7 +19,7 @@ else
 fi
 step "demo"
 scripts/demo.sh
-for exercise in basics failover partition persistence; do
+for exercise in basics failover partition persistence disaster; do
     step "exercise: $exercise"
     "scripts/raft-$exercise.sh" </dev/null
 done

@@ -1,11 +1,11 @@
 #!/bin/sh
-# A Raft cluster of real processes on this machine: up N | down | kill ID | restart ID | cut ID | heal | status
+# A Raft cluster of real processes on this machine: up N | down | kill ID | restart ID | cut ID | heal | status ..
 set -eu
 
 usage() {
     cat <<'EOF'
-usage: scripts/raft-cluster.sh up [N] | down | kill ID | stop ID | restart ID | pause ID | resume ID | cut ID.. | heal |
-                               status | nodes
+usage: scripts/raft-cluster.sh up [N] | down | kill ID | stop ID | restart ID | wipe ID | join ID [AT] | pause ID |
+                               resume ID | cut ID.. | heal | status | nodes
 
   up N         start n1 .. nN (default 3), on their old data if there is any, and wait until one of them leads; when that
                fails, what it started is stopped, and what it made is removed
@@ -13,6 +13,8 @@ usage: scripts/raft-cluster.sh up [N] | down | kill ID | stop ID | restart ID | 
   kill ID      kill -9 one node
   stop ID      stop one node gracefully
   restart ID   start a node again on its old data and port
+  wipe ID      delete the data of a node that is down
+  join ID [AT] start a node that has no data, and let it join through the node AT (default n1)
   pause ID     freeze a node (SIGSTOP); resume ID lets it go on
   cut ID..     cut these nodes off from the others: no message passes, in either direction; heal ends every cut
   status       print a table of all nodes
@@ -65,12 +67,17 @@ running() {
     [ -f "$dir/$1.pid" ] && grep -aqs -e "--id.$1" "/proc/$(cat "$dir/$1.pid")/cmdline"
 }
 
+# start_node ID [AT]: with all others as peers, or joining through one of them.
 start_node() {
     if running "$1"; then fail "$1 is running already"; fi
     peers=
-    for peer in $(ids); do
-        [ "$peer" = "$1" ] || peers="$peers --peer $peer=127.0.0.1:$(port_of "$peer")"
-    done
+    if [ -n "${2:-}" ]; then
+        peers="--join 127.0.0.1:$(port_of "$2")"
+    else
+        for peer in $(ids); do
+            [ "$peer" = "$1" ] || peers="$peers --peer $peer=127.0.0.1:$(port_of "$peer")"
+        done
+    fi
     rm -f "$dir/$1.ready"
     # shellcheck disable=SC2086  # one word a peer
     nohup "$bin/raft-node" --id "$1" --listen "127.0.0.1:$(port_of "$1")" $peers --data-dir "$dir/$1" --cut ${RAFT_FLAGS:-} \
@@ -201,7 +208,17 @@ nodes)
     load
     addresses
     ;;
-kill | stop | restart | pause | resume)
+join)
+    [ $# -eq 2 ] || [ $# -eq 3 ] || fail "join which node? (scripts/raft-cluster.sh join n2 n1)"
+    load
+    check_id "$2"
+    check_id "${3:-n1}"
+    [ "$2" != "${3:-n1}" ] || fail "$2 cannot join through itself (scripts/raft-cluster.sh join $2 ANOTHER)"
+    [ ! -e "$dir/$2" ] || fail "$2 has data in $dir/$2: wipe it first, if nobody needs it"
+    start_node "$2" "${3:-n1}"
+    wait_ready "$2"
+    ;;
+kill | stop | restart | wipe | pause | resume)
     [ $# -eq 2 ] || fail "$1 which node? (scripts/raft-cluster.sh $1 n1)"
     load
     check_id "$2"
@@ -210,6 +227,10 @@ kill | stop | restart | pause | resume)
     stop) signal TERM "$2" && within 80 gone "$2" ;;
     pause) signal STOP "$2" ;;
     resume) signal CONT "$2" ;;
+    wipe)
+        if running "$2"; then fail "$2 is running: stop it first"; fi
+        rm -rf "${dir:?}/$2"
+        ;;
     restart)
         start_node "$2"
         wait_ready "$2"

@@ -37,6 +37,10 @@ pub const LOG_MEMORY_BYTES: usize = 64 << 20;
 /// A pause between two quarters of a megabyte of zeros for the log's next segment: that takes 150 ms, well within the time in
 /// which a snapshot at its pace fills one, and no write waits for more than a piece of it.
 pub const LOG_FILL_PAUSE: Duration = Duration::from_millis(2);
+/// How often a node looks how much space its log is to keep back for a full disk: writes bring less than a segment meanwhile.
+pub const RESERVE_PAUSE: Duration = Duration::from_secs(2);
+/// A pause before a node whose disk is full tries again to write a snapshot that was not to be had.
+pub const COMPACT_PAUSE: Duration = Duration::from_millis(200);
 /// What is given back to the disk at a time of a segment that is not needed.
 pub const LOG_REMOVE_PIECE: u64 = 1 << 20;
 /// A pause after that: a segment takes 150 ms.

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    netbelt::cli::main::<netbelt::tools::raft_node::Args>()
+    netbelt::cli::main::<netbelt::tools::raft_node::Invocation>()
 }

@@ -201,10 +201,9 @@ impl Inner {
             }
             (
                 _,
-                path @ ("/watch" | "/status" | "/debug" | "/health" | "/livez" | "/readyz" | "/metrics" | upgrade::PATH),
-            ) => {
-                Err(Refusal::method("GET, HEAD", &format!("GET {path} is the only one here")))
-            }
+                path
+                @ ("/watch" | "/status" | "/debug" | "/health" | "/livez" | "/readyz" | "/metrics" | upgrade::PATH),
+            ) => Err(Refusal::method("GET, HEAD", &format!("GET {path} is the only one here"))),
             _ => Err(Refusal::new(StatusCode::NOT_FOUND, "not found")),
         }
     }

@@ -1,5 +1,6 @@
 //! `GET /snapshot`: a [backup](crate::wire::backup) of the whole state, as it was at one moment, which no later write
-//! changes: it holds every write that was acknowledged before it was asked for.
+//! changes: it holds every write that was acknowledged before it was asked for. With `?consistency=stale` it is the state of this
+//! node as it is, for which no leader is needed; headers say how far that is.
 //!
 //! It is read off a view while the node goes on, a chunk when the one before has been taken. A client that takes nothing is
 //! cut, and its view closed.
@@ -7,21 +8,46 @@
 use std::sync::Arc;
 
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::api::Inner;
+use super::api::{Api, Inner};
 use super::reply::{Body, BrokenOff, Parameters, Refusal, Reply};
 use crate::defaults::{CLIENT_STALL, REQUEST_TIMEOUT};
 use crate::kv::raft_kv::{Answer, Ask};
 use crate::kv::view::ViewId;
+use crate::net::driver::Stopped;
 use crate::wire::backup::{Header, Writer};
+
+/// The last entry that is in a backup.
+pub const THROUGH: HeaderName = HeaderName::from_static("netbelt-through");
+/// The last entry that the node has which the backup is of.
+pub const LAST: HeaderName = HeaderName::from_static("netbelt-last");
+
+impl Api {
+    /// Has the node write a snapshot into its log. False when that is not possible just now.
+    ///
+    /// # Errors
+    /// When the node has stopped, or stands still.
+    pub async fn compact(&self) -> Result<bool, Stopped> {
+        match self.0.ask(Ask::Snapshot, REQUEST_TIMEOUT).await {
+            Ok(answer) => Ok(answer == Answer::Done),
+            Err(_) => Err(Stopped),
+        }
+    }
+}
 
 /// Answers `GET /snapshot`.
 pub(super) async fn start(api: &Arc<Inner>, request: &Request<Incoming>) -> Result<Reply, Refusal> {
-    let patience = Parameters::parse(request.uri().query(), &["timeout"])?.timeout()?;
+    let parameters = Parameters::parse(request.uri().query(), &["consistency", "timeout"])?;
+    let patience = parameters.timeout()?;
+    let ask = match parameters.get("consistency") {
+        None | Some("linearizable") => Ask::OpenView,
+        Some("stale") => Ask::OpenStaleView,
+        Some(_) => return Err(Refusal::new(StatusCode::BAD_REQUEST, "consistency is linearizable or stale")),
+    };
     let slot = Arc::clone(&api.backups).try_acquire_owned();
     let slot = slot.map_err(|_| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many backups").retry_after(5))?;
     let (opened, begun) = oneshot::channel();
@@ -30,10 +56,10 @@ pub(super) async fn start(api: &Arc<Inner>, request: &Request<Incoming>) -> Resu
     // A task of its own: whatever becomes of the client, the view is closed.
     tokio::spawn(async move {
         let _slot: OwnedSemaphorePermit = slot;
-        match api.ask(Ask::OpenView, patience).await {
-            Ok(Answer::View { id, version, cluster }) => {
+        match api.ask(ask, patience).await {
+            Ok(Answer::View { id, version, cluster, through, last }) => {
                 let header = Header { cluster, version };
-                drop(opened.send(Ok(header)));
+                drop(opened.send(Ok((header, through, last))));
                 let sent = send(&api, id, header, &parts).await;
                 drop(api.ask(Ask::CloseView(id), REQUEST_TIMEOUT).await);
                 if sent.is_none() {
@@ -44,9 +70,11 @@ pub(super) async fn start(api: &Arc<Inner>, request: &Request<Incoming>) -> Resu
             Err(refusal) => drop(opened.send(Err(refusal))),
         }
     });
-    let header = begun.await.unwrap_or_else(|_| Err(Refusal::of(&Answer::NoLeader)))?;
+    let (header, through, last) = begun.await.unwrap_or_else(|_| Err(Refusal::of(&Answer::NoLeader)))?;
     let mut reply = Response::new(Body::Stream(body));
     let name = format!("attachment; filename=\"netbelt-{}.backup\"", header.version);
+    reply.headers_mut().insert(THROUGH, HeaderValue::from(through.0));
+    reply.headers_mut().insert(LAST, HeaderValue::from(last.0));
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     reply.headers_mut().insert(CONTENT_DISPOSITION, HeaderValue::try_from(name).expect("a number is a header"));
     Ok(reply)

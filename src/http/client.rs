@@ -8,7 +8,7 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::SendRequest;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
@@ -41,6 +41,8 @@ pub struct Answer {
 pub struct Stream {
     /// Its status.
     pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
     addr: String,
     body: Incoming,
 }
@@ -155,8 +157,8 @@ impl Client {
         let request = request.body(Full::default()).map_err(|error| protocol(&self.addr, &error))?;
         match tokio::time::timeout(timeout, self.send(request)).await {
             Ok(response) => {
-                let response = response?;
-                Ok(Stream { status: response.status(), addr: self.addr, body: response.into_body() })
+                let (head, body) = response?.into_parts();
+                Ok(Stream { status: head.status, headers: head.headers, addr: self.addr, body })
             }
             Err(_) => Err(ClientError::TimedOut { addr: self.addr, after: timeout }),
         }

@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /members?consistency=` | `{"members":[{"id","addr","voter","connected","matchIndex"}]}` |
+//! | `GET /members?consistency=` | `{"members":[{"id","addr","voter","connected","matchIndex","netbelt","dataFormat"}]}` |
 //! | `POST /members` `{"id","addr","incarnation"?}` | 201, or 200 when there was nothing to change: `{"id","addr","voter","cluster"}` |
 //! | `DELETE /members/ID` | `{"id","removed":true}`, or 404 |
 //! | `POST /members/ID/vouch` | `{"id","vouched":true,"node"}`, or 404: this node alone takes the next start of ID that comes |
@@ -29,12 +29,30 @@ use crate::defaults::LEAVE_PAUSE;
 use crate::kv::RaftKv;
 use crate::kv::raft_kv::{Administration, Answer, Ask, Query};
 use crate::net::acquaintances::{Acquaintances, Seat, Stranger, Token};
+use crate::net::data_dir;
 use crate::net::link::Outbox;
 use crate::net::links::Links;
 use crate::raft::{self, Change, Configuration, NodeId, RoleName};
 
 /// Longest address of a member: a DNS name and a port.
 const MAX_ADDR_BYTES: usize = 260;
+
+/// Which netbelt a node runs, and the format of its data directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Version {
+    /// The version of netbelt.
+    pub netbelt: String,
+    /// The format of the data directory.
+    pub data_format: u32,
+}
+
+impl Version {
+    /// This node's.
+    fn own() -> Self {
+        Self { netbelt: data_dir::VERSION.to_owned(), data_format: data_dir::FORMAT }
+    }
+}
 
 /// Who the members are, and where they are dialled.
 #[derive(Debug)]
@@ -58,6 +76,8 @@ struct View {
     callers: BTreeMap<NodeId, String>,
     /// Those that were members a moment ago, and where: they may have to hear of their removal, and to say who shall lead.
     leaving: BTreeMap<NodeId, String>,
+    /// Which netbelt they run, of those that say so.
+    versions: BTreeMap<NodeId, Version>,
     /// Whom this node is to ignore, for a while, to show what a partition does.
     cut: BTreeSet<NodeId>,
 }
@@ -97,6 +117,7 @@ impl Members {
             view.leaving.extend(before.into_iter().filter(|(id, _)| gone(id)));
             view.leaving.retain(|id, _| !configuration.contains(*id));
             view.given.retain(|id, _| !gone(id));
+            view.versions.retain(|id, _| !gone(id));
             view.callers.retain(|id, _| {
                 seat(&view.configuration, id).is_none() || seat(&view.configuration, id) == seat(&configuration, id)
             });
@@ -152,6 +173,17 @@ impl Members {
     fn own_addr(&self, own_addr: &str) -> String {
         let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
         reached.clone().unwrap_or_else(|| own_addr.to_owned())
+    }
+
+    /// A node that was met runs that netbelt.
+    pub fn runs(&self, id: NodeId, version: Option<Version>) {
+        self.view.send_if_modified(|view| {
+            match version {
+                Some(version) => _ = view.versions.insert(id, version),
+                None => _ = view.versions.remove(&id),
+            }
+            false // nobody waits for that
+        });
     }
 
     /// Keeps a link to each of them that can be dialled, for ever.
@@ -215,6 +247,9 @@ pub struct Member {
     /// Of a leader's followers: how far their log is known to match.
     #[serde(skip_serializing_if = "Option::is_none")]
     match_index: Option<u64>,
+    /// Of those that this node has met since it started.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    version: Option<Version>,
 }
 
 impl Member {
@@ -236,6 +271,7 @@ impl Member {
 pub(super) fn rows(machine: &RaftKv, members: &Members, own_addr: &str) -> Vec<Member> {
     let raft = machine.raft();
     let links = members.links.states();
+    let view = members.view.borrow();
     let row = |(id, member): (&NodeId, &raft::Member)| {
         let link = links.get(id);
         let addr = match link {
@@ -249,6 +285,7 @@ pub(super) fn rows(machine: &RaftKv, members: &Members, own_addr: &str) -> Vec<M
             voter: member.voter,
             connected: (*id != members.id).then(|| link.is_some_and(|link| link.is_up)),
             match_index: raft.progress().and_then(|progress| progress.get(id)).map(|progress| progress.match_index.0),
+            version: if *id == members.id { Some(Version::own()) } else { view.versions.get(id).cloned() },
         }
     };
     raft.configuration().members().iter().map(row).collect()

@@ -14,8 +14,11 @@ use super::members::{self, Member, Members};
 use crate::defaults::{MAX_DEBUG_BYTES, MAX_LIST_LIMIT};
 use crate::kv::RaftKv;
 use crate::net::acquaintances::Token;
+use crate::net::data_dir;
+use crate::net::disk::Reserve;
 use crate::net::writer::DiskMetrics;
 use crate::raft::NodeId;
+use crate::wire::PROTOCOL;
 
 /// The health of a node that can serve.
 pub const HEALTHY: &str = "ok";
@@ -35,6 +38,8 @@ pub struct NodeInfo {
     pub may_cut: bool,
     /// How its disk does.
     pub disk: DiskMetrics,
+    /// What its log keeps back for a full disk.
+    pub reserve: Reserve,
 }
 
 /// The body of `/status` and `/debug`.
@@ -42,6 +47,10 @@ pub struct NodeInfo {
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     node_id: String,
+    /// The version of netbelt, the format of its data directory, and the protocol that it speaks with its peers.
+    netbelt: &'static str,
+    data_format: u32,
+    protocol: u32,
     state: &'static str,
     term: u64,
     leader_id: Option<String>,
@@ -79,6 +88,9 @@ impl NodeInfo {
         let (state, leader) = if halted.is_some() { ("halted", None) } else { (raft.role().as_str(), raft.leader()) };
         Status {
             node_id: name(self.id),
+            netbelt: data_dir::VERSION,
+            data_format: data_dir::FORMAT,
+            protocol: PROTOCOL,
             state,
             term: raft.hard_state().current_term.0,
             leader_id: leader.map(name),
@@ -235,6 +247,7 @@ impl Numbers {
                     gauge(machine.state().sessions().forgotten_names() as u64),
                 ),
                 ("members", "Members of the cluster", gauge(raft.configuration().members().len() as u64)),
+                ("reserve_bytes", "Space that is kept back for a full disk", gauge(info.reserve.bytes())),
                 ("keys", "Keys in the store", gauge(machine.store().len() as u64)),
                 ("requests_in_hand", "Requests being worked on", gauge(machine.requests_in_hand() as u64)),
                 ("links_up", "Peers this node is connected to", gauge(links_up as u64)),

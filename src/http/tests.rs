@@ -86,6 +86,7 @@ impl Node {
             names: Vec::new(),
             members: members.clone(),
             may_cut: true,
+            reserve: Default::default(),
             disk: DiskMetrics::default(),
         };
         let api = Api::new(handle.clone(), info, waiters.clone(), 1, halted.clone());

@@ -13,6 +13,8 @@
 //! netbelt-knows: 70.. 17    by which directory and which of its starts it knows the node it dials, if it does
 //! netbelt-start: 9 d4..     the start of its own that it was asked for
 //! netbelt-addr: HOST:PORT   where it can be dialled in turn, if it knows
+//! netbelt-version: 0.1.0    the netbelt that it runs
+//! netbelt-format: 2         the format of its data directory
 //! ```
 //!
 //! The answer is 101, with the headers from `cluster` to `start` of whoever was dialled, and from then on the dialler sends
@@ -22,6 +24,9 @@
 //! The headers come with a refusal, too, and with 503, which is the answer while either side is new: so new nodes vouch for each
 //! other. `knows` in a request asks for a `start` in the answer; in a refusal it has the dialler dial once more with that start.
 //! Older versions have neither `state` nor `knows` nor `start`.
+//!
+//! The number behind `netbelt-raft/` is the [protocol's](PROTOCOL). A node that speaks several offers all of them, separated by
+//! commas, and is answered with the one that is taken, or with 426.
 
 use std::io;
 use std::str::FromStr;
@@ -36,20 +41,28 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::TcpStream;
 
-use super::members::Members;
+use super::members::{Members, Version};
 use super::reply::{Reply, error};
 use super::server::prepare;
 use crate::defaults::{CONNECT_TIMEOUT, PEER_STALL};
 use crate::net::acquaintances::{Acquaintances, Hello, Seat, Stranger};
 use crate::net::address::without_zone;
+use crate::net::data_dir::{FORMAT, VERSION};
 use crate::net::place::Place;
 use crate::net::tcp;
 use crate::raft::NodeId;
+use crate::wire::PROTOCOL;
+
+/// Longest version that is remembered of a peer.
+const MAX_VERSION_BYTES: usize = 64;
 
 /// The path that peers dial.
 pub const PATH: &str = "/peer";
 
-const PROTOCOL: HeaderValue = HeaderValue::from_static("netbelt-raft/1");
+/// The name of [`PROTOCOL`].
+const NAME: HeaderValue = HeaderValue::from_static("netbelt-raft/1");
+const NETBELT: HeaderName = HeaderName::from_static("netbelt-version");
+const DATA: HeaderName = HeaderName::from_static("netbelt-format");
 const FROM: HeaderName = HeaderName::from_static("netbelt-from");
 const TO: HeaderName = HeaderName::from_static("netbelt-to");
 const CLUSTER: HeaderName = HeaderName::from_static("netbelt-cluster");
@@ -121,7 +134,11 @@ pub async fn dial(addr: &str, from: &Dialler, to: NodeId) -> Result<Option<TcpSt
     let dialled = dialled.unwrap_or_else(|_| Err(DialError::TimedOut { addr: addr.to_owned() }));
     match &dialled {
         Ok(_) => known.refused_by(to.as_str(), None),
-        Err(DialError::Refused { status: status @ (StatusCode::CONFLICT | StatusCode::FORBIDDEN), reason, .. }) => {
+        Err(DialError::Refused {
+            status: status @ (StatusCode::CONFLICT | StatusCode::FORBIDDEN | StatusCode::UPGRADE_REQUIRED),
+            reason,
+            ..
+        }) => {
             known.refused_by(to.as_str(), Some(reason));
             if known.is_new() && *status == StatusCode::CONFLICT {
                 return Ok(None); // it is what this node waits for, and says
@@ -164,7 +181,7 @@ async fn dial_patiently(addr: &str, from: &Dialler, to: NodeId) -> Result<Option
             let reason = "it does not say who it is: run the same version of raft-node everywhere".to_owned();
             return Err(DialError::Refused { addr: addr.to_owned(), status, reason });
         }
-        Some(true) if !was_new => {}
+        Some(true) if !was_new => from.members.runs(to, version_in(response.headers())),
         Some(_) => return Ok(None),
     }
     let http = |source| DialError::Http { addr: addr.to_owned(), source };
@@ -223,6 +240,8 @@ fn introduce(hello: &Hello, headers: &mut HeaderMap) {
     let value = |text: String| HeaderValue::try_from(text).expect("digits are a header's value");
     headers.insert(INCARNATION, value(hello.incarnation.to_string()));
     headers.insert(STARTS, value(hello.starts.to_string()));
+    headers.insert(NETBELT, HeaderValue::from_static(VERSION));
+    headers.insert(DATA, HeaderValue::from(FORMAT));
     let state = hello.has_begun.map(|has_begun| if has_begun { BEGUN } else { NEW }.to_owned());
     let optional = [
         (CLUSTER, hello.cluster.map(|cluster| cluster.to_string())),
@@ -233,6 +252,13 @@ fn introduce(hello: &Hello, headers: &mut HeaderMap) {
     for (name, text) in optional {
         text.map(|text| headers.insert(name, value(text)));
     }
+}
+
+/// Which netbelt a peer runs, if it says so.
+fn version_in(headers: &HeaderMap) -> Option<Version> {
+    let text = |header: &HeaderName| headers.get(header)?.to_str().ok();
+    let (netbelt, data_format) = (text(&NETBELT)?, text(&DATA)?.parse().ok()?);
+    (netbelt.len() <= MAX_VERSION_BYTES).then(|| Version { netbelt: netbelt.to_owned(), data_format })
 }
 
 /// Nothing, where it says nothing that can be understood.
@@ -262,7 +288,11 @@ fn hello_in(headers: &HeaderMap) -> Option<Hello> {
 
 /// Whether a peer asks to be let in. No browser can be made to ask so: the header is not a page's to set.
 pub(super) fn is_from_peer<B>(request: &Request<B>) -> bool {
-    request.uri().path() == PATH && request.headers().get(UPGRADE) == Some(&PROTOCOL)
+    request.uri().path() == PATH && offered(request).split(',').any(|offered| NAME == offered.trim())
+}
+
+fn offered<B>(request: &Request<B>) -> &str {
+    request.headers().get(UPGRADE).and_then(|offered| offered.to_str().ok()).unwrap_or_default()
 }
 
 /// Answers a peer that dials node `id`, which knows these members. With the answer 101, `then` gets the peer's name and its
@@ -277,8 +307,19 @@ where
     T: Future<Output = ()> + Send,
 {
     if !is_from_peer(&request) {
-        let mut reply = error(StatusCode::UPGRADE_REQUIRED, "peers upgrade this connection to netbelt-raft/1");
-        reply.headers_mut().insert(UPGRADE, PROTOCOL);
+        let offered = offered(&request);
+        let what = if offered.starts_with("netbelt-raft/") {
+            let theirs = version_in(request.headers());
+            let theirs = theirs.map_or("of an unknown version".to_owned(), |theirs| theirs.netbelt);
+            format!(
+                "{id} runs netbelt {VERSION}, which speaks netbelt-raft/{PROTOCOL} with its peers, and was dialled by netbelt {theirs}, \
+                 which speaks {offered}: run versions whose protocols are the same (see docs/upgrades.md)"
+            )
+        } else {
+            format!("peers upgrade this connection to netbelt-raft/{PROTOCOL}")
+        };
+        let mut reply = error(StatusCode::UPGRADE_REQUIRED, &what);
+        reply.headers_mut().insert(UPGRADE, NAME);
         return reply;
     }
     let name = |header| request.headers().get(header).and_then(|value: &HeaderValue| value.to_str().ok()?.parse().ok());
@@ -324,6 +365,7 @@ where
         };
         return introduced(error(status, &stranger.to_string()));
     }
+    members.runs(from, version_in(request.headers()));
     if let Some(addr) = request.headers().get(ADDR).and_then(|addr| addr.to_str().ok()) {
         members.called(from, addr.to_owned());
     }
@@ -345,7 +387,7 @@ where
     let answer = Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(CONNECTION, "upgrade")
-        .header(UPGRADE, PROTOCOL)
+        .header(UPGRADE, NAME)
         .body(Bytes::new().into());
     introduced(answer.expect("the parts are valid"))
 }

@@ -222,6 +222,11 @@ impl RaftKv {
             }
             Ask::Read(_) | Ask::OpenView => self.counters.reads += 1,
             Ask::Write(_) | Ask::Administer(_) => {}
+            Ask::OpenStaleView => {
+                self.counters.reads += 1;
+                let answer = self.open_backup(now, out);
+                return out.emit(Event::Answered { id, answer });
+            }
             Ask::Snapshot => return self.ask_snapshot(now, id, out),
             Ask::NextChunk(view) => return self.next_chunk(now, id, *view, out),
             Ask::CloseView(view) => return self.close_backup(id, *view, out),
@@ -280,7 +285,7 @@ impl RaftKv {
                 let ticket = self.take_ticket(Origin::Local(id));
                 self.step_raft(now, Input::Requested(raft::Command::Read { ticket }), out);
             }
-            Ask::ReadStale(_) | Ask::Snapshot | Ask::NextChunk(_) | Ask::CloseView(_) => {
+            Ask::ReadStale(_) | Ask::OpenStaleView | Ask::Snapshot | Ask::NextChunk(_) | Ask::CloseView(_) => {
                 unreachable!("answered without waiting")
             }
         }

@@ -56,6 +56,15 @@ const WITHOUT_FORGOTTEN: u8 = 1;
 /// The youngest generation is sealed when it is full.
 const MAX_FORGOTTEN: usize = FORGOTTEN_GENERATION * (FORGOTTEN_GENERATIONS + 1) - 1;
 
+/// What a header takes.
+pub(super) const HEADER_BYTES: usize = 1 + 8 + 9 + 8 + 4 + 8;
+
+/// What a client takes at most.
+pub(super) const CLIENT_BYTES: usize = 1 + MAX_CLIENT_BYTES + 8 + 9 + 1 + 21 * SESSION_WINDOW;
+
+/// What a key takes beside its name and value.
+pub(super) const ITEM_BYTES: usize = 2 + 8 + 4;
+
 /// Chunks that are no snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SnapshotError {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::changes::Change;
 use super::command::{Command, Outcome, Request};
 use super::sessions::{Known, Sessions};
+use super::snapshot::{CLIENT_BYTES, HEADER_BYTES, ITEM_BYTES};
 use super::store::Store;
 use super::view::{View, ViewId};
 
@@ -88,6 +89,17 @@ impl State {
     /// The cluster's id, once it has one.
     pub const fn cluster(&self) -> Option<u64> {
         self.cluster
+    }
+
+    /// How many bytes a snapshot of it takes at most.
+    pub fn snapshot_bytes(&self) -> u64 {
+        (self.store.bytes() + self.store.len() * ITEM_BYTES + self.sessions.len() * CLIENT_BYTES + HEADER_BYTES) as u64
+    }
+
+    /// The same in another cluster.
+    #[must_use]
+    pub fn moved_to(self, cluster: u64) -> Self {
+        Self { cluster: Some(cluster), ..self }
     }
 
     /// Opens a view of the state as it is now. It costs memory until it is closed.

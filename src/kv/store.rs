@@ -16,6 +16,8 @@ pub struct Store {
     map: BTreeMap<Key, Versioned>,
     /// How often the store has changed; the version of the latest change.
     version: u64,
+    /// What keys and values take.
+    bytes: usize,
 }
 
 /// One page of a listing.
@@ -30,7 +32,8 @@ pub struct Page {
 impl Store {
     /// A store with these items, in the order of their keys, whose latest change had `version`.
     pub(super) fn restore(version: u64, items: Vec<(Bytes, Versioned)>) -> Self {
-        Self { map: items.into_iter().map(|(key, versioned)| (Key::new(key), versioned)).collect(), version }
+        let bytes = items.iter().map(|(key, versioned)| key.len() + versioned.value.len()).sum();
+        Self { map: items.into_iter().map(|(key, versioned)| (Key::new(key), versioned)).collect(), version, bytes }
     }
 
     /// Sets a key, if the condition holds. Also tells the change, if there is one.
@@ -42,9 +45,13 @@ impl Store {
         // What a request holds shares the memory of a whole batch, which must not stay for the sake of one key.
         let (version, value) = (self.version, Bytes::copy_from_slice(value));
         let versioned = Versioned { value: value.clone(), version };
+        self.bytes += value.len();
         match self.map.get_mut::<dyn Keyed>(&Probe::new(key)) {
-            Some(current) => *current = versioned,
-            None => drop(self.map.insert(Key::new(Bytes::copy_from_slice(key)), versioned)),
+            Some(current) => self.bytes -= std::mem::replace(current, versioned).value.len(),
+            None => {
+                self.bytes += key.len();
+                self.map.insert(Key::new(Bytes::copy_from_slice(key)), versioned);
+            }
         }
         (Outcome::Set { version }, Some(Change { version, key: Bytes::copy_from_slice(key), value: Some(value) }))
     }
@@ -54,9 +61,10 @@ impl Store {
         if let Some(failed) = self.check(key, condition) {
             return (failed, None);
         }
-        let Some((key, _)) = self.map.remove_entry::<dyn Keyed>(&Probe::new(key)) else {
+        let Some((key, versioned)) = self.map.remove_entry::<dyn Keyed>(&Probe::new(key)) else {
             return (Outcome::Deleted { existed: false }, None);
         };
+        self.bytes -= key.get().len() + versioned.value.len();
         self.version += 1;
         (Outcome::Deleted { existed: true }, Some(Change { version: self.version, key: key.into_bytes(), value: None }))
     }
@@ -116,6 +124,11 @@ impl Store {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.map.is_empty()
+    }
+
+    /// What all keys and values take, in bytes.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The version of the latest change.
@@ -180,6 +193,20 @@ mod tests {
         assert_eq!(keys(&store.list(b"", Some(b"b/3"), 9)), ["b0", "c"]);
         assert_eq!(keys(&store.list(b"b/", Some(b"a"), 9)), ["b/1", "b/2", "b/3"]);
         assert_eq!(keys(&store.list(b"", Some(b"b/15"), 1)), ["b/2"], "after need not be a key");
+    }
+
+    #[test]
+    fn the_bytes_of_a_store_are_those_of_its_keys_and_values() {
+        let mut store = Store::default();
+        set(&mut store, "a", "12345", None);
+        set(&mut store, "bc", "1", None);
+        set(&mut store, "a", "123", None);
+        assert_eq!(store.bytes(), 4 + 3);
+        let items = store.after(None).map(|(key, versioned)| (key.clone(), versioned.clone())).collect();
+        assert_eq!(Store::restore(3, items), store);
+        delete(&mut store, "a");
+        delete(&mut store, "a");
+        assert_eq!(store.bytes(), 3);
     }
 
     #[test]

@@ -319,3 +319,15 @@ fn what_the_store_keeps_does_not_keep_the_batch_it_came_in() {
     let (_, change) = state.apply(request);
     assert!(batch.is_unique(), "neither the store nor {change:?} shares its memory");
 }
+
+#[test]
+fn a_snapshot_takes_no_more_than_a_state_says() {
+    let mut state = State::default();
+    for number in 0..200 {
+        let name = format!("a client with quite a long name, number {number}");
+        state.apply(named(&name, 1, set(&format!("key/{number}"), &"x".repeat(number))));
+    }
+    let taken: usize = snapshot(&mut state).iter().map(Bytes::len).sum();
+    let said = state.snapshot_bytes() as usize;
+    assert!(taken <= said && said - taken < 200 * super::snapshot::CLIENT_BYTES, "{taken} of {said}");
+}

@@ -19,15 +19,13 @@
 //! too, so that nodes of two clusters whose addresses got mixed up do not talk.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::data_dir::{DataDirError, io_error, write_durably};
+use super::data_dir::{DataDirError, read_json, write_durably};
 use super::starts::{Start, Starts};
 use crate::defaults::MAX_KNOWN;
 use crate::founding;
@@ -98,17 +96,14 @@ impl Acquaintances {
     /// When the file is damaged or of a newer format, or the disk refuses.
     pub fn open(dir: &Path, me: &str, incarnation: Token, starts: Starts) -> Result<Self, DataDirError> {
         let file = dir.join(FILE);
-        let damaged = |why: serde_json::Error| DataDirError::Damaged { path: file.clone(), why: why.to_string() };
-        let mut book: Book = match fs::read_to_string(&file) {
-            Ok(text) => serde_json::from_str(&text).map_err(damaged)?,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                Book { format: FORMAT, cluster: None, begun: false, peers: BTreeMap::new(), awaited: BTreeSet::new() }
-            }
-            Err(error) => return Err(io_error("read", &file)(error)),
-        };
-        if book.format > FORMAT {
-            return Err(DataDirError::Newer { path: file, format: book.format, known: FORMAT });
-        }
+        let book = read_json(&file, FORMAT)?;
+        let mut book = book.unwrap_or(Book {
+            format: FORMAT,
+            cluster: None,
+            begun: false,
+            peers: BTreeMap::new(),
+            awaited: BTreeSet::new(),
+        });
         book.format = FORMAT;
         Ok(Self {
             dir: dir.to_owned(),

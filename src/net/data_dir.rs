@@ -1,15 +1,23 @@
 //! Whose data a directory holds.
 //!
 //! ```text
-//! DIR/netbelt.json   {"format":1,"tool":"raft-node","id":"n1","incarnation":"5f..","file":{"inode":12,"born":99},
-//!                     "members":{"n1":"127.0.0.1:7001","n2":"127.0.0.1:7002"}}
+//! DIR/netbelt.json   {"format":2,"protocol":1,"netbelt":"0.1.0","tool":"raft-node","id":"n1","incarnation":"5f..",
+//!                     "file":{"inode":12,"born":99},"members":{"n1":"127.0.0.1:7001","n2":"127.0.0.1:7002"}}
 //! DIR/starts.json    how often it was started, see `starts`
 //! DIR/peers.json     whom the node has met, see `acquaintances`
 //! DIR/LOCK           locked by the process that uses the directory
 //! DIR/log/           the log, see `disk`
+//! DIR/before-9f../   what was here before `raft-node --force-new-cluster`, see `remains`
 //! ```
 //!
 //! `file` is what the file system calls netbelt.json: a copy of the directory has another one, by which it is known.
+//!
+//! # Versions
+//!
+//! `format` counts the formats of the directory as a whole: whoever changes what any of its files may hold counts it up. A netbelt
+//! that finds an older format writes its own into netbelt.json, durably, before it writes anything else. So one that is too old
+//! for the directory finds out there, and can say so, whatever has become of the other files. `netbelt` is the version that wrote
+//! it last, and `protocol` what its node spoke with its peers. Format 1 had neither.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
@@ -18,13 +26,22 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::token::Token;
+use crate::wire::PROTOCOL;
 
 /// The newest format of a data directory that this netbelt knows.
-const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
+
+/// The version of this netbelt.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+mod remains;
+
+pub use remains::Remains;
 
 const IDENTITY: &str = "netbelt.json";
 const LOCK: &str = "LOCK";
@@ -56,6 +73,10 @@ pub struct Claim<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Identity {
     format: u32,
+    #[serde(default)]
+    protocol: u32,
+    #[serde(default)]
+    netbelt: String,
     tool: String,
     id: String,
     incarnation: Token,
@@ -104,6 +125,12 @@ pub enum DataDirError {
     /// It has files that netbelt did not put there.
     #[error("{} holds other files and no data of netbelt: choose an empty or a new --data-dir", .0.display())]
     Foreign(PathBuf),
+    /// There is no data.
+    #[error("{} is no data directory of netbelt: there is no {IDENTITY} in it", .0.display())]
+    Nothing(PathBuf),
+    /// A crash came between its old content and its new one.
+    #[error("a crash interrupted --force-new-cluster in {}: start its node, or run that again, which ends it", .0.display())]
+    Interrupted(PathBuf),
     /// It belongs to another node or tool.
     #[error("{} belongs to {tool} {id}, not to {wanted_tool} {wanted_id}: choose another --data-dir, or start it as {id}", path.display())]
     Other {
@@ -132,9 +159,13 @@ pub enum DataDirError {
         id: String,
     },
     /// A newer netbelt wrote it.
-    #[error("{} has format {format}, this netbelt knows up to {known}: start the newer netbelt that wrote it", path.display())]
+    #[error(
+        "{} was written by a newer version of netbelt: it has format {format}, and netbelt {VERSION} knows up to {known}; start \
+         that version, or a later one",
+        path.display()
+    )]
     Newer {
-        /// The directory.
+        /// The directory or the file.
         path: PathBuf,
         /// Its format.
         format: u32,
@@ -166,6 +197,9 @@ impl DataDir {
     pub fn open(path: &Path, claim: &Claim<'_>) -> Result<Self, DataDirError> {
         create_durably(path)?;
         let identity_file = path.join(IDENTITY);
+        if remains::is_interrupted(path)? {
+            remains::settle(path, &lock(path, false)?)?;
+        }
         if !identity_file.try_exists().map_err(io_error("examine", &identity_file))? {
             // A start that was cut short leaves at most these behind.
             for entry in fs::read_dir(path).map_err(io_error("list", path))? {
@@ -175,22 +209,16 @@ impl DataDir {
                 }
             }
         }
-        let lock_file = path.join(LOCK);
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_file);
-        let lock = lock.map_err(io_error("open", &lock_file))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse(path.to_owned())),
-            Err(TryLockError::Error(error)) => return Err(io_error("lock", &lock_file)(error)),
+        let lock = lock(path, false)?;
+        let found = Identity::read(path)?;
+        if let Some(found) = &found {
+            found.check(path, claim.tool, claim.id)?;
         }
-        let found = match fs::read_to_string(&identity_file) {
-            Ok(text) => Some(check(path, &text, claim)?),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(io_error("read", &identity_file)(error)),
-        };
         let is_new = found.is_none();
         let mut identity = found.unwrap_or_else(|| Identity {
             format: FORMAT,
+            protocol: PROTOCOL,
+            netbelt: VERSION.to_owned(),
             tool: claim.tool.to_owned(),
             id: claim.id.to_owned(),
             incarnation: claim.incarnation,
@@ -203,10 +231,17 @@ impl DataDir {
             if !is_new && !claim.moved {
                 return Err(DataDirError::Copied { path: path.to_owned(), id: identity.id });
             }
-            write_durably(path, IDENTITY, |file| {
-                identity.file = FileName::of(file);
-                serde_json::to_vec(&identity).expect("an identity is JSON")
-            })?;
+            identity.write(path)?;
+        }
+        if identity.is_of_another_version() {
+            let before = identity.format;
+            identity.stamp();
+            match identity.write(path) {
+                Ok(()) if before < FORMAT => tracing::info!("{} has format {FORMAT} now", path.display()),
+                Ok(()) => {}
+                Err(error) if error.is_full() => tracing::warn!("{error}; {} keeps format {before}", path.display()),
+                Err(error) => return Err(error),
+            }
         }
         Ok(Self { path: path.to_owned(), identity, is_new, _lock: lock })
     }
@@ -255,29 +290,78 @@ impl DataDir {
     }
 }
 
-/// The identity in `text`, if it may be opened by whoever claims it.
-fn check(path: &Path, text: &str, claim: &Claim<'_>) -> Result<Identity, DataDirError> {
-    /// What every format has.
+impl Identity {
+    /// What the directory says of itself, if it says anything.
+    fn read(path: &Path) -> Result<Option<Self>, DataDirError> {
+        read_json(&path.join(IDENTITY), FORMAT).map_err(|error| match error {
+            DataDirError::Newer { format, known, .. } => DataDirError::Newer { path: path.to_owned(), format, known },
+            error => error,
+        })
+    }
+
+    fn write(&mut self, path: &Path) -> Result<(), DataDirError> {
+        write_durably(path, IDENTITY, |file| {
+            self.file = FileName::of(file);
+            serde_json::to_vec(self).expect("an identity is JSON")
+        })
+    }
+
+    fn is_of_another_version(&self) -> bool {
+        (self.format, self.protocol, self.netbelt.as_str()) != (FORMAT, PROTOCOL, VERSION)
+    }
+
+    /// This netbelt writes it now.
+    fn stamp(&mut self) {
+        (self.format, self.protocol, self.netbelt) = (FORMAT, PROTOCOL, VERSION.to_owned());
+    }
+
+    /// Whether it is that node's.
+    fn check(&self, path: &Path, tool: &str, id: &str) -> Result<(), DataDirError> {
+        if (self.tool.as_str(), self.id.as_str()) == (tool, id) {
+            return Ok(());
+        }
+        Err(DataDirError::Other {
+            path: path.to_owned(),
+            tool: self.tool.clone(),
+            id: self.id.clone(),
+            wanted_tool: tool.to_owned(),
+            wanted_id: id.to_owned(),
+        })
+    }
+}
+
+/// Takes the lock of the directory, for itself or with others who only read.
+fn lock(path: &Path, shared: bool) -> Result<File, DataDirError> {
+    let lock_file = path.join(LOCK);
+    let mut options = OpenOptions::new();
+    let lock =
+        if shared { options.read(true) } else { options.create(true).truncate(false).write(true) }.open(&lock_file);
+    let lock = lock.map_err(io_error("open", &lock_file))?;
+    match if shared { lock.try_lock_shared() } else { lock.try_lock() } {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(path.to_owned())),
+        Err(TryLockError::Error(error)) => Err(io_error("lock", &lock_file)(error)),
+    }
+}
+
+/// A JSON file of a data directory, if it is there, in no newer format than the `known` one.
+pub(super) fn read_json<T: DeserializeOwned>(file: &Path, known: u32) -> Result<Option<T>, DataDirError> {
+    /// What every format has: a newer one may look otherwise but for that.
     #[derive(Deserialize)]
     struct Format {
         format: u32,
     }
-    let damaged = |why: serde_json::Error| DataDirError::Damaged { path: path.join(IDENTITY), why: why.to_string() };
-    let Format { format } = serde_json::from_str(text).map_err(damaged)?;
-    if format > FORMAT {
-        return Err(DataDirError::Newer { path: path.to_owned(), format, known: FORMAT });
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error("read", file)(error)),
+    };
+    let damaged = |why: serde_json::Error| DataDirError::Damaged { path: file.to_owned(), why: why.to_string() };
+    let Format { format } = serde_json::from_str(&text).map_err(damaged)?;
+    if format > known {
+        return Err(DataDirError::Newer { path: file.to_owned(), format, known });
     }
-    let found: Identity = serde_json::from_str(text).map_err(damaged)?;
-    if (found.tool.as_str(), found.id.as_str()) != (claim.tool, claim.id) {
-        return Err(DataDirError::Other {
-            path: path.to_owned(),
-            tool: found.tool,
-            id: found.id,
-            wanted_tool: claim.tool.to_owned(),
-            wanted_id: claim.id.to_owned(),
-        });
-    }
-    Ok(found)
+    serde_json::from_str(&text).map(Some).map_err(damaged)
 }
 
 /// Creates a directory and those above it that are missing, so that a crash does not take them away again.
@@ -386,8 +470,8 @@ mod tests {
     #[test]
     fn a_newer_format_and_a_damaged_identity_are_refused() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join(IDENTITY), r#"{"format":2,"whatever":"it holds"}"#).unwrap();
-        assert!(matches!(open(dir.path()), Err(DataDirError::Newer { format: 2, .. })));
+        fs::write(dir.path().join(IDENTITY), r#"{"format":3,"whatever":"it holds"}"#).unwrap();
+        assert!(matches!(open(dir.path()), Err(DataDirError::Newer { format: 3, .. })));
         for damaged in ["{", "", r#"{"format":1}"#] {
             fs::write(dir.path().join(IDENTITY), damaged).unwrap();
             assert!(matches!(open(dir.path()), Err(DataDirError::Damaged { .. })), "{damaged}");

@@ -14,15 +14,13 @@
 //! every member is known to remember a later one.
 
 use std::fmt;
-use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::data_dir::{DataDirError, io_error, write_durably};
+use super::data_dir::{DataDirError, read_json, write_durably};
 use super::token::Token;
 use crate::defaults::MAX_STARTS;
 
@@ -85,17 +83,8 @@ impl Starts {
     pub fn begin(dir: &Path, fresh: Token) -> Result<Self, DataDirError> {
         let file = dir.join(FILE);
         let damaged = |why: String| DataDirError::Damaged { path: file.clone(), why };
-        let before = match fs::read_to_string(&file) {
-            Ok(text) => serde_json::from_str(&text).map_err(|why| damaged(why.to_string()))?,
-            // The first start, or the first with a netbelt that counts.
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                Written { format: FORMAT, number: 0, marks: Vec::new() }
-            }
-            Err(error) => return Err(io_error("read", &file)(error)),
-        };
-        if before.format > FORMAT {
-            return Err(DataDirError::Newer { path: file, format: before.format, known: FORMAT });
-        }
+        // None at the first start, or the first with a netbelt that counts.
+        let before = read_json(&file, FORMAT)?.unwrap_or(Written { format: FORMAT, number: 0, marks: Vec::new() });
         let last = Self::new(before.number, before.marks.clone());
         let number = before.number.checked_add(1).ok_or_else(|| damaged("no node starts so often".to_owned()))?;
         let marks: Vec<_> = [fresh].into_iter().chain(before.marks).collect();
@@ -182,6 +171,8 @@ impl FromStr for Starts {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn start(number: u64, mark: u64) -> Start {
@@ -261,7 +252,7 @@ mod tests {
     fn a_newer_format_and_a_damaged_file_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(FILE);
-        fs::write(&file, r#"{"format":2,"number":1,"marks":[]}"#).unwrap();
+        fs::write(&file, r#"{"format":2,"whatever":"it holds"}"#).unwrap();
         let refused = Starts::begin(dir.path(), Token(1));
         assert!(matches!(refused, Err(DataDirError::Newer { path, format: 2, .. }) if path == file));
         for damaged in ["", "{", r#"{"format":1,"number":0,"marks":["00000000000000aa"]}"#] {

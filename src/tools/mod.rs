@@ -1,5 +1,6 @@
 //! One file or folder a tool: its arguments, and what it does with the rest of the library.
 
+mod backup_target;
 pub mod netsim;
 pub mod raft_ctl;
 pub mod raft_node;

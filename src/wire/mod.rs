@@ -20,6 +20,10 @@ pub mod frame;
 pub mod raft;
 pub mod sse;
 
+/// The protocol between peers. It counts up when what a node says would not be understood, or be misunderstood, by one that runs
+/// an earlier netbelt.
+pub const PROTOCOL: u32 = 1;
+
 /// A type with a form in bytes.
 pub trait Wire: Sized {
     /// Appends its bytes.

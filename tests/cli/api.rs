@@ -476,7 +476,12 @@ fn the_status_tells_everything_that_is_promised() {
         debug.as_object_mut().unwrap().remove(field);
     }
     assert_eq!(debug, status);
-    let members = json!([{ "id": "n1", "addr": node.addr.to_string(), "voter": true }]);
+    let version = status.as_object_mut().unwrap().remove("netbelt").unwrap();
+    let data_format = status.as_object_mut().unwrap().remove("dataFormat").unwrap();
+    assert_eq!((&version, data_format.is_u64()), (&json!(env!("CARGO_PKG_VERSION")), true));
+    assert!(status.as_object_mut().unwrap().remove("protocol").unwrap().is_u64());
+    let own = json!({ "id": "n1", "addr": node.addr.to_string(), "voter": true, "netbelt": version, "dataFormat": data_format });
+    let members = json!([own]);
     for random in ["clusterId", "incarnation"] {
         let token = status.as_object_mut().unwrap().remove(random);
         assert!(token.as_ref().and_then(Value::as_str).is_some_and(|token| token.len() == 16), "{random}: {token:?}");
@@ -617,7 +622,10 @@ fn a_short_timeout_is_kept_behind_a_long_one() {
 fn a_cluster_of_one_tells_its_only_member_and_cannot_lose_it() {
     let (node, _dir) = alone();
     let members = node.get("/members").expect(200).json();
-    assert_eq!(members, json!({ "members": [{ "id": "n1", "addr": node.addr.to_string(), "voter": true }] }));
+    let member = &members["members"][0];
+    assert_eq!(members["members"].as_array().map(Vec::len), Some(1));
+    assert_eq!((&member["id"], &member["addr"]), (&json!("n1"), &json!(node.addr.to_string())));
+    assert_eq!((&member["voter"], &member["netbelt"]), (&json!(true), &json!(env!("CARGO_PKG_VERSION"))));
     let refused = node.ask("DELETE", "/members/n1", "").expect(409);
     assert_eq!(refused.error(), "it is the only voter");
     assert_eq!(node.ask("DELETE", "/members/n2", "").expect(404).error(), "it is not a member");

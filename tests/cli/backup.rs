@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::common::http::{Http, listing, set_body};
-use crate::common::{Ended, Node, Process, node_in, raft_ctl, run, run_with};
+use crate::common::{Ended, Node, Process, node_in, raft_ctl, raft_node, run, run_with};
 
 fn alone() -> (Node, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
@@ -99,7 +99,8 @@ fn for_programs_a_backup_ends_with_a_summary_interrupted_or_not() {
     assert_eq!(
         summary,
         json!({
-            "event": "summary", "file": file, "keys": 7, "version": 7, "bytes": bytes, "cluster": cluster, "interrupted": false
+            "event": "summary", "file": file, "keys": 7, "version": 7, "bytes": bytes, "cluster": cluster,
+            "through": summary["through"], "last": summary["last"], "stale": false, "interrupted": false
         })
     );
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -260,4 +261,79 @@ fn a_node_that_is_told_to_writes_a_snapshot_and_starts_from_it() {
     node.wait_healthy();
     assert_eq!(node.value("k").as_deref(), Some("49"));
     assert!(node.get("/status").json()["firstIndex"].as_u64() > Some(1));
+}
+
+fn dump(arguments: &[&str], data_dir: &Path) -> Command {
+    let mut command = raft_node();
+    command.arg("dump").args(arguments).arg("--data-dir").arg(data_dir);
+    command
+}
+
+#[test]
+fn a_directory_without_its_node_makes_the_backup_that_the_node_would_make() {
+    let (mut node, dir, file) = backed_up(299);
+    node.ask("POST", "/snapshot", "").expect(200); // the log begins with that
+    node.set("later", "than the snapshot");
+    ctl(&node, &["snapshot", "--out", &file]).expect(0);
+    node.process.kill();
+    let data = dir.path().join("n1");
+    let dumped = dir.path().join("dumped").to_str().unwrap().to_owned();
+    let said = run(dump(&["--out", &dumped], &data)).expect(0);
+    assert!(said.stdout.contains("300 keys at version 300, ") && said.stdout.contains("of n1"), "{}", said.stdout);
+    assert!(!said.stderr.contains("committed"), "alone it knows: {}", said.stderr);
+    assert_eq!(std::fs::read(&dumped).unwrap(), std::fs::read(&file).unwrap());
+    let piped = dump(&[], &data).output().unwrap();
+    assert_eq!(piped.stdout, std::fs::read(&file).unwrap());
+
+    // A copy does as well, and one that cannot be locked.
+    let copy = dir.path().join("copy");
+    assert!(Command::new("cp").args(["-r"]).arg(&data).arg(&copy).status().unwrap().success());
+    std::fs::remove_file(copy.join("LOCK")).unwrap();
+    run(dump(&["--out", &dumped], &copy)).expect(0);
+    assert!(!copy.join("LOCK").exists(), "it only reads");
+
+    run(dump(&[], dir.path())).expect(6).says(&["no data directory of netbelt"]);
+    run(dump(&[], &dir.path().join("nowhere"))).expect(6).says(&["no data directory of netbelt"]);
+    let log = copy.join("log/00000000000000000001.log");
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+    run(dump(&["--out", &dumped], &copy)).expect(6).says(&["is damaged at offset", log.to_str().unwrap()]);
+    run(dump(&["--out", "/nowhere/a"], &data)).expect(6).says(&["cannot write the backup to /nowhere/a"]);
+}
+
+#[test]
+fn a_dump_is_called_beside_the_variables_of_a_node_and_not_beside_its_options() {
+    let (mut node, _dir, _) = backed_up(1);
+    node.process.kill();
+    let data = _dir.path().join("n1");
+    let mut command = dump(&["--json", "--out", "/dev/null"], &data);
+    command.envs([("NODE_ID", "n9"), ("PORT", "7"), ("PEER_IDS", "n2=a:1")]);
+    assert_eq!(run(command).expect(0).json()["keys"], json!(1));
+    let mut command = raft_node();
+    command.args(["--id", "n1", "dump"]);
+    run(command).expect(2).says(&["cannot be used with"]);
+}
+
+#[test]
+fn a_new_cluster_is_not_forced_where_that_makes_no_sense() {
+    let dir = tempfile::tempdir().unwrap();
+    let force = |id: &str, more: &[&str]| {
+        let mut command = node_in(dir.path(), id);
+        command.arg("--force-new-cluster").args(more);
+        run(command)
+    };
+    force("n1", &[]).expect(6).says(&["no data directory of netbelt"]);
+    assert!(!dir.path().join("n1").exists(), "nothing is made");
+    let mut node = Node::alone(dir.path());
+    force("n1", &[]).expect(6).says(&["in use"]);
+    node.stop();
+    force("n1", &[]).expect(1).says(&["cluster of n1 alone already"]);
+    force("n1", &["--join", "127.0.0.1:1"]).expect(2).says(&["--join"]);
+    std::fs::rename(dir.path().join("n1"), dir.path().join("n2")).unwrap();
+    force("n2", &[]).expect(6).says(&["belongs to raft-node n1"]);
+    let mut command = node_in(dir.path(), "n3");
+    command.args(["--peer", "n4=127.0.0.1:1"]);
+    Node::start(command).stop();
+    force("n3", &[]).expect(1).says(&["ever had a leader", "nothing to save"]);
 }

@@ -11,7 +11,7 @@ use netbelt::wire::Wire;
 use serde_json::json;
 
 use crate::common::http::{Http, listing, set_body};
-use crate::common::{Node, Process, node_in};
+use crate::common::{Node, Process, eventually, node_in};
 
 /// Makes the node's system calls fail from now on: `what` is an injection of strace.
 struct Saboteur(Process);
@@ -231,4 +231,55 @@ fn a_disk_that_fills_up_in_the_middle_of_a_snapshot_costs_no_acknowledged_write(
     let node = Node::start(node_in(&mount.0, "n1"));
     node.wait_healthy();
     assert_all_there(&node);
+}
+
+#[test]
+fn a_node_whose_disk_is_full_shortens_its_log_with_what_was_kept_back_for_that() {
+    let dir = tempfile::tempdir().unwrap();
+    // Room for three segments of 16 MiB and for one that is kept back.
+    let Some(mount) = Mount::tmpfs(&dir.path().join("disk"), "68m") else { return };
+    let mut command = node_in(&mount.0, "n1");
+    command.args(["--snapshot-every", "1GiB"]); // of itself it writes none
+    let mut node = Node::start(command);
+    node.wait_healthy();
+    let reserve = mount.0.join("n1/log/reserve");
+    let kept = || fs::metadata(&reserve).map_or(0, |file| file.len());
+    let is_kept = || if kept() == 16 << 20 { Ok(()) } else { Err(kept().to_string()) };
+    eventually("space that is kept back", is_kept);
+    let value = "x".repeat(300 << 10);
+    let mut connection = Http::connect(node.addr).unwrap();
+    let mut write = |number: usize| {
+        let body = set_body(&format!("key/{}", number % 3), &format!("{number} {value}"));
+        connection.ask("POST", "/kv", &[], body.as_bytes()).unwrap().expect(200);
+    };
+    // Nearly twice the disk.
+    (0..400).for_each(&mut write);
+    node.process.err.line_with("the disk is full: gave back");
+    node.process.err.line_with("the log begins with a new snapshot");
+    let mut last = 400;
+    eventually("space that is kept back again", || {
+        write(last); // old segments are on their way out, and nobody looks but who writes
+        last += 1;
+        is_kept()
+    });
+    let metric = node.get("/metrics").text();
+    assert!(metric.contains("netbelt_raft_reserve_bytes 16777216\n"), "{metric}");
+
+    // Somebody else takes what is left of the disk: the log becomes shorter once more.
+    let filler = mount.0.join("filler");
+    let mut rest = File::create(&filler).unwrap();
+    while rest.write_all(&[1; 1 << 16]).is_ok() {}
+    let said = || node.process.err.text().matches("the disk is full: gave back").count();
+    let before = said();
+    for _ in 0..200 {
+        write(last);
+        last += 1;
+    }
+    assert!(said() > before, "it was full");
+    assert_eq!(node.stop().code(), Some(0));
+    fs::remove_file(filler).unwrap();
+    let node = Node::start(node_in(&mount.0, "n1"));
+    node.wait_healthy();
+    let number = last - 1;
+    assert_eq!(node.value(&format!("key/{}", number % 3)), Some(format!("{number} {value}")));
 }

@@ -16,5 +16,6 @@ mod node;
 mod origin;
 mod pool;
 mod udp;
+mod upgrades;
 mod usage;
 mod watch;

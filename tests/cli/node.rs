@@ -513,14 +513,14 @@ fn a_snapshot_of_a_newer_format_is_refused_and_left_as_it_is() {
 #[test]
 fn files_of_a_newer_format_are_refused_by_name() {
     for (name, content) in [
-        ("netbelt.json", r#"{"format":2,"of":"the future"}"#),
-        ("peers.json", r#"{"format":3,"cluster":null,"peers":{}}"#),
-        ("starts.json", r#"{"format":2,"number":1,"marks":[]}"#),
+        ("netbelt.json", r#"{"format":77,"of":"the future"}"#),
+        ("peers.json", r#"{"format":77,"cluster":null,"peers":{}}"#),
+        ("starts.json", r#"{"format":77,"number":1,"marks":[]}"#),
     ] {
         let dir = temp();
         drop(Node::alone(dir.path()));
         fs::write(dir.path().join("n1").join(name), content).unwrap();
-        run(node_in(dir.path(), "n1")).expect(6).says(&["n1", "has format", "newer netbelt"]);
+        run(node_in(dir.path(), "n1")).expect(6).says(&["n1", "has format", "newer version of netbelt"]);
     }
 }
 

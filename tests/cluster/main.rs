@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod disaster;
 mod durability;
 mod failover;
 mod founding;

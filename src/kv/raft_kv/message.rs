@@ -8,7 +8,7 @@ use crate::kv::command::{Outcome, Versioned};
 use crate::kv::snapshot::SnapshotError;
 use crate::kv::store::Page;
 use crate::kv::view::ViewId;
-use crate::raft::{self, Change, Configuration, NodeId, Refusal, RoleName, Term};
+use crate::raft::{self, Change, Configuration, Index, NodeId, Refusal, RoleName, Term};
 
 /// The application's name for a request. A node never uses one twice, not even after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +40,8 @@ pub enum Ask {
     Snapshot,
     /// Open a view of the state, to back it up: linearizable, as [`Ask::Read`].
     OpenView,
+    /// Open a view of this node's state as it is, which may be out of date.
+    OpenStaleView,
     /// The next chunk of a view that [`Ask::OpenView`] opened here.
     NextChunk(ViewId),
     /// Close such a view before its end.
@@ -99,6 +101,10 @@ pub enum Answer {
         version: u64,
         /// The cluster's id.
         cluster: Option<u64>,
+        /// The last entry that is carried out in it.
+        through: Index,
+        /// The last entry that the node has, committed or not.
+        last: Index,
     },
     /// The next chunk; None at the end of the view, which is closed then.
     Chunk(Option<Bytes>),

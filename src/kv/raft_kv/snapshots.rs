@@ -12,6 +12,7 @@ use thiserror::Error;
 use super::{Answer, Event, Origin, RaftKv, RequestId, Timer};
 use crate::defaults::{BACKUP_PATIENCE, MAX_BACKUPS, SNAPSHOT_PAUSE};
 use crate::kv::changes::Changes;
+use crate::kv::command;
 use crate::kv::snapshot::{Restorer, SnapshotError};
 use crate::kv::state::State;
 use crate::kv::view::ViewId;
@@ -266,7 +267,8 @@ impl RaftKv {
         let id = self.state.open_view();
         self.snapshots.backups.insert(id, now);
         self.ring_at(now, now + BACKUP_PATIENCE, out);
-        Answer::View { id, version: self.store().version(), cluster: self.state.cluster() }
+        let (through, last) = (self.raft.last_applied(), self.raft.log().last().index);
+        Answer::View { id, version: self.store().version(), cluster: self.state.cluster(), through, last }
     }
 
     pub(super) fn next_chunk(&mut self, now: Time, id: RequestId, view: ViewId, out: &mut Effects<Self>) {
@@ -388,6 +390,21 @@ impl Recovery {
 }
 
 impl RaftKv {
+    /// What the state is once all entries of the log up to `through` have been carried out, committed or not: for those who
+    /// have lost whoever could tell. The node is not to be used any more.
+    ///
+    /// # Errors
+    /// When an entry is not understood.
+    pub fn into_state(self, through: raft::Index) -> Result<State, command::DecodeError> {
+        let Self { raft, mut state, .. } = self;
+        for entry in raft.log().between(raft.last_applied(), through.max(raft.last_applied())) {
+            if let raft::Payload::Command(bytes) = entry.payload {
+                state.apply(command::Request::decode(bytes)?);
+            }
+        }
+        Ok(state)
+    }
+
     /// A node from all its records at once.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! What a node remembers, and what it makes of whom it meets.
 
+use std::fs;
+
 use super::*;
 
 const HERE: Token = Token(1);
@@ -172,7 +174,7 @@ fn what_cannot_be_written_down_is_not_known() {
 fn a_newer_format_and_a_damaged_book_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join(FILE);
-    fs::write(&file, r#"{"format":3,"cluster":null,"peers":{}}"#).unwrap();
+    fs::write(&file, r#"{"format":3,"whatever":"it holds"}"#).unwrap();
     assert!(matches!(try_open(dir.path()), Err(DataDirError::Newer { path, format: 3, .. }) if path == file));
     for damaged in ["", "{", r#"{"format":1,"cluster":"12","peers":{}}"#] {
         fs::write(&file, damaged).unwrap();

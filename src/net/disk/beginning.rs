@@ -8,7 +8,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use super::segment::{HEADER_BYTES, remove, sync_dir};
+use super::segment::{HEADER_BYTES, is_named, remove, sync_dir};
 use super::{Error, Place};
 
 const EXTENSION: &str = "first";
@@ -34,8 +34,12 @@ fn list(dir: &Path) -> Result<Vec<(Place, PathBuf)>, Error> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
         let file = entry.map_err(Error::io("list", dir))?.path();
-        if file.extension().is_some_and(|extension| extension == EXTENSION) {
-            let place = said_by(dir, &file).ok_or_else(|| Error::UnknownFile { file: file.clone() })?;
+        if is_named(&file, EXTENSION) {
+            let place = said_by(dir, &file).ok_or_else(|| Error::unknown(file.clone()))?;
+            let said = fs::metadata(&file).map_err(Error::io("examine", &file))?;
+            if said.len() > 0 {
+                return Err(Error::NewerFile { file }); // it says more than its name
+            }
             found.push((place, file));
         }
     }

@@ -8,7 +8,8 @@
 //! - `background`: filling and removing them, without haste;
 //! - `appender`: one write and one fdatasync a frame;
 //! - `recovery`: reading a directory back, and the decision to boot, to cut or to refuse;
-//! - `beginning`: how a log forgets what came before one of its frames.
+//! - `beginning`: how a log forgets what came before one of its frames;
+//! - `reserve`: space kept back for the day on which the disk is full.
 //!
 //! # The idea
 //!
@@ -38,10 +39,12 @@ mod background;
 mod beginning;
 mod frame;
 mod recovery;
+mod reserve;
 mod segment;
 #[cfg(test)]
 mod tests;
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -50,8 +53,10 @@ use bytes::{BufMut, BytesMut};
 
 use appender::Appender;
 use frame::padded;
-pub use recovery::Recovery;
-use segment::{Filling, Removing, Segment};
+pub use recovery::{Records, Recovery};
+use reserve::Keeper;
+pub use reserve::Reserve;
+use segment::{Access, Filling, Removing, Segment};
 
 /// What the driver decides about a log.
 #[derive(Clone, Copy, Debug)]
@@ -180,6 +185,8 @@ pub struct Log {
     first: Place,
     /// Segments from before it, on their way out.
     removing: Removing,
+    /// What is kept back for a full disk, if anything is.
+    keeper: Option<Keeper>,
     failed: bool,
 }
 
@@ -190,14 +197,29 @@ impl Log {
     /// # Errors
     ///
     /// [`Error::Corrupt`] and [`Error::NewerFormat`], here or later, leave the segments untouched; so do
-    /// [`Error::UnknownFile`] and [`Error::SegmentBytes`]. A full disk ([`Error::NoSpace`]) does not keep an existing log
+    /// [`Error::NewerFile`], [`Error::UnknownFile`] and [`Error::SegmentBytes`]. A full disk ([`Error::NoSpace`]) does not keep an existing log
     /// from opening, unless somebody shortened its last segment.
     pub fn open(dir: &Path, options: Options) -> Result<Recovery, Error> {
         if !Options::is_possible(options.segment_bytes) {
             return Err(Error::SegmentBytes { given: options.segment_bytes });
         }
         segment::prepare_dir(dir)?;
-        Recovery::begin(dir, options)
+        Recovery::begin(dir, options, Access::Write)
+    }
+
+    /// The records of the log in `dir`, whose files are opened for reading only: it may be somebody's last copy.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] and the like, here or later.
+    pub fn read(dir: &Path) -> Result<Records, Error> {
+        Records::begin(dir)
+    }
+
+    /// Keeps space back from now on, as `reserve` says.
+    pub fn keep(&mut self, reserve: Reserve) {
+        let mut keeper = Keeper::new(&self.dir, self.options.segment_bytes, reserve);
+        keeper.tend();
+        self.keeper = Some(keeper);
     }
 
     /// Makes `batch` durable with one write and one fdatasync, then empties it; says where it is. An empty batch costs
@@ -244,6 +266,7 @@ impl Log {
             beginning::set(&self.dir, place)?;
             self.removing.start(&self.dir, self.first.segment..place.segment);
             self.first = place;
+            self.keeper.iter_mut().for_each(Keeper::on_shorter_log);
         }
         Ok(())
     }
@@ -270,22 +293,44 @@ impl Log {
         if self.filling.is_none() && (self.segment.number > 1 || self.offset > self.segment.size / 2) {
             self.filling = Filling::start(&self.dir, self.options.segment_bytes).ok();
         }
+        // Old segments make room for it.
+        if self.removing.is_finished() {
+            self.keeper.iter_mut().for_each(Keeper::tend);
+        }
         Ok(place)
     }
 
     /// Moves to the next segment. A full disk shows here, and nowhere else.
     fn rotate(&mut self) -> Result<(), Error> {
-        let filled = match self.filling.take() {
-            // What failed in the background, some time ago, may succeed now.
-            Some(filling) => {
-                filling.finish().or_else(|_| segment::fill(&self.dir, self.options.segment_bytes, || ()))?
-            }
-            None => segment::fill(&self.dir, self.options.segment_bytes, || ())?,
-        };
+        let filled = self.filled()?;
         self.segment = Segment::create(&self.dir, filled, self.segment.number + 1, self.options, self.chain)?;
         self.offset = segment::HEADER_BYTES as u64;
         self.appender = Appender::new(&self.segment, self.offset)?;
+        self.keeper.iter_mut().for_each(Keeper::on_longer_log);
         Ok(())
+    }
+
+    /// A file for the next segment. On a full disk it waits for what is on its way out, and then takes what was kept back.
+    fn filled(&mut self) -> Result<File, Error> {
+        let fill = || segment::fill(&self.dir, self.options.segment_bytes, || ());
+        let filled = match self.filling.take() {
+            // What failed in the background, some time ago, may succeed now.
+            Some(filling) => filling.finish().or_else(|_| fill()),
+            None => fill(),
+        };
+        let Err(Error::NoSpace { .. }) = filled else { return filled };
+        if !self.removing.is_finished() {
+            self.removing.finish();
+            if let Ok(file) = fill() {
+                return Ok(file);
+            }
+        }
+        if !self.keeper.as_mut().is_some_and(Keeper::gives_back) {
+            return filled;
+        }
+        let filled = fill()?;
+        self.keeper.iter().for_each(Keeper::is_spent);
+        Ok(filled)
     }
 }
 
@@ -340,8 +385,8 @@ pub enum Error {
     },
     /// The segment was written by a newer version of this program.
     #[error(
-        "{} has format version {version}, and this program reads no newer one than {supported}: \
-         start the version that wrote it, or a later one",
+        "{} was written by a newer version of netbelt: it has format {version}, and this netbelt reads up to {supported}; \
+         start that version, or a later one",
         file.display()
     )]
     NewerFormat {
@@ -352,10 +397,19 @@ pub enum Error {
         /// The newest version that this program reads.
         supported: u8,
     },
+    /// A file of a kind that this program does not know.
+    #[error(
+        "{} was written by a newer version of netbelt, and this netbelt knows no such file in a log: start that version, or a \
+         later one",
+        file.display()
+    )]
+    NewerFile {
+        /// The file.
+        file: PathBuf,
+    },
     /// A `.log` or `.first` file with another name than such files have: perhaps a renamed one, so it is not passed over.
     #[error(
-        "{} is not named like a file of the log: give it its name back, start the newer version that wrote it, or, if it never \
-         belonged here, move it elsewhere",
+        "{} is not named like a file of the log: give it its name back, or, if it never belonged here, move it elsewhere",
         file.display()
     )]
     UnknownFile {
@@ -391,6 +445,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// What to say of a file of the log that is not named like one. A newer version that has more to say in a name says it
+    /// behind what there is, as in `00000000000000000007-0000004096-2.first` or `00000000000000000007.log2`.
+    fn unknown(file: PathBuf) -> Error {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let (stem, _) = name.rsplit_once('.').unwrap_or((&name, ""));
+        let mut parts = stem.split('-');
+        let is_number = |part: &str, digits| part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit());
+        let is_word = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let is_longer = parts.next().is_some_and(|segment| is_number(segment, 20))
+            && parts.clone().next().is_none_or(|offset| is_number(offset, 10))
+            && parts.all(is_word);
+        if is_longer { Error::NewerFile { file } } else { Error::UnknownFile { file } }
+    }
+
     /// Turns the system's answer to `doing` something with `path` into an error; for use with `map_err`.
     fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
         move |source| {

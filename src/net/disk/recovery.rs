@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes};
 
 use super::appender::Appender;
 use super::frame::{self, Rest, Scan};
-use super::segment::{self, Removing, Segment};
+use super::segment::{self, Access, Removing, Segment};
 use super::{Cut, Error, Log, Options, Place, beginning};
 
 /// A log while it is read back: its records, oldest first, a segment in memory at a time. After an error it is at its end,
@@ -34,7 +34,29 @@ pub struct Recovery {
     batch: Bytes,
     /// The segment being read.
     segment: Option<Read>,
+    access: Access,
     failed: bool,
+}
+
+/// The records of a log that is only read, oldest first; after an error it is at its end. What was torn off its end is passed
+/// over, and stays where it is.
+#[derive(Debug)]
+pub struct Records(Recovery);
+
+impl Records {
+    /// Finds the segments of `dir`.
+    pub(super) fn begin(dir: &Path) -> Result<Self, Error> {
+        let unused = Options::new(0);
+        Recovery::begin(dir, unused, Access::Read).map(Self)
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<Bytes, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next()
+    }
 }
 
 /// A segment that has been read and judged.
@@ -50,7 +72,7 @@ struct Read {
 
 impl Recovery {
     /// Finds the segments of `dir`.
-    pub(super) fn begin(dir: &Path, options: Options) -> Result<Self, Error> {
+    pub(super) fn begin(dir: &Path, options: Options, access: Access) -> Result<Self, Error> {
         let said = beginning::find(dir)?;
         let first = said.unwrap_or(Place { segment: 1, offset: segment::HEADER_BYTES as u64 });
         let mut unneeded = segment::list(dir)?;
@@ -73,6 +95,7 @@ impl Recovery {
             bodies: Vec::new().into_iter(),
             batch: Bytes::new(),
             segment: None,
+            access,
             failed: false,
         })
     }
@@ -116,6 +139,7 @@ impl Recovery {
                 filling: None,
                 first: self.first,
                 removing,
+                keeper: None,
                 failed: false,
             },
             cut,
@@ -138,7 +162,7 @@ impl Recovery {
     fn read_segment(&mut self) -> Result<(), Error> {
         let Some(number) = self.numbers.next() else { return Ok(()) };
         let (is_first, is_last) = (number == self.first.segment, self.numbers.as_slice().is_empty());
-        let segment = Segment::open(&self.dir, number)?;
+        let segment = Segment::open(&self.dir, number, self.access)?;
         let corrupt = |offset, why| Error::Corrupt { file: segment.path.clone(), offset, why };
         // What came before the first segment of a log that has forgotten its beginning, nobody knows any more.
         if segment.chain != self.chain && !(is_first && number > 1) {

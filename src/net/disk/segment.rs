@@ -38,7 +38,16 @@ const CRC_AT: usize = 60;
 const MAGIC: [u8; 8] = *b"nbeltlog";
 const NEXT: &str = "next.tmp";
 
-/// A segment's file, open for reading and writing.
+/// What is to be done with segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// They are read.
+    Read,
+    /// They are read, and written behind that.
+    Write,
+}
+
+/// A segment's file, open for reading and, mostly, for writing.
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) file: File,
@@ -70,9 +79,13 @@ impl Segment {
     }
 
     /// Opens segment `number` and reads its header.
-    pub(super) fn open(dir: &Path, number: u64) -> Result<Segment, Error> {
+    pub(super) fn open(dir: &Path, number: u64, access: Access) -> Result<Segment, Error> {
         let path = path(dir, number);
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(Error::io("open", &path))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(access == Access::Write)
+            .open(&path)
+            .map_err(Error::io("open", &path))?;
         let mut header = [0; HEADER_BYTES];
         let corrupt = |offset, why| Error::Corrupt { file: path.clone(), offset: offset as u64, why };
         file.read_exact_at(&mut header, 0).map_err(|error| match error.kind() {
@@ -168,8 +181,12 @@ impl Removing {
         }
     }
 
+    /// Whether there is nothing to wait for.
+    pub(super) fn is_finished(&self) -> bool {
+        self.0.iter().all(Background::is_finished)
+    }
+
     /// Waits until all of it is done.
-    #[cfg(test)]
     pub(super) fn finish(&mut self) {
         self.0.drain(..).for_each(Background::finish);
     }
@@ -243,17 +260,23 @@ pub(super) fn list(dir: &Path) -> Result<Vec<u64>, Error> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
         let file = entry.map_err(Error::io("list", dir))?.path();
-        if file.extension().is_none_or(|extension| extension != "log") {
+        if !is_named(&file, "log") {
             continue;
         }
         let number: Option<u64> = file.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
         match number {
             Some(number) if path(dir, number) == file => numbers.push(number),
-            _ => return Err(Error::UnknownFile { file }),
+            _ => return Err(Error::unknown(file)),
         }
     }
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// Whether the file has that extension, or one that a newer version may have made of it.
+pub(super) fn is_named(file: &Path, extension: &str) -> bool {
+    let found = file.extension().and_then(|found| found.to_str()).and_then(|found| found.strip_prefix(extension));
+    found.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The file of segment `number`.
@@ -288,7 +311,7 @@ fn header(number: u64, salt: u64, size: u64, chain: u32) -> [u8; HEADER_BYTES] {
     header
 }
 
-fn write_zeros(file: &File, from: u64, to: u64, mut pause: impl FnMut()) -> io::Result<()> {
+pub(super) fn write_zeros(file: &File, from: u64, to: u64, mut pause: impl FnMut()) -> io::Result<()> {
     let mut at = from;
     while at < to {
         let len = (to - at).min(ZEROS.len() as u64);

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Seek, Write};
+use std::io::{self, IsTerminal, Read, Seek};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -14,10 +14,12 @@ use serde_json::json;
 use super::{Ask, Cluster, expect_ok, failure};
 use crate::cli::{Failure, Kind, Output, signals};
 use crate::defaults::CLIENT_STALL;
+use crate::http::backup::{LAST, THROUGH};
 use crate::http::client::{Client, ClientError, Stream};
 use crate::kv::command::Versioned;
 use crate::kv::snapshot;
 use crate::threads;
+use crate::tools::backup_target::{BackupTarget, is_stdout};
 use crate::wire::backup::{self, Header, Part};
 
 /// What to do with a snapshot.
@@ -25,19 +27,24 @@ use crate::wire::backup::{self, Header, Part};
 #[command(after_help = "Examples:\n  \
     raft-ctl snapshot --out today.backup\n  \
     raft-ctl snapshot --out - | zstd > today.backup.zst\n  \
-    raft-ctl --nodes 127.0.0.1:7001 snapshot    # that node writes one into its own log")]
+    raft-ctl --nodes 127.0.0.1:7001 snapshot    # that node writes one into its own log\n  \
+    raft-ctl --nodes 127.0.0.1:7001 snapshot --stale --out n1.backup    # what that node has, without a leader")]
 pub(super) struct Options {
     /// Back the cluster up into this file, or to stdout for - [default: the node writes a snapshot into its own log, and
     /// forgets what it replaces]
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Back up what the first node that answers has, which may be out of date: no leader is needed. Entries that the node does not
+    /// know to be committed are not in it; raft-node dump has them, too
+    #[arg(long, requires = "out")]
+    stale: bool,
 }
 
 /// Backs up, or has a node write a snapshot of its own.
 pub(super) async fn run(cluster: &Cluster, options: &Options, output: &Output) -> Result<(), Failure> {
     match &options.out {
         None => signals::interruptible(compact(cluster, output)).await,
-        Some(out) => back_up(cluster, out, output).await,
+        Some(out) => back_up(cluster, out, options.stale, output).await,
     }
 }
 
@@ -51,25 +58,35 @@ async fn compact(cluster: &Cluster, output: &Output) -> Result<(), Failure> {
     })
 }
 
-async fn back_up(cluster: &Cluster, out: &Path, output: &Output) -> Result<(), Failure> {
-    let to_stdout = out.as_os_str() == "-";
-    if to_stdout && io::stdout().is_terminal() {
-        return Err(Failure::usage("a backup is no text for a terminal: name a file with --out, or pipe it"));
-    }
+async fn back_up(cluster: &Cluster, out: &Path, stale: bool, output: &Output) -> Result<(), Failure> {
+    let to_stdout = is_stdout(out);
     let (file, bytes) = (out.display().to_string(), Cell::new(0));
-    let ended = signals::interruptible(write(cluster, out, &bytes, output)).await;
+    let ended = signals::interruptible(write(cluster, out, stale, &bytes, output)).await;
+    if let Ok(Summary { through, last, .. }) = &ended
+        && stale
+        && through < last
+    {
+        tracing::warn!(
+            "that node has entries to {last} and does not know whether those after {through} are committed: they are not in the \
+             backup (raft-node dump, with the node stopped, takes them, too)"
+        );
+    }
     match &ended {
-        Ok(Summary { header, keys }) if to_stdout => {
-            tracing::info!("{keys} keys at version {}, {} bytes", header.version, bytes.get());
+        Ok(Summary { header, keys, through, .. }) if to_stdout => {
+            tracing::info!("{keys} keys at version {}, {} bytes, through entry {through}", header.version, bytes.get());
         }
-        Ok(Summary { header, keys }) => {
+        Ok(Summary { header, keys, through, last }) => {
             let cluster = header.cluster.map(|cluster| format!("{cluster:016x}"));
             let summary = json!({
                 "event": "summary", "file": file, "keys": keys, "version": header.version, "bytes": bytes.get(),
-                "cluster": cluster, "interrupted": false
+                "cluster": cluster, "through": through, "last": last, "stale": stale, "interrupted": false
             });
             output.result(&summary, || {
-                format!("{file}: {keys} keys at version {}, {} bytes", header.version, bytes.get())
+                format!(
+                    "{file}: {keys} keys at version {}, {} bytes, through entry {through}",
+                    header.version,
+                    bytes.get()
+                )
             })?;
         }
         Err(Failure { kind: Kind::Interrupted { .. }, .. }) if output.is_json() && !to_stdout => {
@@ -85,37 +102,31 @@ async fn back_up(cluster: &Cluster, out: &Path, output: &Output) -> Result<(), F
 struct Summary {
     header: Header,
     keys: u64,
+    /// The last entry that is in it, and the last that the node has.
+    through: u64,
+    last: u64,
 }
 
 /// Writes a backup, and counts its bytes as they come.
-async fn write(cluster: &Cluster, out: &Path, bytes: &Cell<u64>, output: &Output) -> Result<Summary, Failure> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Failure::local(format!("cannot write the backup to {}: {error}", out.display()))
-    };
-    if out.as_os_str() == "-" {
-        let stream = open(cluster).await?;
-        return copy(stream, bytes, |part| output.bytes(part)).await;
-    }
-    if out.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-        let mut file = File::options().write(true).open(out).map_err(|error| failed(&error))?;
-        let stream = open(cluster).await?;
-        return copy(stream, bytes, |part| file.write_all(part).map_err(|error| failed(&error))).await;
-    }
-    // Whole and durable under its name, or not there at all.
-    let dir = out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(|error| failed(&error))?;
-    let stream = open(cluster).await?;
-    let summary = copy(stream, bytes, |part| file.write_all(part).map_err(|error| failed(&error))).await?;
-    file.as_file().sync_all().map_err(|error| failed(&error))?;
-    file.persist(out).map_err(|error| failed(&error))?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| failed(&error))?;
+async fn write(
+    cluster: &Cluster,
+    out: &Path,
+    stale: bool,
+    bytes: &Cell<u64>,
+    output: &Output,
+) -> Result<Summary, Failure> {
+    let mut target = BackupTarget::open(out, output)?;
+    let stream = open(cluster, stale).await?;
+    let summary = copy(stream, bytes, |part| target.write(part)).await?;
+    target.finish()?;
     Ok(summary)
 }
 
 /// The backup of the first node that has one.
-async fn open(cluster: &Cluster) -> Result<Stream, Failure> {
+async fn open(cluster: &Cluster, stale: bool) -> Result<Stream, Failure> {
     let mut last = None;
-    let path = format!("/snapshot?timeout={}ms", cluster.timeout.as_millis().max(1));
+    let consistency = if stale { "&consistency=stale" } else { "" };
+    let path = format!("/snapshot?timeout={}ms{consistency}", cluster.timeout.as_millis().max(1));
     for node in &cluster.nodes {
         let stream = match Client::connect(node).await {
             Ok(client) => client.open(&path, &[], cluster.timeout * 2).await,
@@ -143,6 +154,8 @@ async fn copy(
     mut write: impl FnMut(&[u8]) -> Result<(), Failure>,
 ) -> Result<Summary, Failure> {
     let broken = |error: &dyn std::fmt::Display| Failure::new(Kind::Peer, format!("the backup broke off: {error}"));
+    let index = |name| stream.headers.get(name).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or_default();
+    let (through, last) = (index(THROUGH), index(LAST));
     let (mut checker, mut header) = (Checker::default(), None);
     while let Some(part) = stream.next(CLIENT_STALL).await.map_err(|error| broken(&error))? {
         write(&part)?;
@@ -150,7 +163,7 @@ async fn copy(
         header = checker.push(&part, |_, _| {}).map_err(|error| broken(&error))?.or(header);
     }
     let keys = checker.finish().map_err(|error| broken(&error))?;
-    Ok(Summary { header: header.expect("a whole backup has a header"), keys })
+    Ok(Summary { header: header.expect("a whole backup has a header"), keys, through, last })
 }
 
 /// What is wrong with a backup.

@@ -1,7 +1,7 @@
 //! `raft-node`: one member of a Raft key-value cluster.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::http::upgrade::Dialler;
 use crate::kv::raft_kv::Event;
 use crate::net::acquaintances::{Seat, Token};
 use crate::net::data_dir::{Claim, DataDir};
-use crate::net::disk;
+use crate::net::disk::{self, Reserve};
 use crate::net::driver::Driver;
 use crate::net::links::Links;
 use crate::net::place::Place;
@@ -28,10 +28,16 @@ use crate::net::writer::{DiskMetrics, Meaning, Writer};
 use crate::raft::{Config, Configuration, Member, NodeId, Record};
 
 mod addresses;
+mod dump;
+mod force_new_cluster;
+mod full_disk;
+mod invocation;
 mod membership;
 mod recovery;
 
 use addresses::Peer;
+use force_new_cluster::Survivor;
+pub use invocation::Invocation;
 
 /// Run one node of a durable, linearizable key-value cluster (Raft)
 ///
@@ -89,6 +95,10 @@ pub struct Args {
     /// them, writes that were acknowledged would be lost. For one start; a node that has begun does not heed it
     #[arg(long, conflicts_with = "join")]
     peers_have_no_data: bool,
+    /// Make the data directory that of a new cluster of this node alone, say what may be lost, and end: for the day on which the
+    /// majority of the old cluster is gone for good. What was there is kept. The others then join with empty directories
+    #[arg(long, conflicts_with = "join")]
+    force_new_cluster: bool,
     /// How often a leader lets the others hear from it
     #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = args::duration)]
     heartbeat: Duration,
@@ -131,6 +141,9 @@ impl Tool for Args {
     async fn run(self, output: &Output) -> Result<(), Failure> {
         let stop = signals::stop_token()?;
         self.check()?;
+        if self.force_new_cluster {
+            return force_new_cluster::run(self.survivor(), output).await;
+        }
         if let Some(file) = &self.ready_file {
             let _ = std::fs::remove_file(file); // of an earlier life; writing the new one tells what is wrong with it
         }
@@ -141,7 +154,7 @@ impl Tool for Args {
             Place::Said(at) => Some(at.clone()),
             Place::Listening(addr) => (!addr.ip().is_unspecified()).then(|| addr.to_string()),
         };
-        let data_dir = self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.raft", self.id)));
+        let data_dir = self.data_dir();
         let is_new = std::fs::read_dir(&data_dir).map_or(true, |mut entries| entries.next().is_none());
         if is_new {
             self.check_join(addr, &place).await?; // otherwise it has joined, and need not again
@@ -160,10 +173,13 @@ impl Tool for Args {
             variable @ "DATA_DIR" => Failure::local(format!("{variable} (environment): {error}")),
             _ => Failure::local(error.to_string()),
         })?;
-        let (log, machine, known) = self.recover(&mut data_dir, advertised.as_deref())?;
+        let (mut log, machine, known) = self.recover(&mut data_dir, advertised.as_deref())?;
         let (configuration, known) = (machine.raft().configuration().clone(), Arc::new(known));
 
         let disk_metrics = DiskMetrics::default();
+        let reserve = Reserve::default();
+        reserve.is_for(machine.state().snapshot_bytes());
+        log.keep(reserve.clone());
         let meaning = Meaning {
             entries: Record::entries,
             begins: |record| matches!(record, Record::SnapshotBegin(_)),
@@ -199,6 +215,7 @@ impl Tool for Args {
             members: members.clone(),
             may_cut: self.cut,
             disk: disk_metrics,
+            reserve: reserve.clone(),
         };
         tokio::spawn(addresses::look_out(place.clone(), self.others().map(|peer| peer.addr.clone()).collect()));
         let dialler = Dialler { id: self.id, place, members };
@@ -206,6 +223,7 @@ impl Tool for Args {
         tokio::spawn(membership::learn_cluster(handle.clone(), dialler.members.clone()));
         tokio::spawn(membership::follow(dialler.clone()));
         let api = Api::new(handle.clone(), info, waiters.clone(), first_request()?, halted.clone());
+        tokio::spawn(full_disk::compact(reserve, handle.clone(), api.clone()));
         let server = tokio::spawn(server::serve(listener, api.clone(), stop.clone()));
 
         ready::announce(output, Self::NAME, Some(self.id.as_str()), addr, self.ready_file.as_deref())?;
@@ -243,6 +261,19 @@ impl Tool for Args {
 }
 
 impl Args {
+    fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.raft", self.id)))
+    }
+
+    /// This node, if it is to go on alone.
+    fn survivor(&self) -> Survivor {
+        let is_reachable =
+            |addr: &&String| addr.parse().is_ok_and(|at: SocketAddr| at.port() != 0 && !at.ip().is_unspecified());
+        let addr = self.advertise.clone().or_else(|| self.listen.as_ref().filter(is_reachable).cloned());
+        let given = self.others().map(|peer| (peer.id, peer.addr.clone())).collect();
+        Survivor { id: self.id, dir: self.data_dir(), addr, given }
+    }
+
     /// The other members.
     fn others(&self) -> impl Iterator<Item = &Peer> {
         self.peers.iter().flatten().filter(|peer| peer.id != self.id)

@@ -2,16 +2,18 @@
 
 use std::path::Path;
 
+use hyper::body::Bytes;
+
 use super::{Args, entropy};
 use crate::cli::Failure;
 use crate::defaults::SNAPSHOT_EVERY;
-use crate::kv::RaftKv;
-use crate::kv::raft_kv::Recovery;
+use crate::kv::raft_kv::{RecoverError, Recovery};
+use crate::kv::{RaftKv, Request, SnapshotError};
 use crate::net::acquaintances::{Acquaintances, Token};
-use crate::net::data_dir::{DataDir, DataDirError};
-use crate::net::disk::{Log, Options};
+use crate::net::data_dir::{DataDir, DataDirError, Remains};
+use crate::net::disk::{self, Log, Options};
 use crate::net::starts::Starts;
-use crate::raft::{Config, HardState, Index, Record};
+use crate::raft::{Config, Configuration, HardState, Index, InvalidNodeId, Member, NodeId, Payload, Record};
 use crate::wire::Wire;
 
 impl Args {
@@ -58,33 +60,110 @@ fn is_untouched(machine: &RaftKv) -> bool {
 
 /// The log, and the node that its records make: a segment of them is in memory at a time.
 fn recover(config: Config, snapshot_every: u64, dir: &Path) -> Result<(Log, RaftKv), Failure> {
-    let cannot = |error: &dyn std::fmt::Display| {
-        Failure::local(format!(
-            "cannot start from the log in {}: {error}; restore it from a copy of the whole directory, or remove this member and \
-             let a new one join in its place",
-            dir.display()
-        ))
+    let open = || Log::open(dir, Options::new(entropy()?)).map_err(|error| on_disk(&error));
+    let (records, recovery) = fold(&config.initial, dir, open, |_| {})?;
+    let machine = recovery.finish(config, snapshot_every).map_err(|error| cannot(dir, &error))?;
+    let (log, _) = records.finish().map_err(|error| on_disk(&error))?;
+    Ok((log, machine))
+}
+
+/// What the log in `dir` says, of which nothing is changed.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// The node that its records make. It is not to be started.
+    pub(super) machine: RaftKv,
+    /// The last entry that it knows to be committed.
+    pub(super) committed: Index,
+}
+
+/// Reads the log in a data directory, whose node does not run.
+pub(super) fn read(remains: &Remains) -> Result<Found, Failure> {
+    let damaged =
+        |error: InvalidNodeId| Failure::local(format!("the members in {} are damaged: {error}", remains.id()));
+    let id: NodeId = remains.id().parse().map_err(damaged)?;
+    let mut initial = Vec::new();
+    for (id, addr) in remains.first_members() {
+        initial.push((id.parse().map_err(damaged)?, Member { voter: true, addr: addr.clone() }));
+    }
+    let config = Config { initial: initial.into_iter().collect(), ..Config::new(id, 0, []) };
+    let dir = &remains.log();
+    let mut applied = Index(0);
+    // A snapshot is of what was committed, whether it got whole or not.
+    let look = |record: &Record| {
+        if let Record::SnapshotBegin(checkpoint) = record {
+            applied = applied.max(checkpoint.last.index);
+        }
     };
-    let read = |mut recovery: Recovery| {
-        let mut records =
-            Log::open(dir, Options::new(entropy()?)).map_err(|error| Failure::local(error.to_string()))?;
+    let open = || Log::read(dir).map_err(|error| on_disk(&error));
+    let (_, recovery) = fold(&config.initial, dir, open, look)?;
+    let machine = recovery.finish(config, u64::MAX).map_err(|error| cannot(dir, &error))?;
+    let raft = machine.raft();
+    let is_alone = raft.configuration().voters().eq([id]);
+    let committed = if is_alone { raft.log().last().index } else { raft.commit_index().max(applied) };
+    Ok(Found { machine, committed })
+}
+
+fn fold<R>(
+    initial: &Configuration,
+    dir: &Path,
+    open: impl Fn() -> Result<R, Failure>,
+    mut look: impl FnMut(&Record),
+) -> Result<(R, Recovery), Failure>
+where
+    R: Iterator<Item = Result<Bytes, disk::Error>>,
+{
+    let mut read = |mut recovery: Recovery| {
+        let mut records = open()?;
         for (number, record) in records.by_ref().enumerate() {
-            let record = Record::decode(record.map_err(|error| Failure::local(error.to_string()))?).map_err(|error| {
-                Failure::local(format!(
-                    "record {number} of the log in {} is whole but not understood ({error}): start the newer netbelt that wrote it",
-                    dir.display()
-                ))
-            })?;
-            recovery.push(record).map_err(|error| cannot(&error))?;
+            let record = record.map_err(|error| on_disk(&error))?;
+            let record = Record::decode(record).map_err(|error| newer(dir, &format!("record {number}"), &error))?;
+            look(&record);
+            check_commands(&record, dir)?;
+            recovery.push(record).map_err(|error| cannot(dir, &RecoverError::Snapshot(error)))?;
         }
         Ok((records, recovery))
     };
-    let (mut records, mut recovery) = read(Recovery::new(config.initial.clone()))?;
-    if let Some(snapshot) = recovery.lacks() {
-        drop((records, recovery));
-        (records, recovery) = read(Recovery::keeping(config.initial.clone(), snapshot))?;
+    let (records, recovery) = read(Recovery::new(initial.clone()))?;
+    match recovery.lacks() {
+        None => Ok((records, recovery)),
+        Some(snapshot) => {
+            drop((records, recovery));
+            read(Recovery::keeping(initial.clone(), snapshot))
+        }
     }
-    let machine = recovery.finish(config, snapshot_every).map_err(|error| cannot(&error))?;
-    let (log, _) = records.finish().map_err(|error| Failure::local(error.to_string()))?;
-    Ok((log, machine))
+}
+
+/// What an entry says is found out when it is committed, which is too late to say that this netbelt is too old for it.
+fn check_commands(record: &Record, dir: &Path) -> Result<(), Failure> {
+    let (Record::Append(entries) | Record::SnapshotTail(entries)) = record else { return Ok(()) };
+    for entry in entries {
+        if let Payload::Command(command) = &entry.payload {
+            let known = Request::decode(command.clone());
+            known.map_err(|error| newer(dir, &format!("entry {}", entry.position.index.0), &error))?;
+        }
+    }
+    Ok(())
+}
+
+fn on_disk(error: &disk::Error) -> Failure {
+    Failure::local(error.to_string())
+}
+
+/// What is whole and not understood: its checksum holds, so it is what somebody wrote.
+fn newer(dir: &Path, what: &str, error: &dyn std::fmt::Display) -> Failure {
+    Failure::local(format!(
+        "{what} of the log in {} was written by a newer version of netbelt ({error}): start that version, or a later one",
+        dir.display()
+    ))
+}
+
+fn cannot(dir: &Path, error: &RecoverError) -> Failure {
+    if let RecoverError::Snapshot(error @ SnapshotError::Format(_)) = error {
+        return newer(dir, "the snapshot", error);
+    }
+    Failure::local(format!(
+        "cannot make a node of the log in {}: {error}; restore it from a copy of the whole directory, or remove this member and let a \
+         new one join in its place",
+        dir.display()
+    ))
 }

@@ -340,6 +340,75 @@ fn a_log_file_with_a_strange_name_is_refused_and_other_files_are_left_alone() {
 }
 
 #[test]
+fn a_file_that_a_newer_version_named_is_not_taken_for_a_renamed_one() {
+    for name in ["00000000000000000009.log2", "00000000000000000002-0000000064-x.first", "00000000000000000002.first3"]
+    {
+        let small = Small::new();
+        fs::write(small.dir.join(name), "").unwrap();
+        let error = open(&small.dir, small.options).unwrap_err();
+        assert!(matches!(&error, Error::NewerFile { file } if file.ends_with(name)), "{error}");
+    }
+    let small = Small::new();
+    fs::write(small.dir.join("00000000000000000002-0000000064.first"), "more").unwrap();
+    assert!(matches!(open(&small.dir, small.options), Err(Error::NewerFile { .. })));
+}
+
+#[test]
+fn a_log_that_is_only_read_has_its_records_and_stays_as_it_is_torn_or_not() {
+    let small = Small::new();
+    let read = |dir: &Path| Log::read(dir).unwrap().map(|record| record.unwrap().to_vec()).collect::<Vec<_>>();
+    for torn in [false, true] {
+        if torn {
+            let at = small.last().end - 1;
+            small.damage(3, |file| file[at] ^= 1);
+        }
+        fs::write(small.dir.join("next.tmp"), "unfinished").unwrap();
+        let before = snapshot(&small.dir);
+        assert_eq!(read(&small.dir), flat(&small.batches[..9 - usize::from(torn)]));
+        assert_eq!(snapshot(&small.dir), before);
+    }
+    assert!(matches!(Log::read(&small.dir.join("nowhere")), Err(Error::Io { .. })));
+}
+
+#[test]
+fn a_log_keeps_back_what_a_snapshot_would_take_and_gives_it_back_once() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(root.path(), options(4096)).unwrap();
+    let (reserve, file) = (Reserve::default(), root.path().join("reserve"));
+    log.keep(reserve.clone());
+    let mut keeper = log.keeper.take().unwrap();
+    let mut keeps = |snapshot: u64, segments: u64| {
+        reserve.is_for(snapshot);
+        keeper.on_longer_log();
+        keeper.tend();
+        while keeper.is_resizing() {
+            std::thread::yield_now();
+        }
+        assert_eq!((reserve.bytes(), fs::metadata(&file).unwrap().len()), (segments * 4096, segments * 4096));
+    };
+    keeps(38, 1);
+    keeps(10_000, 5);
+    keeps(5_000, 3);
+    drop(keeper);
+    let other = Reserve::default();
+    other.is_for(5_000);
+    log.keep(other.clone());
+    assert_eq!(other.bytes(), 3 * 4096, "it was kept by an earlier life");
+    let mut keeper = log.keeper.take().unwrap();
+    assert!(keeper.gives_back() && !file.exists() && other.bytes() == 0);
+    assert!(!keeper.gives_back());
+    keeper.on_longer_log();
+    keeper.tend();
+    assert!(!keeper.is_resizing() && !file.exists(), "the snapshot needs the space");
+    keeper.on_shorter_log();
+    keeper.tend();
+    while keeper.is_resizing() {
+        std::thread::yield_now();
+    }
+    assert_eq!(other.bytes(), 3 * 4096);
+}
+
+#[test]
 fn a_segment_size_out_of_range_is_refused() {
     let root = tempfile::tempdir().unwrap();
     for size in [0, 248, 1001, (1 << 30) + 8, u64::MAX] {
