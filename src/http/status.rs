@@ -172,7 +172,12 @@ impl NodeInfo {
                 (None, None) => None,
             }
         };
-        members::rows(machine, &self.members, &self.addr).iter().filter_map(warning).collect()
+        let mut warnings: Vec<_> =
+            members::rows(machine, &self.members, &self.addr).iter().filter_map(warning).collect();
+        if self.reserve.bytes() == 0 {
+            warnings.push("nothing is kept back for the day on which the disk is full: free some space".to_owned());
+        }
+        warnings
     }
 
     /// What keeps the node from serving, or [`HEALTHY`].

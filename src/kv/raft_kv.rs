@@ -580,10 +580,18 @@ impl RaftKv {
         let answer = if is_forgotten && request.may_be_done { Answer::OutcomeUnknown } else { answer };
         match answer {
             // Tells nothing of the state, so it need not wait for the disk, which may be why it is given.
-            Answer::NoLeader | Answer::OutcomeUnknown | Answer::Overloaded => {
+            Answer::NoLeader | Answer::TooLate | Answer::OutcomeUnknown | Answer::Overloaded => {
                 out.emit_at_once(Event::Answered { id, answer });
             }
-            _ => out.emit(Event::Answered { id, answer }),
+            Answer::Written(_)
+            | Answer::Value(_)
+            | Answer::Page(_)
+            | Answer::Version(_)
+            | Answer::Done
+            | Answer::Refused(_)
+            | Answer::View { .. }
+            | Answer::Chunk(_)
+            | Answer::ViewClosed => out.emit(Event::Answered { id, answer }),
         }
     }
 

@@ -273,10 +273,7 @@ impl DataDir {
     pub fn begin_with(&mut self, members: &BTreeMap<String, String>) -> Result<(), DataDirError> {
         self.identity.members.clone_from(members);
         self.identity.founding = members.len() > 1;
-        write_durably(&self.path, IDENTITY, |file| {
-            self.identity.file = FileName::of(file);
-            serde_json::to_vec(&self.identity).expect("an identity is JSON")
-        })
+        self.identity.write(&self.path)
     }
 
     /// Whether it was made just now.

@@ -8,6 +8,7 @@
 //! - [`cluster`]: a Raft key-value cluster with clients, its checkers, and a run in two phases: faults, then heal;
 //! - [`wipes`]: the same where nodes lose their disks, and what keeps them from beginning anew;
 //! - [`history`]: what clients saw, and whether it is linearizable;
+//! - `kv_model`: what operations do to a key, and which answers explain it;
 //! - [`sweep`]: many seeds, on all processors;
 //! - [`script`]: bare Raft nodes that do what a script says, one command at a time;
 //! - [`observe`], [`trace`]: what can be seen of machines and messages, and all of it in order.
@@ -16,6 +17,7 @@ mod checker;
 pub mod cluster;
 pub mod faults;
 pub mod history;
+mod kv_model;
 pub mod observe;
 mod operator;
 pub mod script;

@@ -101,7 +101,7 @@ impl Remains {
         let lock = self.lock.take().expect("it was taken");
         let (ready, old) = (self.path.join(READY), self.path.join(before));
         write_durably(&ready, BEFORE, |_| before.as_bytes().to_vec())?;
-        let mut identity = Identity { incarnation, members: BTreeMap::new(), ..self.identity };
+        let mut identity = Identity { incarnation, members: BTreeMap::new(), founding: false, ..self.identity };
         identity.stamp();
         identity.write(&ready)?;
         sync(&self.path)?;
