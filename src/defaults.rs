@@ -140,6 +140,8 @@ pub const MAX_EVENT_LINE: usize = 8 * (MAX_VALUE_BYTES + MAX_KEY_BYTES);
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The shortest a request may ask to wait: in less no disk and no majority answers.
 pub const MIN_REQUEST_TIMEOUT: Duration = Duration::from_millis(1);
+/// How much later than asked a request is answered that is out of time because its answer waits for the disk.
+pub const ANSWER_GRACE: Duration = Duration::from_millis(100);
 /// The longest a request may ask to wait.
 pub const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Requests a node works on at a time; further ones are refused, so that a stalled cluster does not pile them up.

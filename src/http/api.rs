@@ -42,8 +42,8 @@ use super::status::{self, NodeInfo};
 use super::watch::Watchers;
 use super::{backup, origin, upgrade, watch};
 use crate::defaults::{
-    LINK_STANDS, LIST_LIMIT, MAX_ANSWER_MEMORY, MAX_BACKUPS, MAX_CLIENT_BYTES, MAX_KEY_BYTES, MAX_LIST_LIMIT,
-    MAX_VALUE_BYTES, REQUEST_TIMEOUT,
+    ANSWER_GRACE, LINK_STANDS, LIST_LIMIT, MAX_ANSWER_MEMORY, MAX_BACKUPS, MAX_CLIENT_BYTES, MAX_KEY_BYTES,
+    MAX_LIST_LIMIT, MAX_VALUE_BYTES, REQUEST_TIMEOUT,
 };
 use crate::kv::command::{self, Command, Condition, Outcome, SessionId, Versioned};
 use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
@@ -79,11 +79,17 @@ pub type Halted = Arc<OnceLock<String>>;
 /// Who waits for the answer to which request. The driver's events go here.
 #[derive(Clone, Default)]
 pub struct Waiters {
-    answers: Arc<Mutex<HashMap<RequestId, oneshot::Sender<Answer>>>>,
+    answers: Arc<Mutex<HashMap<RequestId, Waiter>>>,
     /// The version up to which changes may be told.
     announced: Arc<tokio::sync::watch::Sender<u64>>,
     /// Nothing will be announced any more.
     over: CancellationToken,
+}
+
+/// Who waits for an answer, and until when.
+struct Waiter {
+    answer: oneshot::Sender<Answer>,
+    until: Instant,
 }
 
 impl Waiters {
@@ -92,7 +98,7 @@ impl Waiters {
         match event {
             Event::Answered { id, answer } => {
                 if let Some(waiter) = self.lock().remove(&id) {
-                    drop(waiter.send(answer)); // who asked may be gone
+                    drop(waiter.answer.send(answer)); // who asked may be gone
                 }
             }
             Event::MembersChanged(_) => {}
@@ -121,7 +127,13 @@ impl Waiters {
         self.over.cancel();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RequestId, oneshot::Sender<Answer>>> {
+    /// Answers that wait for the disk may come too late: whoever has waited for one as long as he wanted hears so.
+    fn expire(&self) {
+        let now = Instant::now();
+        self.lock().retain(|_, waiter| now < waiter.until);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RequestId, Waiter>> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -130,7 +142,7 @@ impl Api {
     /// The API of `node`. `first_request` must be larger than any number of an earlier life of this node.
     pub fn new(node: Handle<RaftKv>, info: NodeInfo, waiters: Waiters, first_request: u64, halted: Halted) -> Self {
         let watchers = Watchers::new(node.clone(), waiters.announced.subscribe(), waiters.over.clone());
-        Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             node,
             info,
             watchers,
@@ -141,7 +153,18 @@ impl Api {
             answer_memory: Arc::new(Semaphore::new(MAX_ANSWER_MEMORY)),
             peer_streams: Mutex::default(),
             halted,
-        }))
+        });
+        let of_this = Arc::downgrade(&inner);
+        tokio::spawn(async move {
+            while let Some(inner) = of_this.upgrade() {
+                if inner.info.disk.in_hand() >= ANSWER_GRACE {
+                    inner.waiters.expire();
+                }
+                drop(inner);
+                tokio::time::sleep(ANSWER_GRACE).await;
+            }
+        });
+        Self(inner)
     }
 }
 
@@ -297,7 +320,18 @@ impl Inner {
     pub(super) async fn read(&self, query: Query, parameters: &Parameters<'_>) -> Result<Answer, Refusal> {
         let ask = match parameters.get("consistency") {
             None | Some("linearizable") => Ask::Read(query),
-            Some("stale") => Ask::ReadStale(query),
+            Some("stale") => {
+                // What waits for the disk need not keep anybody from what does not.
+                let (announced, read) = (*self.waiters.announced.borrow(), query.clone());
+                let durable = self.inspect(move |machine| machine.read_durable(&read, announced)).await?;
+                match durable {
+                    Some(answer) => {
+                        self.info.stale_reads.inc();
+                        return Ok(answer);
+                    }
+                    None => Ask::ReadStale(query),
+                }
+            }
             Some(_) => return Err(Refusal::new(StatusCode::BAD_REQUEST, "consistency is linearizable or stale")),
         };
         self.ask(ask, parameters.timeout()?).await
@@ -311,10 +345,21 @@ impl Inner {
         let is_snapshot = matches!(ask, Ask::Snapshot);
         let id = RequestId(self.next_id());
         let (answer, answered) = oneshot::channel();
-        self.waiters.lock().insert(id, answer);
+        // The machine knows more than that time is up, so it is let answer first.
+        let until = Instant::now() + timeout + ANSWER_GRACE;
+        self.waiters.lock().insert(id, Waiter { answer, until });
         let _forget = Forget { waiters: &self.waiters, id };
         self.node.request(raft_kv::Command { id, ask, timeout }).await?;
-        answered.await.map_err(|_| match self.halted.get() {
+        let answered = answered.await;
+        if answered.is_err() && until <= Instant::now() {
+            let why = self.info.disk.stands_still().unwrap_or_else(|| "this node's disk is slow".to_owned());
+            return Err(if is_write || is_snapshot {
+                Refusal::new(StatusCode::GATEWAY_TIMEOUT, &format!("outcome unknown: {why}"))
+            } else {
+                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, &format!("no answer in time: {why}")).retry_after(1)
+            });
+        }
+        answered.map_err(|_| match self.halted.get() {
             Some(why) if is_write => Refusal::new(StatusCode::GATEWAY_TIMEOUT, &format!("outcome unknown: {why}")),
             // A disk that has refused to take a snapshot has none.
             Some(why) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why),

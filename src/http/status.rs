@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, encoding::EncodeMetric};
 use serde::Serialize;
@@ -36,6 +37,8 @@ pub struct NodeInfo {
     pub members: Arc<Members>,
     /// Whether it can be told to ignore peers.
     pub may_cut: bool,
+    /// Stale reads that were answered.
+    pub stale_reads: Counter,
     /// How its disk does.
     pub disk: DiskMetrics,
     /// What its log keeps back for a full disk.
@@ -117,6 +120,13 @@ impl NodeInfo {
     pub fn metrics(&self, machine: &RaftKv) -> String {
         let mut registry = Registry::with_prefix("netbelt_raft");
         let disk = self.disk.clone();
+        let in_hand = Gauge::<f64, AtomicU64>::default();
+        in_hand.set(disk.in_hand().as_secs_f64());
+        registry.register(
+            "fsync_in_hand_seconds",
+            "For how long the disk has had the batch that is on its way",
+            in_hand,
+        );
         registry.register("fsync_seconds", "Time to make a batch durable", disk.fsync_seconds);
         registry.register("log_segments", "Segment files that the log has", disk.segments);
         registry.register(
@@ -183,7 +193,8 @@ impl NodeInfo {
     /// What keeps the node from serving, or [`HEALTHY`].
     pub fn health(&self, machine: &RaftKv, halted: Option<&str>) -> String {
         let configuration = machine.raft().configuration();
-        match (halted, machine.raft().leader()) {
+        let stands_still = self.disk.stands_still();
+        match (halted.or(stands_still.as_deref()), machine.raft().leader()) {
             (Some(why), _) => why.to_owned(),
             (None, Some(_)) => HEALTHY.to_owned(),
             (None, None) => match self.members.known().refusal() {
@@ -261,7 +272,7 @@ impl Numbers {
             counters: vec![
                 ("elections", "Elections started by this node", raft.counters().elections),
                 ("proposals", "Writes proposed on this node", machine.counters().proposals),
-                ("reads", "Reads asked of this node", machine.counters().reads),
+                ("reads", "Reads asked of this node", machine.counters().reads + info.stale_reads.get()),
                 ("forwarded", "Writes forwarded to the leader", machine.counters().forwarded),
                 ("bad_messages", "Messages of peers that broke a rule", raft.counters().bad_messages),
                 (

@@ -86,6 +86,7 @@ impl Node {
             names: Vec::new(),
             members: members.clone(),
             may_cut: true,
+            stale_reads: Default::default(),
             reserve: Default::default(),
             disk: DiskMetrics::default(),
         };

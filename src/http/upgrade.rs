@@ -216,7 +216,7 @@ async fn ask(addr: &str, from: &Dialler, to: NodeId, start: Option<u64>) -> Resu
     let request = Request::get(PATH)
         .header(HOST, without_zone(addr))
         .header(CONNECTION, "upgrade")
-        .header(UPGRADE, PROTOCOL)
+        .header(UPGRADE, NAME)
         .header(FROM, header(from.id))
         .header(TO, header(to))
         .body(Empty::<Bytes>::new());

@@ -595,6 +595,21 @@ impl RaftKv {
         }
     }
 
+    /// This node's store as it is, for a query that sees only what was there at the version `announced` by [`Event::Changed`]:
+    /// the answer need not wait for the disk. Nothing, when something that the query asks for has changed since, or may have.
+    pub fn read_durable(&self, query: &Query, announced: u64) -> Option<Answer> {
+        let since = self.changes.after(announced).ok();
+        let has_changed = match query {
+            _ if self.store().version() == announced => false,
+            Query::Get { key } => since.is_none_or(|mut since| since.any(|change| change.key == *key)),
+            Query::List { prefix, .. } => {
+                since.is_none_or(|mut since| since.any(|change| change.key.starts_with(prefix)))
+            }
+            Query::Version => true,
+        };
+        (!has_changed).then(|| self.query(query))
+    }
+
     fn query(&self, query: &Query) -> Answer {
         match query {
             Query::Get { key } => Answer::Value(self.store().get(key).cloned()),

@@ -100,7 +100,7 @@ pub struct Config {
     /// How long after a commit it is noted among the records, if no append has taken the note along: what a node knows to be
     /// committed it then knows after a restart, too, without a majority. Zero notes nothing.
     pub note_commit: Duration,
-    /// A leader whose disk has not finished a write for so long steps down, if another node may be better off.
+    /// A leader whose disk has not finished a write for so long steps down, unless nobody else is there.
     pub disk_patience: Duration,
 }
 

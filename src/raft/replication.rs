@@ -164,8 +164,8 @@ impl Raft {
             progress.reachable &= is_heard && now.since(progress.answered) < self.config.disk_patience;
             heard.extend(is_heard.then_some(*peer));
         }
-        let is_another = leader.progress.values().any(|progress| progress.reachable);
-        if is_another && self.disk_stands_still(now) && !cfg!(mutant = "leads_with_a_disk_that_stands_still") {
+        // Whether the others' disks do better is not known: they are sent nothing that they could answer for.
+        if heard.len() > 1 && self.disk_stands_still(now) && !cfg!(mutant = "leads_with_a_disk_that_stands_still") {
             return self.become_follower(self.term(), None, out);
         }
         if self.config.check_quorum && !cfg!(mutant = "no_check_quorum") && !self.configuration().is_majority(&heard) {

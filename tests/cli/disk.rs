@@ -3,38 +3,17 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use netbelt::net::disk::{Log, Options};
 use netbelt::raft::Record;
 use netbelt::wire::Wire;
 use serde_json::json;
 
-use crate::common::http::{Http, listing, set_body};
-use crate::common::{Node, Process, eventually, node_in};
-
-/// Makes the node's system calls fail from now on: `what` is an injection of strace.
-struct Saboteur(Process);
-
-impl Saboteur {
-    /// Attaches to every thread of the node; nothing where that cannot be done.
-    fn attach(node: &Node, what: &str) -> Option<Self> {
-        if !Command::new("strace").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success())
-        {
-            eprintln!("skipped: there is no strace here");
-            return None;
-        }
-        let mut command = Command::new("strace");
-        command.args(["-f", "-o", "/dev/null", "-e", &format!("inject={what}"), "-p", &node.process.pid().to_string()]);
-        let process = Process::start(command);
-        let said = process.err.line_with("strace");
-        if !said.contains("attached") {
-            eprintln!("skipped: {said}");
-            return None;
-        }
-        Some(Self(process))
-    }
-}
+use crate::common::http::{Answer, Http, listing, set_body};
+use crate::common::saboteur::Saboteur;
+use crate::common::{Node, eventually, node_in};
 
 /// Writes until something is not acknowledged; gives how many were.
 fn write_until_refused(node: &Node) -> usize {
@@ -51,6 +30,61 @@ fn write_until_refused(node: &Node) -> usize {
         }
     }
     panic!("a thousand writes went well on a disk that fails");
+}
+
+/// Sends a request, and gives its answer and how long it took.
+#[expect(clippy::disallowed_methods, reason = "how long it took is what the test is about")]
+fn timed(node: &Node, method: &str, path: &str, body: &str) -> (Answer, Duration) {
+    let began = Instant::now();
+    let answer = node.ask(method, path, body);
+    (answer, began.elapsed())
+}
+
+/// None of 800 requests was answered, `/health` was ok, and SIGTERM waited as long as the disk.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "how long it took is what the test is about")]
+fn a_disk_that_stands_still_keeps_nobody_waiting_longer_than_he_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::alone(dir.path());
+    node.set("before", "1");
+    node.get("/health").expect(200);
+    let Some(saboteur) = Saboteur::attach(&node, "fdatasync:delay_enter=600000000") else { return };
+    let soon = Duration::from_millis(1500);
+
+    let (answer, took) = timed(&node, "POST", "/kv?timeout=300ms", &set_body("stuck", "2"));
+    assert!(answer.clone().expect(504).error().starts_with("outcome unknown"), "{answer:?}");
+    assert!(took < soon, "{took:?}");
+    for path in ["/kv/before", "/kv?prefix=bef"] {
+        let (answer, took) =
+            timed(&node, "GET", &format!("{path}{}consistency=stale", if path.contains('?') { '&' } else { '?' }), "");
+        assert!(answer.expect(200).text().contains(r#""before","value":"1""#) && took < soon, "{took:?}");
+    }
+    // What is not durable is not shown, to those who ask for stale values either.
+    for path in ["/kv/stuck?consistency=stale&timeout=200ms", "/kv/before?timeout=200ms", "/kv?timeout=200ms"] {
+        let (answer, took) = timed(&node, "GET", path, "");
+        assert!(answer.clone().expect(503).error().contains("no answer in time"), "{answer:?}");
+        assert!(took < soon, "{path}: {took:?}");
+    }
+    let health = eventually("a health that says why", || {
+        let health = node.get("/health");
+        if health.status == 503 { Ok(health.json()["status"].to_string()) } else { Err(health.text()) }
+    });
+    assert!(health.contains("the disk has not finished a write for"), "{health}");
+    assert!(node.get("/status").expect(200).json()["health"].to_string().contains("the disk has not finished"));
+    node.get("/livez").expect(200);
+    let metrics = node.get("/metrics").expect(200).text();
+    let in_hand = metrics.lines().find_map(|line| line.strip_prefix("netbelt_raft_fsync_in_hand_seconds ")).unwrap();
+    assert!(in_hand.parse::<f64>().unwrap() >= 1.0, "{in_hand}");
+
+    let began = Instant::now();
+    node.process.signal("TERM");
+    node.process.err.line_with("a node that stops waits for it no longer");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    drop(saboteur); // which keeps the thread it delays from ending
+    assert_eq!(node.process.ended().code(), Some(6), "{}", node.process.err.text());
+    let node = Node::start(node_in(dir.path(), "n1"));
+    node.wait_healthy();
+    assert_eq!(node.value("before").as_deref(), Some("1"));
 }
 
 #[test]

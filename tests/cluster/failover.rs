@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::common::cluster::{Client, Cluster, Writers, assert_holds, status};
 use crate::common::http::{Http, encoded, request, set_body, value_in};
+use crate::common::saboteur::Saboteur;
 use crate::common::{Process, eventually, raft_ctl};
 
 /// The numbers of the other two.
@@ -280,4 +281,48 @@ fn the_roles_are_told_as_events() {
     assert_eq!(event_of_next["leader"], json!(Cluster::id(next)), "{line}");
     assert!(status(cluster.addr(next)).unwrap()["term"].as_u64() > event["term"].as_u64());
     cluster.node(next).get("/health").expect(200);
+}
+
+/// Heartbeats waited for the leader's disk, so it lost its leadership at once or, where they do not, for ever kept it.
+#[test]
+fn a_leader_whose_disk_stands_still_hands_over_and_another_node_serves() {
+    let cluster = Cluster::of_three();
+    let old = cluster.leader();
+    cluster.node(old).set("before", "1");
+    let Some(_saboteur) = Saboteur::attach(cluster.node(old), "fdatasync:delay_enter=600000000") else { return };
+    // Its disk has nothing to do until somebody writes.
+    let stuck = set_body("stuck", "2");
+    let answer = cluster.node(old).ask("POST", "/kv?timeout=10s", &stuck);
+    assert!([200, 504].contains(&answer.status), "{answer:?}");
+    let others = others(old);
+    let new = cluster.leader_among(&others);
+    cluster.node(new).set("after", "3");
+    cluster.node(others[0]).get("/kv/before").expect(200);
+    cluster.node(old).get("/health").expect(503);
+}
+
+/// With 120 ms a sync on all three there were 23 terms in 13 s, with 250 ms never a leader.
+#[test]
+fn a_cluster_whose_disks_take_a_quarter_of_a_second_a_sync_keeps_its_leader() {
+    let cluster = Cluster::of_three();
+    cluster.leader();
+    let mut saboteurs = Vec::new();
+    for number in 0..3 {
+        let Some(saboteur) = Saboteur::attach(cluster.node(number), "fdatasync:delay_enter=250000") else { return };
+        saboteurs.push(saboteur);
+    }
+    // Both of these are slow enough for one that takes over in the meantime.
+    for round in 0..2 {
+        cluster.node(round).set(&format!("warm/{round}"), "x");
+    }
+    let terms = |cluster: &Cluster| -> Vec<u64> {
+        cluster.addrs().into_iter().map(|addr| status(addr).unwrap()["term"].as_u64().unwrap()).collect()
+    };
+    let before = terms(&cluster);
+    let writers = Writers::start(&cluster.addrs(), "slow", 8);
+    writers.wait_for_more(60);
+    let acknowledged = writers.stop();
+    assert_eq!(terms(&cluster), before, "nobody else was elected");
+    drop(saboteurs);
+    assert_holds(&cluster.converged(), &acknowledged);
 }

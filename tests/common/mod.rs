@@ -20,6 +20,7 @@ use serde_json::Value;
 pub(crate) mod cluster;
 pub(crate) mod http;
 pub(crate) mod net;
+pub(crate) mod saboteur;
 
 /// How long a test waits for what must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

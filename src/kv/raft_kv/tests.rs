@@ -97,7 +97,7 @@ fn a_read_that_no_majority_confirms_in_time_is_not_told_that_there_is_no_leader(
     let mut effects = Effects::new();
     node.step(Time::after_epoch(Duration::from_millis(1)), Input::Elapsed(Timer::Deadline), &mut effects);
     let answers = effects.drain().filter_map(|effect| {
-        if let Effect::Emit(Event::Answered { answer, .. }) = effect { Some(answer) } else { None }
+        if let Effect::EmitAtOnce(Event::Answered { answer, .. }) = effect { Some(answer) } else { None }
     });
     assert_eq!(answers.collect::<Vec<_>>(), [Answer::TooLate]);
 }

@@ -156,9 +156,12 @@ impl Acquaintances {
         let missing = peers.iter().filter_map(|peer| {
             let what = match heard.get(peer) {
                 Some(Heard::Vouched(_)) => return None,
-                Some(Heard::NotYet) => "is about to",
-                Some(Heard::NoWord) => "is of an older version, which cannot say so",
-                Some(Heard::Nothing | Heard::HasData(_)) | None => "does not answer",
+                Some(Heard::NotYet) => "is about to".to_owned(),
+                Some(Heard::NoWord) => "is of an older version, which cannot say so".to_owned(),
+                Some(Heard::Nothing | Heard::HasData(_)) | None => match lock(&self.refusals).by(peer) {
+                    Some(why) => format!("says: {why}"),
+                    None => "does not answer".to_owned(),
+                },
             };
             Some(format!("{peer} ({what})"))
         });

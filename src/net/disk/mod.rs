@@ -365,7 +365,7 @@ pub enum Error {
     },
     /// A write is not done, and shows no sign that it will be.
     #[error(
-        "the disk has not finished a write for {DISK_PATIENCE:?} and this node does not wait for it any longer; acknowledged \
+        "the disk does not finish a write, and a node that stops waits for it no longer than {DISK_PATIENCE:?}; acknowledged \
          records are safe"
     )]
     StandsStill,

@@ -214,7 +214,8 @@ impl Tool for Args {
             addr: advertised.unwrap_or_else(|| addresses::likely(addr).to_string()),
             members: members.clone(),
             may_cut: self.cut,
-            disk: disk_metrics,
+            disk: disk_metrics.clone(),
+            stale_reads: Default::default(),
             reserve: reserve.clone(),
         };
         tokio::spawn(addresses::look_out(place.clone(), self.others().map(|peer| peer.addr.clone()).collect()));
@@ -233,13 +234,17 @@ impl Tool for Args {
 
         // The driver outlives the server, whose last requests it answers.
         let drained = CancellationToken::new();
-        let (drain, watching) = (drained.clone(), waiters.clone());
+        let (drain, watching, disk_at_stop) = (drained.clone(), waiters.clone(), disk_metrics.clone());
         let handover = *self.election_timeout.end();
         tokio::spawn(async move {
             stop.cancelled().await;
             ready::stopping();
             watching.dismiss_watchers();
             api.hand_over(handover).await;
+            if let Some(why) = disk_at_stop.stands_still() {
+                tracing::warn!("{why}: what waits for it is not waited for");
+                watching.give_up();
+            }
             if tokio::time::timeout(DRAIN, server).await.is_err() {
                 tracing::warn!("some requests were not finished within {DRAIN:?}");
             }
