@@ -170,7 +170,7 @@ impl Api {
 
 impl AsyncHandler for Api {
     async fn answer(&self, request: Request<Incoming>, on_loopback: bool) -> Reply {
-        if let Err(refusal) = origin::check(&request, on_loopback, &self.0.info.names) {
+        if let Err(refusal) = origin::check(&request, on_loopback, &self.0.info.addr, &self.0.info.names) {
             return refusal.into_reply();
         }
         // What a write did is not undone by a refusal: only a read is refused when there is no room for its answer.
