@@ -98,6 +98,8 @@ impl Node {
             driver.run(ended).await.unwrap();
             over.give_up();
         });
+        let started = handle.clone();
+        tokio::spawn(async move { started.start().await.unwrap() });
         let dialler = Dialler { id, place: Place::Listening(addrs[&id]), members: members.clone() };
         tokio::spawn(async move {
             let keep_up = |to: NodeId, addr: String, outbox: Arc<Outbox>| {
