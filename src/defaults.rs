@@ -147,6 +147,10 @@ pub const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Requests a node works on at a time; further ones are refused, so that a stalled cluster does not pile them up.
 pub const MAX_REQUESTS: usize = 10_000;
 
+/// Bytes of entries that may wait for a majority; further writes are refused, so that followers whose disks stand still do not
+/// fill the leader's memory.
+pub const MAX_UNCOMMITTED_BYTES: u64 = 256 << 20;
+
 /// Inputs that may wait for a machine; whoever brings more waits, too.
 pub const DRIVER_QUEUE: usize = 4096;
 /// Inputs stepped between two looks at the disk: large enough to share a write, small enough to keep it busy.

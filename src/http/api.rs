@@ -17,7 +17,7 @@
 //! CLIENT that ends in `;since=VERSION` says since which version of the store it has been in use.
 //! Conditions of a write are `if_value` in the body, `If-Match: "VERSION"` or `If-None-Match: *`; 412 tells the current
 //! value when one fails, or that it is `omitted` for want of `memory`. Errors are `{"error": ...}`: 4xx and 503 say that
-//! nothing was done, 504 that nobody knows. `?timeout=` says how long to try, `?consistency=stale` reads this node as it is.
+//! nothing was done, 504 that nobody knows, and so does 409 of an Idempotency-Key that was forgotten. `?timeout=` says how long to try, `?consistency=stale` reads this node as it is.
 //! Pages of other hosts get nothing, see `origin`.
 
 use std::borrow::Cow;
@@ -157,9 +157,7 @@ impl Api {
         let of_this = Arc::downgrade(&inner);
         tokio::spawn(async move {
             while let Some(inner) = of_this.upgrade() {
-                if inner.info.disk.in_hand() >= ANSWER_GRACE {
-                    inner.waiters.expire();
-                }
+                inner.waiters.expire();
                 drop(inner);
                 tokio::time::sleep(ANSWER_GRACE).await;
             }

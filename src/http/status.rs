@@ -177,9 +177,10 @@ impl NodeInfo {
             let (id, addr) = (member.id(), member.addr());
             match (refusals.get(id), turned_away.get(id)) {
                 (Some(why), _) => Some(format!("{id} at {addr} refuses this node: {why}")),
-                (None, Some(why)) => Some(format!("{id} at {addr} is refused: {why}")),
-                (None, None) if member.is_away() => Some(format!("{id} at {addr} is not connected")),
-                (None, None) => None,
+                // One that is connected is not the one that was refused under its name.
+                (None, Some(why)) if member.is_away() => Some(format!("{id} at {addr} is refused: {why}")),
+                (None, _) if member.is_away() => Some(format!("{id} at {addr} is not connected")),
+                (None, _) => None,
             }
         };
         let mut warnings: Vec<_> =

@@ -3,7 +3,7 @@
 //! ```text
 //! GET /peer HTTP/1.1
 //! connection: upgrade
-//! upgrade: netbelt-raft/1
+//! upgrade: netbelt-raft/2
 //! netbelt-from: n2          who dials
 //! netbelt-to: n1            whom it believes to reach
 //! netbelt-cluster: 9f..     the cluster it belongs to, once it is known
@@ -60,7 +60,7 @@ const MAX_VERSION_BYTES: usize = 64;
 pub const PATH: &str = "/peer";
 
 /// The name of [`PROTOCOL`].
-const NAME: HeaderValue = HeaderValue::from_static("netbelt-raft/1");
+const NAME: HeaderValue = HeaderValue::from_static("netbelt-raft/2");
 const NETBELT: HeaderName = HeaderName::from_static("netbelt-version");
 const DATA: HeaderName = HeaderName::from_static("netbelt-format");
 const FROM: HeaderName = HeaderName::from_static("netbelt-from");
@@ -354,7 +354,10 @@ where
             // The members often hear of a new one before it hears of them. It is nobody's mistake, and soon over.
             return error(StatusCode::SERVICE_UNAVAILABLE, &format!("{id} does not know yet in which cluster it is"));
         }
-        known.turn_away(from.as_str(), &stranger);
+        // It will dial again, with that start of its own, and is not refused before.
+        if !matches!(stranger, Stranger::OtherPast { start, .. } if hello.may_prove(start)) {
+            known.turn_away(from.as_str(), &stranger);
+        }
         let status = match stranger {
             Stranger::OtherCluster { .. }
             | Stranger::OtherIncarnation { .. }

@@ -16,7 +16,7 @@ use super::changes::Changes;
 use super::command::{self, Outcome};
 use super::state::State;
 use super::store::Store;
-use crate::defaults::MAX_REQUESTS;
+use crate::defaults::{MAX_REQUESTS, MAX_UNCOMMITTED_BYTES};
 use crate::protocol::{Effect, Effects, Input, Protocol, Time};
 use crate::raft::{self, Entry, Index, NodeId, Payload, Position, Raft, Refusal, RoleName, Term, Ticket};
 
@@ -212,7 +212,9 @@ impl RaftKv {
 
     fn on_request(&mut self, now: Time, command: Command, out: &mut Effects<Self>) {
         let Command { id, ask, timeout } = command;
-        if self.is_overloaded() && !matches!(ask, Ask::CloseView(_)) {
+        let is_write = matches!(ask, Ask::Write(_) | Ask::Administer(_));
+        let has_no_room = if is_write { !self.takes_writes(now) } else { self.is_overloaded() };
+        if has_no_room && !matches!(ask, Ask::CloseView(_)) {
             return out.emit_at_once(Event::Answered { id, answer: Answer::Overloaded });
         }
         match &ask {
@@ -249,6 +251,14 @@ impl RaftKv {
     /// What Raft still has in hand counts, too, although whoever asked for it may have gone.
     fn is_overloaded(&self) -> bool {
         self.requests.len().max(self.tickets.len() + self.proposed.len()) >= MAX_REQUESTS
+    }
+
+    /// Behind a disk that stands still, or a majority whose disks do, writes would pile up without end: whoever asks is answered when
+    /// his time is up, and asks for the next one.
+    fn takes_writes(&self, now: Time) -> bool {
+        !self.is_overloaded()
+            && !self.raft.disk_stands_still(now)
+            && self.raft.uncommitted_bytes() <= MAX_UNCOMMITTED_BYTES
     }
 
     /// Takes a waiting request one step further, if the leader it waits for is known.
@@ -342,7 +352,7 @@ impl RaftKv {
             Forwarding::NotLeader
         } else {
             self.forwards.take(term, node, id); // a repetition is not taken after this copy was refused, either
-            if !self.is_overloaded() {
+            if self.takes_writes(now) {
                 return self.propose(now, Origin::Peer { node, id, term }, command, out);
             }
             Forwarding::Overloaded

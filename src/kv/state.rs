@@ -93,7 +93,9 @@ impl State {
 
     /// How many bytes a snapshot of it takes at most.
     pub fn snapshot_bytes(&self) -> u64 {
-        (self.store.bytes() + self.store.len() * ITEM_BYTES + self.sessions.len() * CLIENT_BYTES + HEADER_BYTES) as u64
+        let names = self.sessions.forgotten_names() * size_of::<u64>();
+        let items = self.store.bytes() + self.store.len() * ITEM_BYTES;
+        (items + self.sessions.len() * CLIENT_BYTES + names + HEADER_BYTES) as u64
     }
 
     /// The same in another cluster.

@@ -20,7 +20,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -36,6 +36,7 @@ mod refusals;
 mod stranger;
 
 pub use super::token::{Seat, Token};
+use super::writer::DiskMetrics;
 pub use hello::{Hello, Known};
 pub use stranger::Stranger;
 
@@ -61,6 +62,7 @@ pub struct Acquaintances {
     /// By which of its starts the members know this node, as far as they have said; None before they have.
     remembered: Mutex<BTreeMap<String, Option<u64>>>,
     refusals: Mutex<Refusals>,
+    disk: OnceLock<DiskMetrics>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,7 +117,17 @@ impl Acquaintances {
             has_begun: watch::Sender::new(true),
             remembered: Mutex::default(),
             refusals: Mutex::default(),
+            disk: OnceLock::new(),
         })
+    }
+
+    /// How the disk does on which the book is: while it stands still nothing is written, since the node would stand still, too.
+    pub fn watch(&self, disk: DiskMetrics) {
+        drop(self.disk.set(disk));
+    }
+
+    fn stands_still(&self) -> Option<String> {
+        self.disk.get().and_then(DiskMetrics::stands_still)
     }
 
     /// The random number of this node's data directory.
@@ -284,6 +296,9 @@ impl Acquaintances {
 
     /// Changes the book, on the disk first.
     fn keep(&self, book: &mut Book, what: &str, change: impl FnOnce(&mut Book)) -> Result<(), Stranger> {
+        if let Some(why) = self.stands_still() {
+            return Err(Stranger::Forgetful { me: self.me.clone(), peer: what.to_owned(), why });
+        }
         let mut changed = book.clone();
         change(&mut changed);
         let text = serde_json::to_vec(&changed).expect("a book is JSON");

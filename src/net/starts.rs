@@ -128,6 +128,11 @@ impl Starts {
         self.marks.get(back).map(|mark| Start { number, mark: *mark })
     }
 
+    /// Whether that start came before those that are here.
+    pub fn is_before_told(&self, number: u64) -> bool {
+        number + self.marks.len() as u64 <= self.number
+    }
+
     /// Whether that start is one of these. What is so long ago that its mark is forgotten is not.
     pub fn contain(&self, start: Start) -> bool {
         self.of(start.number) == Some(start)

@@ -364,6 +364,13 @@ impl Raft {
         self.counters
     }
 
+    /// About how many bytes of its log are not committed.
+    pub fn uncommitted_bytes(&self) -> u64 {
+        let entries = self.log.len() as u64;
+        let uncommitted = self.log.last().index.0 - self.commit_index.0;
+        (self.log.bytes() as u64 * uncommitted.min(entries)).checked_div(entries).unwrap_or(0)
+    }
+
     const fn term(&self) -> Term {
         self.hard_state.current_term
     }
@@ -445,11 +452,15 @@ impl Raft {
     fn commit_through(&mut self, index: Index, out: &mut Effects<Self>) {
         if index > self.commit_index {
             self.commit_index = index;
-            if !self.config.note_commit.is_zero() && !self.noted.due {
-                self.noted.due = true;
-                out.set_timer(Timer::Note, self.config.note_commit..=self.config.note_commit);
-            }
+            self.note_soon(out);
             self.apply(out);
+        }
+    }
+
+    fn note_soon(&mut self, out: &mut Effects<Self>) {
+        if !self.config.note_commit.is_zero() && !self.noted.due && self.noted.through < self.commit_index {
+            self.noted.due = true;
+            out.set_timer(Timer::Note, self.config.note_commit..=self.config.note_commit);
         }
     }
 

@@ -11,6 +11,9 @@ use crate::protocol::Time;
 /// Candidacies that came to nothing, beyond which patience grows no more.
 const MOST_FRUITLESS: u32 = 4;
 
+/// A disk that takes longer is not waited for any longer: a leader that is gone must be missed some time.
+const LONGEST_SYNC: Duration = Duration::from_secs(1);
+
 /// What a node's patience goes by, beside its configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Patience {
@@ -54,7 +57,7 @@ impl Patience {
         if cfg!(mutant = "impatient_with_slow_disks") {
             return Duration::ZERO;
         }
-        self.took[0].min(self.took[1])
+        self.took[0].min(self.took[1]).min(LONGEST_SYNC)
     }
 }
 
@@ -73,7 +76,7 @@ impl Raft {
     }
 
     /// Whether its disk stands still, as far as anybody can tell from a disk that is always slow.
-    pub(super) fn disk_stands_still(&self, now: Time) -> bool {
+    pub fn disk_stands_still(&self, now: Time) -> bool {
         let patience = self.config.disk_patience.max(self.patience.usual_sync().saturating_mul(4));
         self.patience.busy_since.is_some_and(|since| now.since(since) >= patience)
     }

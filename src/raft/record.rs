@@ -29,7 +29,7 @@ pub enum Record {
     SnapshotChunk(Bytes),
     /// The snapshot begun last is whole.
     SnapshotEnd,
-    /// All entries up to here are committed. Nothing waits for it, so the latest may be missing.
+    /// All entries up to here are committed. It is written now and then, so the latest commits may be missing.
     Committed(Index),
 }
 

@@ -148,7 +148,10 @@ impl Raft {
         let prev = self.log.position(progress.next_index.prev()).unwrap_or(Position::ORIGIN);
         let round = leader.reads.round();
         // Its commit index may rest on entries that its own disk has yet to get; that it leads does not.
-        out.meanwhile(peer, Message { term: self.term(), body: Body::Heartbeat { round } });
+        // A sole voter has elected itself in the same moment: its term may not be durable anywhere.
+        if self.configuration().voters().nth(1).is_some() {
+            out.meanwhile(peer, Message { term: self.term(), body: Body::Heartbeat { round } });
+        }
         let append = Append { prev, entries: Vec::new(), commit: self.commit_index, round };
         self.send(peer, Body::Append(append), out);
     }
@@ -165,7 +168,11 @@ impl Raft {
             heard.extend(is_heard.then_some(*peer));
         }
         // Whether the others' disks do better is not known: they are sent nothing that they could answer for.
-        if heard.len() > 1 && self.disk_stands_still(now) && !cfg!(mutant = "leads_with_a_disk_that_stands_still") {
+        heard.remove(&self.config.id);
+        if self.configuration().is_majority(&heard)
+            && self.disk_stands_still(now)
+            && !cfg!(mutant = "leads_with_a_disk_that_stands_still")
+        {
             return self.become_follower(self.term(), None, out);
         }
         if self.config.check_quorum && !cfg!(mutant = "no_check_quorum") && !self.configuration().is_majority(&heard) {
@@ -320,7 +327,10 @@ impl Raft {
         if is_heartbeat {
             out.meanwhile(from, Message { term: self.term(), body: Body::HeartbeatReply { round } });
         }
-        self.send(from, Body::Appended { round, outcome }, out);
+        // What says nothing new need not pile up behind a disk that stands still.
+        if !is_heartbeat || !self.disk_stands_still(now) {
+            self.send(from, Body::Appended { round, outcome }, out);
+        }
         self.repeat_lost_questions(now, out);
     }
 
@@ -331,7 +341,9 @@ impl Raft {
         }
         let reply = Body::HeartbeatReply { round };
         out.meanwhile(from, Message { term: self.term(), body: reply.clone() });
-        self.send(from, reply, out);
+        if !self.disk_stands_still(now) {
+            self.send(from, reply, out);
+        }
     }
 
     /// Follows the sender of an append, who leads the current term. False when that cannot be.

@@ -68,7 +68,9 @@ impl Raft {
     fn begin_record(&mut self, last: Position, configuration: Configuration, source: Source, out: &mut Effects<Self>) {
         self.incoming = Some(Incoming { last, source });
         out.persist(Record::SnapshotBegin(Checkpoint { hard_state: self.hard_state, last, configuration }));
-        self.noted.through = self.noted.through.min(last.index); // what was noted before goes with the older records
+        // What was noted before goes with the older records.
+        self.noted.through = self.noted.through.min(last.index);
+        self.note_soon(out);
         if self.log.contains(last) && !cfg!(mutant = "snapshot_forgets_tail") {
             let tail = self.log.between(last.index, self.log.last().index);
             for part in in_parts(tail, self.config.max_append_bytes) {

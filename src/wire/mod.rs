@@ -22,7 +22,7 @@ pub mod sse;
 
 /// The protocol between peers. It counts up when what a node says would not be understood, or be misunderstood, by one that runs
 /// an earlier netbelt.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// A type with a form in bytes.
 pub trait Wire: Sized {

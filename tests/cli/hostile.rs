@@ -274,7 +274,7 @@ fn member() -> (Node, TempDir) {
 
 const UPGRADE: [&str; 4] = [
     "connection: upgrade",
-    "upgrade: netbelt-raft/1",
+    "upgrade: netbelt-raft/2",
     "netbelt-incarnation: 0123456789abcdef",
     "netbelt-starts: 1 0123456789abcdef",
 ];
@@ -289,9 +289,9 @@ fn dial(node: &Node, headers: &[&str]) -> (Http, http::Answer) {
 fn a_visitor_who_is_no_peer_is_told_why_not() {
     let (node, _dir) = member();
     let rows: [(&[&str], u16, &str); 12] = [
-        (&[], 426, "netbelt-raft/1"),
-        (&["connection: upgrade", "upgrade: websocket"], 426, "netbelt-raft/1"),
-        (&["connection: upgrade", "upgrade: netbelt-raft/2"], 426, "netbelt-raft/1"),
+        (&[], 426, "netbelt-raft/2"),
+        (&["connection: upgrade", "upgrade: websocket"], 426, "netbelt-raft/2"),
+        (&["connection: upgrade", "upgrade: netbelt-raft/3"], 426, "netbelt-raft/2"),
         (&UPGRADE, 400, "names itself"),
         (&[UPGRADE[0], UPGRADE[1], UPGRADE[2], UPGRADE[3], "netbelt-from: n2"], 400, "whom it dials"),
         (

@@ -122,7 +122,7 @@ fn on_loopback_a_strange_name_is_421_and_one_that_the_node_was_given_is_not() {
     }
     send(node.addr, "GET", "/kv/secret", &["host: kv.example"], "").expect(200);
     // Peers are asked who they are instead; a browser cannot be made to send this header.
-    let peer = ["host: evil.example", "connection: upgrade", "upgrade: netbelt-raft/1"];
+    let peer = ["host: evil.example", "connection: upgrade", "upgrade: netbelt-raft/2"];
     send(node.addr, "GET", "/peer", &peer, "").expect(400);
     send(node.addr, "GET", "/kv/secret", &peer, "").expect(421);
     send(node.addr, "GET", "/peer", &["host: evil.example", "connection: upgrade", "upgrade: websocket"], "")

@@ -159,10 +159,10 @@ fn a_peer_of_another_protocol_is_told_both_and_one_that_offers_several_is_taken(
         connection.send(http::request("GET", "/peer", &headers, b"")).unwrap();
         connection.answer(false).unwrap()
     };
-    let answer = dial("netbelt-raft/2").expect(426);
-    assert_eq!(answer.header("upgrade"), Some("netbelt-raft/1"));
-    for part in ["netbelt 7.8.9", "netbelt-raft/2", env!("CARGO_PKG_VERSION"), "netbelt-raft/1"] {
+    let answer = dial("netbelt-raft/3").expect(426);
+    assert_eq!(answer.header("upgrade"), Some("netbelt-raft/2"));
+    for part in ["netbelt 7.8.9", "netbelt-raft/3", env!("CARGO_PKG_VERSION"), "netbelt-raft/2"] {
         assert!(answer.error().contains(part), "{answer:?}");
     }
-    assert!(dial("netbelt-raft/2, netbelt-raft/1").expect(421).error().contains("not n9"), "it is heard");
+    assert!(dial("netbelt-raft/3, netbelt-raft/2").expect(421).error().contains("not n9"), "it is heard");
 }

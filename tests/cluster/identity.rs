@@ -299,7 +299,7 @@ fn who_is_refused_or_not_there_is_told_of_once_and_not_at_every_dial() {
     let marks: Vec<_> = starts["marks"].as_array().unwrap().iter().map(|mark| mark.as_str().unwrap()).collect();
     let headers = [
         "connection: upgrade".to_owned(),
-        "upgrade: netbelt-raft/1".to_owned(),
+        "upgrade: netbelt-raft/2".to_owned(),
         format!("netbelt-from: {}", Cluster::id(gone)),
         format!("netbelt-to: {}", Cluster::id(leader)),
         format!("netbelt-incarnation: {}", identity["incarnation"].as_str().unwrap()),

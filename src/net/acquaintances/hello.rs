@@ -58,6 +58,11 @@ impl Hello {
         self.starts.contain(start) || self.proof == Some(start)
     }
 
+    /// Whether that start is so long ago that it is told only when asked for.
+    pub fn may_prove(&self, start: u64) -> bool {
+        self.proof.is_none() && self.starts.is_before_told(start)
+    }
+
     pub(super) fn introduction(&self) -> Introduction {
         Introduction {
             incarnation: self.incarnation.0,
@@ -101,6 +106,7 @@ impl Acquaintances {
         };
         let oldest = remembered.values().copied().min().flatten(); // None is less than any number
         if let Some(oldest) = oldest
+            && self.stands_still().is_none()
             && let Err(why) = lock(&self.starts).forget_before(oldest, &self.dir)
         {
             tracing::debug!("the marks of old starts stay: {why}");

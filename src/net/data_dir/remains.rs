@@ -105,6 +105,7 @@ impl Remains {
         identity.stamp();
         identity.write(&ready)?;
         sync(&self.path)?;
+        let _ = fs::remove_dir(&old); // an empty one, of a try that was interrupted here
         fs::create_dir(&old).map_err(io_error("create", &old))?;
         move_into(&old, &self.path, IDENTITY)?;
         settle(&self.path, &lock)?;

@@ -185,6 +185,7 @@ impl Tool for Args {
             begins: |record| matches!(record, Record::SnapshotBegin(_)),
             completes: |record| matches!(record, Record::SnapshotEnd),
         };
+        known.watch(disk_metrics.clone());
         let writer = Writer::start(log, disk_metrics.clone(), meaning);
         let writer = writer.map_err(|error| Failure::local(format!("cannot start the disk thread: {error}")))?;
         let links = Links::default();
