@@ -168,8 +168,8 @@ impl Raft {
             heard.extend(is_heard.then_some(*peer));
         }
         // Whether the others' disks do better is not known: they are sent nothing that they could answer for.
-        heard.remove(&self.config.id);
-        if self.configuration().is_majority(&heard)
+        let others: BTreeSet<_> = heard.iter().copied().filter(|id| *id != self.config.id).collect();
+        if self.configuration().is_majority(&others)
             && self.disk_stands_still(now)
             && !cfg!(mutant = "leads_with_a_disk_that_stands_still")
         {

@@ -233,7 +233,11 @@ fn clients_that_take_all_places_leave_some_for_peers_and_for_who_asks_how_the_no
         let inner = node_in(dir.path(), "n1");
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit -n {files}; exec \"$@\""), "sh"]);
-        command.arg(inner.get_program()).args(inner.get_args()).args(["--peer", "n2=127.0.0.1:1"]);
+        command.arg(inner.get_program()).args(inner.get_args()).args([
+            "--peer",
+            "n2=127.0.0.1:1",
+            "--peers-have-no-data",
+        ]);
         let node = Node::start(command);
         // More than there are places, on the doorstep, too; some of them say half of what a peer says.
         let crowd = (0..files).map(|number| {
