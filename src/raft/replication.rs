@@ -256,7 +256,7 @@ impl Raft {
 
     /// Commits what a majority has, if it is of the current term: an older entry is never committed by counting,
     /// only by one of the current term after it (Raft §5.4.2, Figure 8). The leader counts itself at once:
-    /// what follows from that leaves this node only after its own [`Record::Append`] is durable.
+    /// what follows from that leaves this node only after its own [`Record::Append`](super::Record::Append) is durable.
     pub(super) fn advance_commit(&mut self, out: &mut Effects<Self>) {
         let Role::Leader(leader) = &self.role else { return };
         let own = self.log.last().index;
