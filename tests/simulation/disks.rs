@@ -30,6 +30,7 @@ fn a_cluster_with_slow_disks_elects_a_leader_and_keeps_it() {
             assert!(report.committed > 20, "{sync:?}, seed {seed}: {} entries committed", report.committed);
         }
         println!("{sync:?}: {leaders} leaders in {SEEDS} runs");
+        assert!(leaders as u64 <= SEEDS + 2, "{sync:?}: {leaders} leaders in {SEEDS} runs: patience follows the disk");
     }
 }
 
