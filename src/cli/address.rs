@@ -75,7 +75,7 @@ pub fn node_address(text: &str) -> Result<String, String> {
 /// `--listen HOST PORT`: the parser blames the port, which belongs to the word before it.
 pub(super) fn amend(error: &mut clap::Error) {
     let Some(ContextValue::String(blamed)) = error.get(ContextKind::InvalidArg) else { return };
-    let words: Vec<_> = std::env::args_os().filter_map(|word| word.into_string().ok()).collect();
+    let words: Vec<_> = std::env::args_os().skip(1).filter_map(|word| word.into_string().ok()).collect();
     let together = words.windows(2).find(|pair| pair[1] == *blamed).map(|pair| format!("{}:{}", pair[0], pair[1]));
     if let Some(together) = together
         && error.kind() == clap::error::ErrorKind::UnknownArgument

@@ -135,7 +135,11 @@ pub async fn dial(addr: &str, from: &Dialler, to: NodeId) -> Result<Option<TcpSt
     match &dialled {
         Ok(_) => known.refused_by(to.as_str(), None),
         Err(DialError::Refused {
-            status: status @ (StatusCode::CONFLICT | StatusCode::FORBIDDEN | StatusCode::UPGRADE_REQUIRED),
+            status:
+                status @ (StatusCode::CONFLICT
+                | StatusCode::FORBIDDEN
+                | StatusCode::UPGRADE_REQUIRED
+                | StatusCode::MISDIRECTED_REQUEST),
             reason,
             ..
         }) => {

@@ -120,7 +120,7 @@ pub enum DataDirError {
         source: io::Error,
     },
     /// Another process uses it.
-    #[error("{} is in use by another process: stop that one, or choose another --data-dir", .0.display())]
+    #[error("{} is in use by another process: stop that one first, or, if you mean another, name that with --data-dir", .0.display())]
     InUse(PathBuf),
     /// It has files that netbelt did not put there.
     #[error("{} holds other files and no data of netbelt: choose an empty or a new --data-dir", .0.display())]
@@ -370,6 +370,9 @@ fn create_durably(path: &Path) -> Result<(), DataDirError> {
         }
         (Err(error), _) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         (Err(error), Some(above)) if error.kind() == ErrorKind::NotFound => {
+            if above.is_dir() {
+                return Err(io_error("create", path)(error)); // nor will it be possible when it is tried again
+            }
             create_durably(above)?;
             create_durably(path)
         }

@@ -131,11 +131,11 @@ fn a_directory_of_an_older_format_gets_this_one_before_anything_else_is_written(
     node.wait_healthy();
     let status = node.get("/status").json();
     assert_eq!((&status["netbelt"], &status["dataFormat"]), (&json!(env!("CARGO_PKG_VERSION")), &format));
-    assert_eq!((&status["protocol"], &status["incarnation"]), (&json!(1), &incarnation));
+    assert_eq!((&status["protocol"], &status["incarnation"]), (&json!(2), &incarnation));
     node.stop();
     let now: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     assert_eq!((&now["format"], &now["netbelt"]), (&format, &json!(env!("CARGO_PKG_VERSION"))));
-    assert_eq!(now["protocol"], json!(1));
+    assert_eq!(now["protocol"], json!(2));
     let node = Node::start(node_in(stopped.root.path(), "n1"));
     node.wait_healthy();
     assert_eq!(node.value("a").as_deref(), Some("1"));

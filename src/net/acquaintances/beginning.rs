@@ -153,24 +153,35 @@ impl Acquaintances {
             let why = || Stranger::Emptied { me: peer.clone(), peer: me.clone(), cluster }.to_string();
             return Some(format!("refused by {peer}: {}; nothing was begun here", said.unwrap_or_else(why)));
         }
+        let mut is_mistaken = false;
         let missing = peers.iter().filter_map(|peer| {
             let what = match heard.get(peer) {
                 Some(Heard::Vouched(_)) => return None,
                 Some(Heard::NotYet) => "is about to".to_owned(),
                 Some(Heard::NoWord) => "is of an older version, which cannot say so".to_owned(),
                 Some(Heard::Nothing | Heard::HasData(_)) | None => match lock(&self.refusals).by(peer) {
-                    Some(why) => format!("says: {why}"),
+                    Some(why) => {
+                        is_mistaken = true;
+                        format!("says: {why}")
+                    }
                     None => "does not answer".to_owned(),
                 },
             };
             Some(format!("{peer} ({what})"))
         });
         let missing: Vec<_> = missing.collect();
-        Some(format!(
-            "{me} has a new, empty data directory, and begins when each peer has said that it is as new. It waits for {}: start \
-             what is not running. If one cannot be started, and none of them has ever had data, start {me} once with \
-             --peers-have-no-data; if one had, acknowledged writes would be lost",
-            missing.join(", ")
-        ))
+        let missing = missing.join(", ");
+        let waits = format!(
+            "{me} has a new, empty data directory, and begins when each peer has said that it is as new. It waits for {missing}"
+        );
+        // A peer that is there and says something else is a mistake to be mended, and nothing to be overruled.
+        Some(if is_mistaken {
+            waits
+        } else {
+            format!(
+                "{waits}: start what is not running. If one cannot be started, and none of them has ever had data, start {me} once \
+                 with --peers-have-no-data; if one had, acknowledged writes would be lost"
+            )
+        })
     }
 }

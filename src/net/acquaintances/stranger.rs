@@ -79,7 +79,8 @@ pub enum Stranger {
     },
     /// Nothing speaks for it.
     #[error(
-        "{peer} is not a member of the cluster of {me}: check --peer of {me}, or add it: raft-ctl members add {peer}=HOST:PORT"
+        "{peer} is not a member of the cluster of {me}: check --peer of {me}; a new node joins when it is started with an \
+         empty --data-dir and --join HOST:PORT of a member"
     )]
     NotAMember {
         /// This node.
