@@ -1,12 +1,13 @@
 //! Where a backup is written.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
 use crate::cli::{Failure, Output};
+use crate::wire::backup::MAGIC;
 
 /// An open backup.
 pub(super) struct BackupTarget<'a> {
@@ -33,6 +34,7 @@ impl<'a> BackupTarget<'a> {
         } else if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
             To::Other(File::options().write(true).open(path).map_err(|error| failed(path, &error))?)
         } else {
+            refuse_another(path)?;
             To::File(NamedTempFile::new_in(dir_of(path)).map_err(|error| failed(path, &error))?)
         };
         Ok(Self { path: path.to_owned(), to })
@@ -57,6 +59,19 @@ impl<'a> BackupTarget<'a> {
             File::open(dir_of(&self.path))?.sync_all()
         };
         durable().map_err(|error| failed(&self.path, &error))
+    }
+}
+
+/// A newer backup takes the place of an older one, and of nothing else.
+fn refuse_another(path: &Path) -> Result<(), Failure> {
+    let mut begins = [0; MAGIC.len()];
+    let Ok(mut file) = File::open(path) else { return Ok(()) };
+    match file.read(&mut begins) {
+        Ok(read) if read > 0 && begins != MAGIC => Err(Failure::local(format!(
+            "{} is there and is no backup of netbelt: it is left as it is, name another file with --out",
+            path.display()
+        ))),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

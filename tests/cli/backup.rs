@@ -1,6 +1,7 @@
 //! `GET /snapshot`, `raft-ctl snapshot` and `raft-ctl restore`.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -57,7 +58,7 @@ fn what_was_backed_up_comes_back_in_an_empty_cluster() {
 fn a_backup_may_come_through_a_pipe() {
     let (node, dir, file) = backed_up(300);
     let (other, _other_dir) = alone();
-    let bytes = std::fs::read(&file).unwrap();
+    let bytes = fs::read(&file).unwrap();
     let said = run_with(command(&other, &["restore", "-"]), bytes.clone()).expect(0);
     assert_eq!(said.stdout, "300 keys restored\n");
     assert_eq!(values(&other), values(&node));
@@ -68,7 +69,7 @@ fn a_backup_may_come_through_a_pipe() {
     let pipe = dir.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let restore = Process::start(command(&other, &["restore", pipe.to_str().unwrap(), "--force"]));
-    std::fs::write(&pipe, &bytes).unwrap();
+    fs::write(&pipe, &bytes).unwrap();
     restore.out.line_with("300 keys restored");
 
     let nowhere = dir.path().join("nowhere");
@@ -80,7 +81,7 @@ fn a_backup_may_come_through_a_pipe() {
 #[test]
 fn a_backup_does_not_come_from_a_terminal_and_one_that_does_not_come_can_be_given_up() {
     let (node, _dir) = alone();
-    let terminal = std::fs::File::options().read(true).write(true).open("/dev/ptmx").unwrap();
+    let terminal = fs::File::options().read(true).write(true).open("/dev/ptmx").unwrap();
     let said = command(&node, &["restore", "-"]).stdin(terminal).output().unwrap();
     assert_eq!(said.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&said.stderr).contains("terminal"), "{said:?}");
@@ -95,7 +96,7 @@ fn for_programs_a_backup_ends_with_a_summary_interrupted_or_not() {
     let (node, dir, file) = backed_up(7);
     let summary = ctl(&node, &["snapshot", "--json", "--out", &file]).expect(0).json();
     let cluster = node.get("/status").json()["clusterId"].clone();
-    let bytes = std::fs::metadata(&file).unwrap().len();
+    let bytes = fs::metadata(&file).unwrap().len();
     assert_eq!(
         summary,
         json!({
@@ -112,7 +113,7 @@ fn for_programs_a_backup_ends_with_a_summary_interrupted_or_not() {
     let events = process.out.events();
     assert_eq!(events[0], json!({ "event": "summary", "file": file, "bytes": 0, "interrupted": true }));
     assert_eq!((events.len(), &events[1]["kind"]), (2, &json!("interrupted")), "{events:?}");
-    assert_eq!(std::fs::metadata(&file).unwrap().len(), bytes, "the old one is as it was");
+    assert_eq!(fs::metadata(&file).unwrap().len(), bytes, "the old one is as it was");
     assert_eq!(dir.path().read_dir().unwrap().count(), 2, "n1 and the backup: no other file is left");
 }
 
@@ -135,10 +136,10 @@ fn force_makes_the_cluster_what_the_backup_was() {
 fn a_backup_that_is_cut_or_damaged_or_newer_is_refused_before_anything_is_written() {
     let (_, dir, file) = backed_up(20);
     let (other, _other_dir) = alone();
-    let whole = std::fs::read(&file).unwrap();
+    let whole = fs::read(&file).unwrap();
     let bad = dir.path().join("bad");
     let refused = |bytes: &[u8], why: &str| {
-        std::fs::write(&bad, bytes).unwrap();
+        fs::write(&bad, bytes).unwrap();
         let said = ctl(&other, &["restore", bad.to_str().unwrap()]).expect(1);
         assert!(said.stderr.contains(why), "{}", said.stderr);
     };
@@ -161,17 +162,17 @@ fn a_backup_that_is_cut_or_damaged_or_newer_is_refused_before_anything_is_writte
 fn a_backup_is_whole_under_its_name_or_not_there() {
     let (mut node, dir, file) = backed_up(3);
     let piped = command(&node, &["snapshot", "--out", "-"]).output().unwrap();
-    assert!(piped.status.success() && piped.stdout == std::fs::read(&file).unwrap());
+    assert!(piped.status.success() && piped.stdout == fs::read(&file).unwrap());
     let mut to_null = command(&node, &["snapshot", "--out", "/dev/null"]);
     to_null.arg("--json");
     assert_eq!(run(to_null).expect(0).json()["keys"], 3);
     let nowhere = dir.path().join("no/such/dir/f");
     ctl(&node, &["snapshot", "--out", nowhere.to_str().unwrap()]).expect(6);
-    let old = std::fs::read(&file).unwrap();
+    let old = fs::read(&file).unwrap();
     node.stop();
     ctl(&node, &["snapshot", "--out", &file]).expect(3);
-    assert_eq!(std::fs::read(&file).unwrap(), old);
-    let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(fs::read(&file).unwrap(), old);
+    let names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(names.iter().all(|name| !name.to_string_lossy().starts_with(".tmp")), "{names:?}");
 }
 
@@ -217,6 +218,22 @@ fn numbers_in(file: &Path) -> (u64, u64) {
     ctl(&other, &["restore", file.to_str().unwrap()]).expect(0);
     let number = |key| other.value(key).map_or(0, |text| text.parse().unwrap());
     (number("a"), number("z"))
+}
+
+/// `--out` took the place of whatever was there.
+#[test]
+fn a_backup_takes_the_place_of_an_older_one_and_of_nothing_else() {
+    let (node, dir) = alone();
+    node.set("k", "v");
+    let file = dir.path().join("file");
+    let out = file.to_str().unwrap();
+    fs::write(&file, "precious\n").unwrap();
+    ctl(&node, &["snapshot", "--out", out]).expect(6).says(&["is no backup of netbelt", "--out"]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "precious\n");
+    fs::write(&file, "").unwrap();
+    for _ in 0..2 {
+        ctl(&node, &["snapshot", "--out", out]).expect(0);
+    }
 }
 
 #[test]
@@ -281,23 +298,23 @@ fn a_directory_without_its_node_makes_the_backup_that_the_node_would_make() {
     let said = run(dump(&["--out", &dumped], &data)).expect(0);
     assert!(said.stdout.contains("300 keys at version 300, ") && said.stdout.contains("of n1"), "{}", said.stdout);
     assert!(!said.stderr.contains("committed"), "alone it knows: {}", said.stderr);
-    assert_eq!(std::fs::read(&dumped).unwrap(), std::fs::read(&file).unwrap());
+    assert_eq!(fs::read(&dumped).unwrap(), fs::read(&file).unwrap());
     let piped = dump(&[], &data).output().unwrap();
-    assert_eq!(piped.stdout, std::fs::read(&file).unwrap());
+    assert_eq!(piped.stdout, fs::read(&file).unwrap());
 
     // A copy does as well, and one that cannot be locked.
     let copy = dir.path().join("copy");
     assert!(Command::new("cp").args(["-r"]).arg(&data).arg(&copy).status().unwrap().success());
-    std::fs::remove_file(copy.join("LOCK")).unwrap();
+    fs::remove_file(copy.join("LOCK")).unwrap();
     run(dump(&["--out", &dumped], &copy)).expect(0);
     assert!(!copy.join("LOCK").exists(), "it only reads");
 
     run(dump(&[], dir.path())).expect(6).says(&["no data directory of netbelt"]);
     run(dump(&[], &dir.path().join("nowhere"))).expect(6).says(&["no data directory of netbelt"]);
     let log = copy.join("log/00000000000000000001.log");
-    let mut bytes = std::fs::read(&log).unwrap();
+    let mut bytes = fs::read(&log).unwrap();
     bytes[100] ^= 1;
-    std::fs::write(&log, bytes).unwrap();
+    fs::write(&log, bytes).unwrap();
     run(dump(&["--out", &dumped], &copy)).expect(6).says(&["is damaged at offset", log.to_str().unwrap()]);
     run(dump(&["--out", "/nowhere/a"], &data)).expect(6).says(&["cannot write the backup to /nowhere/a"]);
 }
@@ -330,7 +347,7 @@ fn a_new_cluster_is_not_forced_where_that_makes_no_sense() {
     node.stop();
     force("n1", &[]).expect(1).says(&["cluster of n1 alone already"]);
     force("n1", &["--join", "127.0.0.1:1"]).expect(2).says(&["--join"]);
-    std::fs::rename(dir.path().join("n1"), dir.path().join("n2")).unwrap();
+    fs::rename(dir.path().join("n1"), dir.path().join("n2")).unwrap();
     force("n2", &[]).expect(6).says(&["belongs to raft-node n1"]);
     let mut command = node_in(dir.path(), "n3");
     command.args(["--peer", "n4=127.0.0.1:1"]);
