@@ -29,8 +29,33 @@ pub(super) type Room = Option<OwnedSemaphorePermit>;
 #[derive(Debug)]
 pub(super) struct Bodies {
     memory: Arc<Semaphore>,
-    /// Those that have some of it and are still arriving, by their size.
-    arriving: Mutex<BTreeMap<(usize, u64), CancellationToken>>,
+    arriving: Mutex<Arrivals>,
+}
+
+/// The bodies that are still arriving. Sizes are in bytes of their room.
+#[derive(Debug, Default)]
+struct Arrivals {
+    /// Those that have room, by its size.
+    by_size: BTreeMap<(usize, u64), CancellationToken>,
+    /// What those have that were sent away and are not gone yet.
+    leaving: usize,
+    /// What others wait for: nobody is sent away for it a second time.
+    awaited: usize,
+}
+
+impl Arrivals {
+    /// Sees to it that `more` bytes become free for a body that has `size`: those that are leaving have them, or the largest
+    /// that is larger than this one has to leave. False when there is none.
+    fn make_room(&mut self, size: usize, more: usize) -> bool {
+        if self.leaving < self.awaited + more {
+            let largest = self.by_size.last_entry().filter(|largest| largest.key().0 > size + more);
+            let Some(largest) = largest else { return false };
+            self.leaving += largest.key().0;
+            largest.remove().cancel();
+        }
+        self.awaited += more;
+        true
+    }
 }
 
 impl Default for Bodies {
@@ -45,6 +70,8 @@ struct Arriving<'a> {
     id: u64,
     bytes: Bytes,
     room: Room,
+    /// What it waits for.
+    awaits: usize,
     /// Once it has room: told when a smaller one needs that.
     evicted: Option<CancellationToken>,
 }
@@ -63,37 +90,56 @@ impl Arriving<'_> {
         let memory = Arc::clone(&self.bodies.memory);
         let room = match Arc::clone(&memory).try_acquire_many_owned(more as u32) {
             Ok(room) => room,
-            Err(_) if self.bodies.evict_larger_than(self.size() + more) => {
-                memory.acquire_many_owned(more as u32).await.expect("it is never closed")
+            Err(_) if self.bodies.arriving().make_room(self.size(), more) => {
+                self.awaits = more;
+                let room = tokio::select! {
+                    biased;
+                    () = told(self.evicted.as_ref()) => return Err(evicted()),
+                    room = memory.acquire_many_owned(more as u32) => room.expect("it is never closed"),
+                };
+                self.bodies.arriving().awaited -= std::mem::take(&mut self.awaits);
+                room
             }
             Err(_) => return Err(Refusal::of(&Answer::Overloaded)),
         };
-        self.leave();
-        match &mut self.room {
-            Some(has) => has.merge(room),
-            none => *none = Some(room),
-        }
-        let evicted = self.evicted.get_or_insert_default().clone();
-        self.bodies.arriving().insert((self.size(), self.id), evicted);
+        self.take(room);
         Ok(())
+    }
+
+    /// Adds to its room.
+    fn take(&mut self, more: OwnedSemaphorePermit) {
+        let mut arriving = self.bodies.arriving();
+        let before = (self.size(), self.id);
+        let Some(room) = &mut self.room else {
+            arriving
+                .by_size
+                .insert((more.num_permits(), self.id), self.evicted.insert(CancellationToken::new()).clone());
+            self.room = Some(more);
+            return;
+        };
+        match arriving.by_size.remove(&before) {
+            Some(token) => drop(arriving.by_size.insert((before.0 + more.num_permits(), self.id), token)),
+            None => arriving.leaving += more.num_permits(), // it was sent away, and has not heard that yet
+        }
+        room.merge(more);
     }
 
     /// It cannot be sent away any more.
     fn leave(&self) {
-        if self.room.is_some() {
-            self.bodies.arriving().remove(&(self.size(), self.id));
+        if self.room.is_some() || self.awaits > 0 {
+            let mut arriving = self.bodies.arriving();
+            arriving.awaited -= self.awaits;
+            if arriving.by_size.remove(&(self.size(), self.id)).is_none() {
+                arriving.leaving -= self.size();
+            }
         }
     }
 
     async fn read(&mut self, mut body: Incoming) -> Result<(), Refusal> {
         loop {
-            let evicted = self.evicted.clone();
             let frame = tokio::select! {
                 biased;
-                () = told(evicted) => {
-                    let message = "overloaded: a body this large has to go when it is slow, and smaller ones need the room";
-                    return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(1));
-                }
+                () = told(self.evicted.as_ref()) => return Err(evicted()),
                 frame = body.frame() => frame,
             };
             let Some(frame) = frame else { return Ok(()) };
@@ -124,11 +170,16 @@ impl Drop for Arriving<'_> {
 }
 
 /// Waits until that is cancelled.
-async fn told(token: Option<CancellationToken>) {
+async fn told(token: Option<&CancellationToken>) {
     match token {
         Some(token) => token.cancelled().await,
         None => std::future::pending().await,
     }
+}
+
+fn evicted() -> Refusal {
+    let message = "overloaded: a body this large has to go when it is slow, and smaller ones need the room";
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(1)
 }
 
 impl Bodies {
@@ -138,15 +189,13 @@ impl Bodies {
         Arc::clone(&self.memory)
     }
 
-    fn arriving(&self) -> std::sync::MutexGuard<'_, BTreeMap<(usize, u64), CancellationToken>> {
+    fn arriving(&self) -> std::sync::MutexGuard<'_, Arrivals> {
         self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends the largest body away that is still arriving, if it has more than `size` bytes.
-    fn evict_larger_than(&self, size: usize) -> bool {
-        let mut arriving = self.arriving();
-        let largest = arriving.last_entry().filter(|largest| largest.key().0 > size);
-        largest.map(|largest| largest.remove().cancel()).is_some()
+    /// A body of which nothing has arrived. `id` is another one for each.
+    fn begin(&self, id: u64) -> Arriving<'_> {
+        Arriving { bodies: self, id, bytes: Bytes::new(), room: None, awaits: 0, evicted: None }
     }
 
     /// The whole of a body, within its limits of size and time, and the room it takes: what has not arrived takes none. `id`
@@ -156,7 +205,7 @@ impl Bodies {
         if announced > MAX_BODY_BYTES as u64 {
             return Err(too_large(&announced.to_string()));
         }
-        let mut arriving = Arriving { bodies: self, id, bytes: Bytes::new(), room: None, evicted: None };
+        let mut arriving = self.begin(id);
         let read = tokio::time::timeout(BODY_TIMEOUT, arriving.read(body)).await;
         read.unwrap_or_else(|_| {
             let message = format!("the body did not arrive within {BODY_TIMEOUT:?}");
@@ -212,4 +261,45 @@ fn holding(reply: Reply, room: Room) -> Reply {
         let bytes = full.into_inner().unwrap_or_default();
         Body::from(Bytes::from_owner(Accounted { bytes, _permit: room }))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each body that grew sent one away, although those that were leaving already had enough for all of them.
+    #[tokio::test]
+    async fn no_more_bodies_are_sent_away_than_the_smaller_ones_need() {
+        const LARGE: usize = MAX_BODY_MEMORY / 93;
+        const SMALL: usize = 100 << 10;
+        let (bodies, end) = (Arc::new(Bodies::default()), CancellationToken::new());
+        let (tell, mut told_of) = tokio::sync::mpsc::unbounded_channel();
+        let begin = |id, size: usize| {
+            let (bodies, end, tell) = (Arc::clone(&bodies), end.clone(), tell.clone());
+            async move {
+                let mut body = bodies.begin(id);
+                let grown = body.grow(size + SMALL_BODY).await.is_ok();
+                tell.send(grown).unwrap();
+                tokio::select! {
+                    biased;
+                    () = told(body.evicted.as_ref()) => true,
+                    () = end.cancelled() => false,
+                }
+            }
+        };
+        let mut all = tokio::task::JoinSet::new();
+        for (ids, size) in [(0..93, LARGE), (100..150, SMALL)] {
+            let number = ids.clone().count();
+            ids.for_each(|id| drop(all.spawn(begin(id, size))));
+            for _ in 0..number {
+                assert_eq!(told_of.recv().await, Some(true));
+            }
+        }
+        end.cancel();
+        let evicted = all.join_all().await.into_iter().filter(|evicted| *evicted).count();
+        assert_eq!(evicted, (50 * SMALL).div_ceil(LARGE));
+        let arriving = bodies.arriving();
+        assert!(arriving.by_size.is_empty() && (arriving.leaving, arriving.awaited) == (0, 0), "{arriving:?}");
+        assert_eq!(bodies.memory.available_permits(), MAX_BODY_MEMORY);
+    }
 }

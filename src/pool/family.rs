@@ -24,7 +24,10 @@ const FRESH: Duration = Duration::from_millis(20);
 pub struct Process {
     pid: Pid,
     parent: i32,
+    /// 0 for a group that was made outside the container.
     group: i32,
+    /// 0 for a session that was made outside the container.
+    session: i32,
     /// When it was started, in ticks of the kernel: with the number, this is nobody else's.
     started: u64,
     /// The value of [`MARKS`].
@@ -65,14 +68,9 @@ fn read_all() -> Option<Vec<Process>> {
     )
 }
 
-/// The parent of a process.
-pub fn parent(pid: Pid) -> Option<Pid> {
-    Process::read(pid).and_then(|process| Pid::from_raw(process.parent))
-}
-
 impl Process {
     /// `None` if there is none with this number; zombies are none.
-    fn read(pid: Pid) -> Option<Self> {
+    pub fn read(pid: Pid) -> Option<Self> {
         let of = |what| fs::read(format!("/proc/{}/{what}", pid.as_raw_pid()));
         let mut process = Self::parse(pid, &of("stat").ok()?)?;
         // Another user's environment is not for us to read, and neither are its processes for us to end.
@@ -83,16 +81,38 @@ impl Process {
         Some(process)
     }
 
-    /// Reads `/proc/PID/stat` (proc(5)): number, name in parentheses (which may hold anything), state, parent, group, and so
-    /// on; the time of its start is the 20th after the name.
+    /// Its parent, unless that is outside the container.
+    pub fn parent(&self) -> Option<Self> {
+        Self::read(Pid::from_raw(self.parent)?)
+    }
+
+    /// Whether nobody outside its group, in its session, is there to continue it when it is stopped: whoever started it, or
+    /// started them.
+    pub fn is_orphaned(&self) -> bool {
+        let mut ancestor = self.parent();
+        while let Some(process) = ancestor {
+            if process.session != self.session {
+                return true;
+            }
+            if process.group != self.group {
+                return false;
+            }
+            ancestor = process.parent();
+        }
+        true
+    }
+
+    /// Reads `/proc/PID/stat` (proc(5)): number, name in parentheses (which may hold anything), state, parent, group, session,
+    /// and so on; the time of its start is the 20th after the name.
     fn parse(pid: Pid, stat: &[u8]) -> Option<Self> {
         let end = stat.iter().rposition(|byte| *byte == b')')?;
         let fields = String::from_utf8_lossy(&stat[end + 1..]);
         let fields: Vec<_> = fields.split_ascii_whitespace().collect();
         let alive = !matches!(*fields.first()?, "Z" | "X");
-        let (parent, group) = (fields.get(1)?.parse().ok()?, fields.get(2)?.parse().ok()?);
+        let number = |at: usize| fields.get(at)?.parse().ok();
+        let (parent, group, session) = (number(1)?, number(2)?, number(3)?);
         let started = fields.get(19)?.parse().ok()?;
-        alive.then_some(Self { pid, parent, group, started, marks: Vec::new() })
+        alive.then_some(Self { pid, parent, group, session, started, marks: Vec::new() })
     }
 
     /// Whether it is in this group.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rustix::process::{Signal, getpgid, getpgrp, getpid, getppid, getsid, kill_process};
+use rustix::process::{Signal, getpid, kill_process};
 use tokio::io::Interest;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,7 +18,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cli::signals::{Signal as Asked, Signals};
 use crate::cli::{Failure, Kind};
-use crate::pool::family;
+use crate::pool::family::Process;
+use crate::pool::files;
 use crate::pool::groups::Groups;
 
 use super::job::Work;
@@ -171,7 +172,8 @@ impl Pause {
     /// Stops the jobs, then this process, until it is continued, and lets them go on.
     async fn take(&mut self, jobs: &Groups) {
         let Some((stop, go_on)) = &mut self.signals else { return };
-        if is_orphaned() {
+        // Read from /proc: the system calls answer 0 for what is outside the container, which rustix takes for impossible.
+        if files::opening(|| Process::read(getpid())).is_none_or(|us| us.is_orphaned()) {
             return; // nobody is there who could continue us: the system itself would not stop us either
         }
         let since = Instant::now();
@@ -195,23 +197,6 @@ async fn forget(signal: &mut tokio::signal::unix::Signal) {
         _ = signal.recv() => {}
         () = future::ready(()) => {}
     }
-}
-
-/// Whether nobody outside our process group, in our session, is there to continue it: whoever started us, or started them.
-fn is_orphaned() -> bool {
-    let ours = (getpgrp(), getsid(None).ok());
-    let mut ancestor = getppid();
-    while let Some(pid) = ancestor {
-        let theirs = (getpgid(Some(pid)).ok(), getsid(Some(pid)).ok());
-        if theirs.1 != ours.1 {
-            return true;
-        }
-        if theirs.0 != Some(ours.0) {
-            return false;
-        }
-        ancestor = family::parent(pid);
-    }
-    true
 }
 
 /// Stdout, if it is a pipe: jobs that run for long shall not do so for a reader that is gone. It is only watched, so it may

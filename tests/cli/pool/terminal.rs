@@ -155,6 +155,26 @@ fn ctrl_z_where_nobody_could_continue_it_stops_nothing() {
     assert_eq!(process.ended().code(), Some(0));
 }
 
+/// Who is brought into a container from outside has session and group 0 there, and the pool panicked.
+#[test]
+fn ctrl_z_in_a_container_whose_session_is_outside_stops_nothing() {
+    let container = ["--pid", "--fork", "--mount-proc"];
+    if !Command::new("unshare").args(container).arg("true").status().is_ok_and(|status| status.success()) {
+        return eprintln!("SKIPPED: no process namespace can be made here");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fifo(&dir.path().join("gate"));
+    let mut command = Command::new("unshare");
+    command.args(container).args(["sh", "-c", "\"$0\" --json -- \"$@\"; exit $?", env!("CARGO_BIN_EXE_worker-pool")]);
+    command.args(["sh", "-c", "kill -TSTP $PPID; kill -USR1 $PPID; read _ < gate; echo done"]).current_dir(dir.path());
+    let (mut process, mut stdin) = crate::common::Process::start_fed(command);
+    stdin.write_all(b"1\n").unwrap();
+    drop(stdin);
+    process.out.event("interval"); // it is at work
+    fs::write(dir.path().join("gate"), "\n").unwrap();
+    assert_eq!(process.ended().code(), Some(0));
+}
+
 #[test]
 fn a_job_that_wants_to_read_from_the_terminal_is_ended_and_named() {
     let dir = tempfile::tempdir().unwrap();
