@@ -7,25 +7,33 @@ use std::path::{Path, PathBuf};
 /// Each room and the rooms it may import. A room that is missing here is a mistake; so is a room that is gone.
 const ROOMS: &[(&str, &[&str])] = &[
     ("protocol", &[]),
+    ("node_id", &[]),
+    ("quorum", &[]),
     ("defaults", &[]),
     ("threads", &[]),
+    ("wire", &["defaults"]),
     ("host", &["protocol", "defaults"]),
     ("founding", &[]),
-    ("raft", &["protocol", "defaults"]),
-    ("kv", &["protocol", "defaults", "raft"]),
-    ("wire", &["kv", "raft", "defaults"]),
-    ("sim", &["protocol", "founding", "host", "kv", "raft"]),
+    ("raft", &["protocol", "defaults", "node_id", "quorum", "wire"]),
+    ("kv", &["protocol", "defaults", "node_id", "raft", "wire"]),
+    ("sim", &["protocol", "founding", "host", "kv", "node_id", "raft"]),
     ("net", &["protocol", "defaults", "founding", "host", "threads", "wire"]),
-    ("http", &["defaults", "kv", "net", "raft", "wire"]),
+    ("http", &["defaults", "kv", "net", "node_id", "raft", "wire"]),
     ("echo", &["defaults", "net", "threads", "wire"]),
     ("datagram", &["defaults", "net", "threads"]),
     ("pool", &["defaults", "threads"]),
     ("cli", &["threads"]),
-    ("tools", &["cli", "datagram", "defaults", "echo", "http", "kv", "net", "pool", "raft", "sim", "threads", "wire"]),
+    (
+        "tools",
+        &[
+            "cli", "datagram", "defaults", "echo", "http", "kv", "net", "node_id", "pool", "raft", "sim", "threads",
+            "wire",
+        ],
+    ),
 ];
 
 /// Rooms whose machines do no I/O, read no clock, draw no entropy and keep no unordered map.
-const PURE: &[&str] = &["protocol", "host", "founding", "raft", "kv", "wire"];
+const PURE: &[&str] = &["protocol", "node_id", "quorum", "wire", "host", "founding", "raft", "kv"];
 
 const IMPURE: &[&str] = &[
     "tokio",

@@ -45,12 +45,13 @@ use crate::defaults::{
     ANSWER_GRACE, LINK_STANDS, LIST_LIMIT, MAX_ANSWER_MEMORY, MAX_BACKUPS, MAX_CLIENT_BYTES, MAX_KEY_BYTES,
     MAX_LIST_LIMIT, MAX_VALUE_BYTES, REQUEST_TIMEOUT,
 };
-use crate::kv::command::{self, Command, Condition, Outcome, SessionId, Versioned};
+use crate::kv::command::{self, Condition, Operation, Outcome, SessionId, Versioned};
 use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
 use crate::kv::store::Page;
 use crate::net::driver::{Handle, Stopped};
 use crate::net::link;
-use crate::raft::{NodeId, RoleName};
+use crate::node_id::NodeId;
+use crate::raft::RoleName;
 
 /// The header that names a write, so that it may be sent again.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -249,7 +250,7 @@ impl Inner {
                 ));
             }
         };
-        let command = Command::Set { key: key.clone(), value: value.clone(), condition };
+        let command = Operation::Set { key: key.clone(), value: value.clone(), condition };
         let outcome = self.write(session, command, &parameters).await?;
         Ok(match outcome {
             Outcome::Set { version } => self.with_room_of(room, item(&key, &value, version)),
@@ -260,7 +261,7 @@ impl Inner {
     async fn delete(&self, request: &Request<Incoming>, key: &str) -> Result<Reply, Refusal> {
         let parameters = Parameters::parse(request.uri().query(), &["timeout"])?;
         let key = key_in_path(key)?;
-        let command = Command::Delete { key: key.clone(), condition: condition_of(request.headers())? };
+        let command = Operation::Delete { key: key.clone(), condition: condition_of(request.headers())? };
         match self.write(session_of(request.headers())?, command, &parameters).await? {
             Outcome::Deleted { existed } => Ok(json(StatusCode::OK, &Deleted { key: text(&key), deleted: existed })),
             other => Ok(self.not_written(&key, &other)),
@@ -305,10 +306,10 @@ impl Inner {
     async fn write(
         &self,
         session: Option<SessionId>,
-        command: Command,
+        command: Operation,
         parameters: &Parameters<'_>,
     ) -> Result<Outcome, Refusal> {
-        let request = command::Request { session, command };
+        let request = command::SessionRequest { session, command };
         match self.ask(Ask::Write(request.encode()), parameters.timeout()?).await? {
             Answer::Written(outcome) => Ok(outcome),
             other => Err(Refusal::of(&other)),

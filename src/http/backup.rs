@@ -1,4 +1,4 @@
-//! `GET /snapshot`: a [backup](crate::wire::backup) of the whole state, as it was at one moment, which no later write
+//! `GET /snapshot`: a [backup](crate::kv::backup) of the whole state, as it was at one moment, which no later write
 //! changes: it holds every write that was acknowledged before it was asked for. With `?consistency=stale` it is the state of this
 //! node as it is, for which no leader is needed; headers say how far that is.
 //!
@@ -16,10 +16,10 @@ use tokio::time::timeout;
 use super::api::{Api, Inner};
 use super::reply::{Body, BrokenOff, Parameters, Refusal, Reply};
 use crate::defaults::{CLIENT_STALL, REQUEST_TIMEOUT};
+use crate::kv::backup::{Header, Writer};
 use crate::kv::raft_kv::{Answer, Ask};
 use crate::kv::view::ViewId;
 use crate::net::driver::Stopped;
-use crate::wire::backup::{Header, Writer};
 
 /// The last entry that is in a backup.
 pub const THROUGH: HeaderName = HeaderName::from_static("netbelt-through");

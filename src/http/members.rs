@@ -28,11 +28,12 @@ use super::reply::{Parameters, Refusal, Reply, decoded, from_json, json};
 use crate::defaults::LEAVE_PAUSE;
 use crate::kv::RaftKv;
 use crate::kv::raft_kv::{Administration, Answer, Ask, Query};
-use crate::net::acquaintances::{Acquaintances, Seat, Stranger, Token};
-use crate::net::data_dir;
+use crate::net::identity::data_dir;
+use crate::net::identity::known_peers::{KnownPeers, MemberAddr, PeerRejected, RandomId};
 use crate::net::link::Outbox;
 use crate::net::links::Links;
-use crate::raft::{self, Change, Configuration, NodeId, RoleName};
+use crate::node_id::NodeId;
+use crate::raft::{self, Change, Configuration, RoleName};
 
 /// Longest address of a member: a DNS name and a port.
 const MAX_ADDR_BYTES: usize = 260;
@@ -58,7 +59,7 @@ impl Version {
 #[derive(Debug)]
 pub struct Members {
     id: NodeId,
-    known: Arc<Acquaintances>,
+    known: Arc<KnownPeers>,
     links: Links<NodeId>,
     /// Where the peer that was connected to last was told that this node is.
     reached: Mutex<Option<String>>,
@@ -91,9 +92,9 @@ impl Members {
         id: NodeId,
         configuration: Configuration,
         given: BTreeMap<NodeId, String>,
-        known: Arc<Acquaintances>,
+        known: Arc<KnownPeers>,
         links: Links<NodeId>,
-    ) -> Result<Self, Stranger> {
+    ) -> Result<Self, PeerRejected> {
         let view = watch::Sender::new(View { given, ..View::default() });
         let members = Self { id, known, links, reached: Mutex::default(), view };
         members.are(configuration)?;
@@ -104,7 +105,7 @@ impl Members {
     ///
     /// # Errors
     /// When the disk refuses to remember who is none any more.
-    pub fn are(&self, configuration: Configuration) -> Result<(), Stranger> {
+    pub fn are(&self, configuration: Configuration) -> Result<(), PeerRejected> {
         let members = configuration.members();
         if !members.is_empty() {
             let voters: BTreeMap<_, _> = members.iter().map(|(id, member)| (id.as_str(), member.voter)).collect();
@@ -127,12 +128,12 @@ impl Members {
     }
 
     /// What the configuration says of a member.
-    pub fn seat(&self, id: NodeId) -> Option<Seat> {
-        self.view.borrow().configuration.members().get(&id).map(|member| Seat::of(&member.addr))
+    pub fn seat(&self, id: NodeId) -> Option<MemberAddr> {
+        self.view.borrow().configuration.members().get(&id).map(|member| MemberAddr::of(&member.addr))
     }
 
     /// Whom this node has met.
-    pub fn known(&self) -> &Acquaintances {
+    pub fn known(&self) -> &KnownPeers {
         &self.known
     }
 
@@ -221,7 +222,8 @@ impl Members {
 
     fn addresses(&self, view: &View) -> BTreeMap<NodeId, String> {
         let members = view.configuration.members().iter();
-        let mut addresses: BTreeMap<_, _> = members.map(|(id, member)| (*id, Seat::of(&member.addr).addr)).collect();
+        let mut addresses: BTreeMap<_, _> =
+            members.map(|(id, member)| (*id, MemberAddr::of(&member.addr).addr)).collect();
         addresses.extend(view.leaving.clone());
         addresses.extend(view.callers.clone());
         for (id, addr) in &view.given {
@@ -277,7 +279,7 @@ pub(super) fn rows(machine: &RaftKv, members: &Members, own_addr: &str) -> Vec<M
         let addr = match link {
             Some(link) => link.addr.clone(),
             None if *id == members.id => members.own_addr(own_addr),
-            None => Seat::of(&member.addr).addr,
+            None => MemberAddr::of(&member.addr).addr,
         };
         Member {
             id: id.as_str().to_owned(),
@@ -296,7 +298,7 @@ pub(super) fn rows(machine: &RaftKv, members: &Members, own_addr: &str) -> Vec<M
 struct Addition {
     id: String,
     addr: String,
-    incarnation: Option<Token>,
+    incarnation: Option<RandomId>,
 }
 
 #[derive(Deserialize)]
@@ -310,7 +312,7 @@ struct Added<'a> {
     id: &'a str,
     addr: &'a str,
     voter: bool,
-    cluster: Option<Token>,
+    cluster: Option<RandomId>,
 }
 
 impl Api {
@@ -389,14 +391,15 @@ impl Inner {
         let info = self.info.clone();
         let (configuration, cluster, rows) = self
             .inspect(move |machine| {
-                let cluster = machine.state().cluster().map(Token);
+                let cluster = machine.state().cluster().map(RandomId);
                 (machine.raft().configuration().clone(), cluster, rows(machine, &info.members, &info.addr))
             })
             .await?;
         let member = configuration.members().get(&id);
-        let (seat, voter) = (member.map(|member| Seat::of(&member.addr)), member.is_some_and(|member| member.voter));
+        let (seat, voter) =
+            (member.map(|member| MemberAddr::of(&member.addr)), member.is_some_and(|member| member.voter));
         let wanted = match &seat {
-            None => Seat { addr, incarnation },
+            None => MemberAddr { addr, incarnation },
             Some(seat) => {
                 let is_other = match (seat.incarnation, incarnation) {
                     (Some(has), Some(wants)) => has != wants,
@@ -407,7 +410,7 @@ impl Inner {
                     let why = known.known().other_incarnation(id.as_str()).to_string();
                     return Err(Refusal::new(StatusCode::CONFLICT, &why));
                 }
-                Seat { addr, incarnation: incarnation.or(seat.incarnation) }
+                MemberAddr { addr, incarnation: incarnation.or(seat.incarnation) }
             }
         };
         if let Some(why) = taken(&configuration, &rows, id, &wanted.addr) {
@@ -505,7 +508,7 @@ impl Inner {
 /// Why no node `id` can be at `addr`, beside these members: two that are dialled at one address are one at most.
 fn taken(configuration: &Configuration, rows: &[Member], id: NodeId, addr: &str) -> Option<String> {
     let is_anywhere = |addr: &str| addr.parse::<SocketAddr>().is_ok_and(|addr| addr.ip().is_unspecified());
-    let seats = configuration.members().iter().map(|(id, member)| (id.as_str(), Seat::of(&member.addr).addr));
+    let seats = configuration.members().iter().map(|(id, member)| (id.as_str(), MemberAddr::of(&member.addr).addr));
     let places = seats.chain(rows.iter().map(|row| (row.id.as_str(), row.addr.clone())));
     if let Some((other, _)) = places.into_iter().find(|(other, at)| *other != id.as_str() && at == addr) {
         return Some(format!(
@@ -557,7 +560,8 @@ fn id_in_path(id: &str) -> Result<NodeId, Refusal> {
 }
 
 pub(super) fn node_id(text: &str) -> Result<NodeId, Refusal> {
-    text.parse().map_err(|error: raft::InvalidNodeId| Refusal::new(StatusCode::BAD_REQUEST, &error.to_string()))
+    text.parse()
+        .map_err(|error: crate::node_id::InvalidNodeId| Refusal::new(StatusCode::BAD_REQUEST, &error.to_string()))
 }
 
 /// Whether it is `HOST:PORT`, as peers can dial it.

@@ -14,11 +14,11 @@ use serde::Serialize;
 use super::members::{self, Member, Members};
 use crate::defaults::{MAX_DEBUG_BYTES, MAX_LIST_LIMIT};
 use crate::kv::RaftKv;
-use crate::net::acquaintances::Token;
-use crate::net::data_dir;
 use crate::net::disk::Reserve;
+use crate::net::identity::data_dir;
+use crate::net::identity::known_peers::RandomId;
 use crate::net::writer::DiskMetrics;
-use crate::raft::NodeId;
+use crate::node_id::NodeId;
 use crate::wire::PROTOCOL;
 
 /// The health of a node that can serve.
@@ -65,8 +65,8 @@ pub struct Status {
     last_applied: u64,
     snapshot_index: u64,
     /// The cluster's random number, once it is known, and this data directory's.
-    cluster_id: Option<Token>,
-    incarnation: Token,
+    cluster_id: Option<RandomId>,
+    incarnation: RandomId,
     members: Vec<Member>,
     health: String,
     /// What somebody should look after, although the node can serve.
@@ -104,7 +104,7 @@ impl NodeInfo {
             commit_index: raft.commit_index().0,
             last_applied: raft.last_applied().0,
             snapshot_index: raft.snapshot().index.0,
-            cluster_id: machine.state().cluster().map(Token).or(self.members.known().cluster()),
+            cluster_id: machine.state().cluster().map(RandomId).or(self.members.known().cluster()),
             incarnation: self.members.known().incarnation(),
             members: members::rows(machine, &self.members, &self.addr),
             health: self.health(machine, halted),

@@ -26,15 +26,16 @@ use crate::defaults::{MAX_ANSWER_MEMORY, MAX_BODY_MEMORY, MAX_REQUESTS};
 use crate::kv::RaftKv;
 use crate::kv::changes::Change;
 use crate::kv::raft_kv::{self, Ask, Event, Query, RequestId};
-use crate::net::acquaintances::{Acquaintances, Token};
 use crate::net::disk::{Log, Options};
 use crate::net::driver::{Driver, Handle};
+use crate::net::identity::boot_history::BootHistory;
+use crate::net::identity::known_peers::{KnownPeers, RandomId};
 use crate::net::link::{self, Outbox};
 use crate::net::links::Links;
 use crate::net::place::Place;
-use crate::net::starts::Starts;
 use crate::net::writer::{DiskMetrics, Meaning, Writer};
-use crate::raft::{Config, Configuration, NodeId, Record};
+use crate::node_id::NodeId;
+use crate::raft::{Config, Configuration, Record};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -67,8 +68,8 @@ impl Node {
             completes: |record| matches!(record, Record::SnapshotEnd),
         };
         let writer = Writer::start(log, DiskMetrics::default(), meaning).unwrap();
-        let starts = Starts::begin(dir.path(), Token(number)).unwrap();
-        let known = Arc::new(Acquaintances::open(dir.path(), id.as_str(), Token(number), starts).unwrap());
+        let starts = BootHistory::begin(dir.path(), RandomId(number)).unwrap();
+        let known = Arc::new(KnownPeers::open(dir.path(), id.as_str(), RandomId(number), starts).unwrap());
         let (links, waiters, halted) = (Links::default(), Waiters::default(), Halted::default());
         let others = addrs.iter().filter(|(other, _)| **other != id).map(|(other, at)| (*other, at.to_string()));
         let members = Arc::new(Members::new(id, initial, others.collect(), known, links.clone()).unwrap());

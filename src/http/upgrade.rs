@@ -8,7 +8,7 @@
 //! netbelt-to: n1            whom it believes to reach
 //! netbelt-cluster: 9f..     the cluster it belongs to, once it is known
 //! netbelt-incarnation: 3c.. its data directory
-//! netbelt-starts: 2 5e..,c1..   what became of that, see net::starts
+//! netbelt-starts: 2 5e..,c1..   what became of that, see net::identity::boot_history
 //! netbelt-state: begun      or new: it has no data, see founding
 //! netbelt-knows: 70.. 17    by which directory and which of its starts it knows the node it dials, if it does
 //! netbelt-start: 9 d4..     the start of its own that it was asked for
@@ -18,7 +18,7 @@
 //! ```
 //!
 //! The answer is 101, with the headers from `cluster` to `start` of whoever was dialled, and from then on the dialler sends
-//! [envelopes](crate::wire::envelope). Either side looks whether the other is [who it was](crate::net::acquaintances) before it
+//! [envelopes](crate::wire::envelope). Either side looks whether the other is [who it was](crate::net::identity::known_peers) before it
 //! sends or takes a message. A wrong name is refused with the reason, so that a mistaken `--peer` is found at once.
 //!
 //! The headers come with a refusal, too, and with 503, which is the answer while either side is new: so new nodes vouch for each
@@ -45,12 +45,12 @@ use super::members::{Members, Version};
 use super::reply::{Reply, error};
 use super::server::prepare;
 use crate::defaults::{CONNECT_TIMEOUT, PEER_STALL};
-use crate::net::acquaintances::{Acquaintances, Hello, Seat, Stranger};
 use crate::net::address::without_zone;
-use crate::net::data_dir::{FORMAT, VERSION};
+use crate::net::identity::data_dir::{FORMAT, VERSION};
+use crate::net::identity::known_peers::{Hello, KnownPeers, MemberAddr, PeerRejected};
 use crate::net::place::Place;
 use crate::net::tcp;
-use crate::raft::NodeId;
+use crate::node_id::NodeId;
 use crate::wire::PROTOCOL;
 
 /// Longest version that is remembered of a peer.
@@ -196,7 +196,7 @@ async fn dial_patiently(addr: &str, from: &Dialler, to: NodeId) -> Result<Option
 }
 
 /// Whether who answered is taken for `to`. If not, that is said.
-fn meet(known: &Acquaintances, to: NodeId, hello: &Hello, seat: Option<&Seat>) -> bool {
+fn meet(known: &KnownPeers, to: NodeId, hello: &Hello, seat: Option<&MemberAddr>) -> bool {
     let met = known.meet(to.as_str(), hello, seat);
     known.heard(to.as_str(), hello);
     met.map_err(|stranger| known.turn_away(to.as_str(), &stranger)).is_ok()
@@ -354,21 +354,21 @@ where
     let met = known.meet(from.as_str(), &hello, members.seat(from).as_ref());
     known.heard(from.as_str(), &hello);
     if let Err(stranger) = met {
-        if matches!(stranger, Stranger::NotAMember { .. }) && !members.any() {
+        if matches!(stranger, PeerRejected::NotAMember { .. }) && !members.any() {
             // The members often hear of a new one before it hears of them. It is nobody's mistake, and soon over.
             return error(StatusCode::SERVICE_UNAVAILABLE, &format!("{id} does not know yet in which cluster it is"));
         }
         // It will dial again, with that start of its own, and is not refused before.
-        if !matches!(stranger, Stranger::OtherPast { start, .. } if hello.may_prove(start)) {
+        if !matches!(stranger, PeerRejected::OtherPast { start, .. } if hello.may_prove(start)) {
             known.turn_away(from.as_str(), &stranger);
         }
         let status = match stranger {
-            Stranger::OtherCluster { .. }
-            | Stranger::OtherIncarnation { .. }
-            | Stranger::Emptied { .. }
-            | Stranger::OtherPast { .. } => StatusCode::CONFLICT,
-            Stranger::Removed { .. } | Stranger::NotAMember { .. } => StatusCode::FORBIDDEN,
-            Stranger::Forgetful { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            PeerRejected::OtherCluster { .. }
+            | PeerRejected::OtherIncarnation { .. }
+            | PeerRejected::Emptied { .. }
+            | PeerRejected::OtherPast { .. } => StatusCode::CONFLICT,
+            PeerRejected::Removed { .. } | PeerRejected::NotAMember { .. } => StatusCode::FORBIDDEN,
+            PeerRejected::Forgetful { .. } => StatusCode::SERVICE_UNAVAILABLE,
         };
         return introduced(error(status, &stranger.to_string()));
     }

@@ -28,11 +28,11 @@ pub const FORMAT: u8 = 2;
 
 /// A command, with the name under which it is carried out at most once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct SessionRequest {
     /// The name, when it has one: then it may be sent again, through any node.
     pub session: Option<SessionId>,
     /// What is to be done.
-    pub command: Command,
+    pub command: Operation,
 }
 
 /// Names one request of one client (thesis §6.3). A client gives each request a sequence of its own, higher than those
@@ -47,7 +47,7 @@ pub struct SessionId {
 
 /// A change of the replicated state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum Operation {
     /// Sets a key to a value.
     Set {
         /// 1 to [`MAX_KEY_BYTES`] bytes.
@@ -65,7 +65,7 @@ pub enum Command {
         condition: Option<Condition>,
     },
     /// Gives the cluster its id, unless it has one.
-    Found {
+    InitCluster {
         /// The id, drawn at random by the first leader.
         cluster: u64,
         /// From now on, the names of clients that are [forgotten](super::forgotten) are kept. A netbelt that does not know
@@ -127,7 +127,7 @@ pub enum Outcome {
     NameTaken,
     /// The cluster has this id.
     Founded {
-        /// That of the first [`Command::Found`].
+        /// That of the first [`Operation::InitCluster`].
         cluster: u64,
     },
 }
@@ -157,9 +157,9 @@ pub enum DecodeError {
     Client(usize),
 }
 
-impl Request {
+impl SessionRequest {
     /// A command without a session.
-    pub const fn once(command: Command) -> Self {
+    pub const fn once(command: Operation) -> Self {
         Self { session: None, command }
     }
 
@@ -168,7 +168,7 @@ impl Request {
         matches!(encoded, [FORMAT, client, ..] if *client > 0)
     }
 
-    /// Whether an encoded request is a [`Command::Found`] that begins to keep forgotten names; false of anything else.
+    /// Whether an encoded request is a [`Operation::InitCluster`] that begins to keep forgotten names; false of anything else.
     pub fn is_to_keep_forgotten(encoded: &[u8]) -> bool {
         matches!(encoded, [FORMAT, 0, 4, ..])
     }
@@ -203,16 +203,16 @@ impl Request {
             }
             len => return Err(DecodeError::Client(len)),
         };
-        Ok(Self { session, command: Command::decode(bytes)? })
+        Ok(Self { session, command: Operation::decode(bytes)? })
     }
 }
 
-impl Command {
+impl Operation {
     /// The key it concerns.
     pub const fn key(&self) -> Option<&Bytes> {
         match self {
             Self::Set { key, .. } | Self::Delete { key, .. } => Some(key),
-            Self::Found { .. } => None,
+            Self::InitCluster { .. } => None,
         }
     }
 
@@ -228,7 +228,7 @@ impl Command {
         match self {
             Self::Set { key, value, .. } => 24 + key.len() + value.len(),
             Self::Delete { key, .. } => 24 + key.len(),
-            Self::Found { .. } => 9,
+            Self::InitCluster { .. } => 9,
         }
     }
 
@@ -236,7 +236,7 @@ impl Command {
         let (kind, key, value, condition) = match self {
             Self::Set { key, value, condition } => (1, key, Some(value), condition),
             Self::Delete { key, condition } => (2, key, None, condition),
-            Self::Found { cluster, keep_forgotten } => {
+            Self::InitCluster { cluster, keep_forgotten } => {
                 out.put_u8(if *keep_forgotten { 4 } else { 3 });
                 return out.put_u64(*cluster);
             }
@@ -262,7 +262,7 @@ impl Command {
     fn decode(mut bytes: Bytes) -> Result<Self, DecodeError> {
         let kind = take_u8(&mut bytes)?;
         if matches!(kind, 3 | 4) {
-            let found = Self::Found { cluster: take_u64(&mut bytes)?, keep_forgotten: kind == 4 };
+            let found = Self::InitCluster { cluster: take_u64(&mut bytes)?, keep_forgotten: kind == 4 };
             return if bytes.is_empty() { Ok(found) } else { Err(DecodeError::Length) };
         }
         let condition_kind = take_u8(&mut bytes)?;
@@ -325,7 +325,7 @@ mod tests {
         proptest::collection::vec(any::<u8>(), 1..max).prop_map(Bytes::from)
     }
 
-    fn request() -> impl Strategy<Value = Request> {
+    fn request() -> impl Strategy<Value = SessionRequest> {
         let condition = proptest::option::of(prop_oneof![
             Just(Condition::Absent),
             bytes(20).prop_map(Condition::Value),
@@ -334,13 +334,13 @@ mod tests {
         let change = (bytes(30), proptest::option::of(bytes(50)), condition);
         let command = prop_oneof![
             9 => change.prop_map(|(key, value, condition)| match value {
-                Some(value) => Command::Set { key, value, condition },
-                None => Command::Delete { key, condition },
+                Some(value) => Operation::Set { key, value, condition },
+                None => Operation::Delete { key, condition },
             }),
-            1 => any::<(u64, bool)>().prop_map(|(cluster, keep_forgotten)| Command::Found { cluster, keep_forgotten }),
+            1 => any::<(u64, bool)>().prop_map(|(cluster, keep_forgotten)| Operation::InitCluster { cluster, keep_forgotten }),
         ];
         let session = proptest::option::of((bytes(MAX_CLIENT_BYTES + 1), any::<u64>()));
-        (session, command).prop_map(|(session, command)| Request {
+        (session, command).prop_map(|(session, command)| SessionRequest {
             session: session.map(|(client, sequence)| SessionId { client, sequence }),
             command,
         })
@@ -350,24 +350,24 @@ mod tests {
         #[test]
         fn a_request_survives_its_encoding(request in request()) {
             let bytes = request.encode();
-            prop_assert_eq!(Request::has_session(&bytes), request.session.is_some());
-            prop_assert_eq!(Request::decode(bytes), Ok(request));
+            prop_assert_eq!(SessionRequest::has_session(&bytes), request.session.is_some());
+            prop_assert_eq!(SessionRequest::decode(bytes), Ok(request));
         }
 
         #[test]
         fn a_shortened_or_lengthened_request_is_refused(request in request(), cut in 0usize..400) {
             let bytes = request.encode();
             if cut < bytes.len() {
-                prop_assert!(Request::decode(bytes.slice(..cut)).is_err());
+                prop_assert!(SessionRequest::decode(bytes.slice(..cut)).is_err());
             }
             let longer = [&bytes[..], &[0]].concat();
-            prop_assert_eq!(Request::decode(longer.into()), Err(DecodeError::Length));
+            prop_assert_eq!(SessionRequest::decode(longer.into()), Err(DecodeError::Length));
         }
 
         #[test]
         fn arbitrary_bytes_are_refused_or_canonical(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
             let bytes = Bytes::from([&[FORMAT][..], &bytes].concat());
-            if let Ok(request) = Request::decode(bytes.clone()) {
+            if let Ok(request) = SessionRequest::decode(bytes.clone()) {
                 prop_assert_eq!(request.encode(), bytes);
             }
         }
@@ -375,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_request_of_another_format_is_refused_naming_both() {
-        let error = Request::decode(Bytes::from_static(&[1, 1, 0])).unwrap_err();
+        let error = SessionRequest::decode(Bytes::from_static(&[1, 1, 0])).unwrap_err();
         assert_eq!(error, DecodeError::Format(1));
         assert!(error.to_string().contains("format 1") && error.to_string().contains("format 2"));
     }

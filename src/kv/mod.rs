@@ -9,6 +9,7 @@
 
 #![warn(clippy::wildcard_enum_match_arm)] // inputs, messages and effects are matched exhaustively
 
+pub mod backup;
 pub mod changes;
 pub mod command;
 pub mod forgotten;
@@ -23,7 +24,7 @@ mod tests;
 pub mod view;
 
 pub use changes::{Change, Changes, Gone};
-pub use command::{Command, Condition, Outcome, Request, SessionId, Versioned};
+pub use command::{Condition, Operation, Outcome, SessionId, SessionRequest, Versioned};
 pub use raft_kv::RaftKv;
 pub use snapshot::{Restorer, SnapshotError};
 pub use state::State;

@@ -7,7 +7,7 @@
 //!
 //! An older netbelt has it carried out again. Nodes of both kinds must not apply the same entries, so in a cluster that an
 //! older one has founded, forgotten names are kept from a point of the log on: a
-//! [`Command::Found`](super::command::Command::Found) that says so, which older ones do not get past. (Before it is founded,
+//! [`Operation::InitCluster`](super::command::Operation::InitCluster) that says so, which older ones do not get past. (Before it is founded,
 //! a cluster takes less than [`MAX_CLIENTS`] writes, and forgets nobody.)
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::changes::Change;
-use super::command::{Command, Outcome, Request};
+use super::command::{Operation, Outcome, SessionRequest};
 use super::sessions::{Known, Sessions};
 use super::snapshot::{CLIENT_BYTES, HEADER_BYTES, ITEM_BYTES};
 use super::store::Store;
@@ -29,8 +29,8 @@ impl State {
     }
 
     /// Carries out a request, unless that has been done before. Also tells the change of the store, if there is one.
-    pub fn apply(&mut self, request: Request) -> (Outcome, Option<Change>) {
-        let Request { session, command } = request;
+    pub fn apply(&mut self, request: SessionRequest) -> (Outcome, Option<Change>) {
+        let SessionRequest { session, command } = request;
         let session = session.filter(|_| !cfg!(mutant = "retry_applied_twice"));
         let Some(id) = session else { return self.carry_out(command) };
         let checksum = command.checksum();
@@ -48,14 +48,14 @@ impl State {
         }
     }
 
-    fn carry_out(&mut self, command: Command) -> (Outcome, Option<Change>) {
+    fn carry_out(&mut self, command: Operation) -> (Outcome, Option<Change>) {
         if let Some(key) = command.key() {
             self.views.values_mut().for_each(|view| view.keep(key, &self.store));
         }
         match command {
-            Command::Set { key, value, condition } => self.store.set(&key, &value, condition.as_ref()),
-            Command::Delete { key, condition } => self.store.delete(&key, condition.as_ref()),
-            Command::Found { cluster, keep_forgotten } => {
+            Operation::Set { key, value, condition } => self.store.set(&key, &value, condition.as_ref()),
+            Operation::Delete { key, condition } => self.store.delete(&key, condition.as_ref()),
+            Operation::InitCluster { cluster, keep_forgotten } => {
                 match self.cluster {
                     _ if keep_forgotten => self.sessions.keep_forgotten(),
                     None => self.sessions.forget_names(), // it is one of older nodes
@@ -69,8 +69,8 @@ impl State {
 
     /// The answer to a command whose condition did not hold when it first came. If it does not hold now either, this
     /// moment explains the answer as well as that one, and what the key holds can be told.
-    fn fail_again(&self, command: &Command) -> Outcome {
-        let (Command::Set { key, condition, .. } | Command::Delete { key, condition }) = command else {
+    fn fail_again(&self, command: &Operation) -> Outcome {
+        let (Operation::Set { key, condition, .. } | Operation::Delete { key, condition }) = command else {
             return Outcome::FailedEarlier;
         };
         self.store.check(key, condition.as_ref()).unwrap_or(Outcome::FailedEarlier)

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::command::{Command, Condition, Outcome, Request, SessionId};
+use super::command::{Condition, Operation, Outcome, SessionId, SessionRequest};
 use super::forgotten::Forgotten;
 use super::sessions::Sessions;
 use super::snapshot::{FORMAT, Restorer, SnapshotError};
@@ -12,12 +12,12 @@ use super::store::Store;
 use super::view::ViewId;
 use crate::defaults::{CHUNK_BYTES, FORGOTTEN_GENERATION, FORGOTTEN_GENERATIONS, MAX_CLIENTS};
 
-fn set(key: &str, value: &str) -> Command {
-    Command::Set { key: Bytes::from(key.to_owned()), value: Bytes::from(value.to_owned()), condition: None }
+fn set(key: &str, value: &str) -> Operation {
+    Operation::Set { key: Bytes::from(key.to_owned()), value: Bytes::from(value.to_owned()), condition: None }
 }
 
-fn named(client: &str, sequence: u64, command: Command) -> Request {
-    Request { session: Some(SessionId { client: Bytes::from(client.to_owned()), sequence }), command }
+fn named(client: &str, sequence: u64, command: Operation) -> SessionRequest {
+    SessionRequest { session: Some(SessionId { client: Bytes::from(client.to_owned()), sequence }), command }
 }
 
 fn chunks(state: &mut State, view: ViewId) -> Vec<Bytes> {
@@ -40,7 +40,7 @@ fn restore(chunks: impl IntoIterator<Item = Bytes>) -> Result<State, SnapshotErr
 }
 
 /// Requests about few keys and clients, so that they meet; values are large at times, so that there are several chunks.
-fn request() -> impl Strategy<Value = Request> {
+fn request() -> impl Strategy<Value = SessionRequest> {
     let condition = proptest::option::weighted(
         0.3,
         prop_oneof![
@@ -55,22 +55,22 @@ fn request() -> impl Strategy<Value = Request> {
         (0u8..4).prop_map(|value| Bytes::from(vec![value; CHUNK_BYTES / 3])),
     ];
     let command = prop_oneof![
-        6 => (key.clone(), value, condition.clone()).prop_map(|(key, value, condition)| Command::Set { key, value, condition }),
-        3 => (key, condition).prop_map(|(key, condition)| Command::Delete { key, condition }),
-        1 => any::<(u64, bool)>().prop_map(|(cluster, keep_forgotten)| Command::Found { cluster, keep_forgotten }),
+        6 => (key.clone(), value, condition.clone()).prop_map(|(key, value, condition)| Operation::Set { key, value, condition }),
+        3 => (key, condition).prop_map(|(key, condition)| Operation::Delete { key, condition }),
+        1 => any::<(u64, bool)>().prop_map(|(cluster, keep_forgotten)| Operation::InitCluster { cluster, keep_forgotten }),
     ];
     let session = proptest::option::of((0u8..3, 0u64..20));
     (session, command).prop_map(|(session, command)| match session {
         Some((client, sequence)) => named(&format!("c{client}"), sequence, command),
-        None => Request::once(command),
+        None => SessionRequest::once(command),
     })
 }
 
-fn requests(max: usize) -> impl Strategy<Value = Vec<Request>> {
+fn requests(max: usize) -> impl Strategy<Value = Vec<SessionRequest>> {
     proptest::collection::vec(request(), 0..max)
 }
 
-fn state_after(requests: Vec<Request>) -> State {
+fn state_after(requests: Vec<SessionRequest>) -> State {
     let mut state = State::default();
     for request in requests {
         state.apply(request);
@@ -126,7 +126,7 @@ proptest! {
         let (mut first, mut applied) = (std::collections::BTreeMap::new(), Vec::new());
         for (key, sequence, conditional) in requests {
             let condition = conditional.then_some(Condition::Absent);
-            let command = Command::Set { key: Bytes::from(vec![key]), value: Bytes::from(vec![key]), condition };
+            let command = Operation::Set { key: Bytes::from(vec![key]), value: Bytes::from(vec![key]), condition };
             let request = first.entry(sequence).or_insert_with(|| named("c", sequence, command)).clone();
             let again = applied.iter().find(|(then, _)| *then == request).map(|(_, outcome): &(_, Outcome)| outcome.clone());
             let version = state.store().version();
@@ -174,11 +174,12 @@ proptest! {
 fn a_condition_that_failed_once_does_not_hold_for_a_late_copy_of_the_request() {
     let mut state = State::default();
     let if_red = Some(Condition::Value(Bytes::from_static(b"red")));
-    let command = Command::Set { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"blue"), condition: if_red };
-    state.apply(Request::once(set("k", "green")));
+    let command =
+        Operation::Set { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"blue"), condition: if_red };
+    state.apply(SessionRequest::once(set("k", "green")));
     let failed = Outcome::ConditionFailed { current: state.store().get(b"k").cloned() };
     assert_eq!(state.apply(named("c", 1, command.clone())).0, failed);
-    state.apply(Request::once(set("k", "red")));
+    state.apply(SessionRequest::once(set("k", "red")));
     assert_eq!(state.apply(named("c", 1, command)).0, Outcome::FailedEarlier);
     assert_eq!(state.store().get(b"k").unwrap().value, "red", "the client was told that nothing was done");
 }
@@ -186,7 +187,7 @@ fn a_condition_that_failed_once_does_not_hold_for_a_late_copy_of_the_request() {
 /// A state that has forgotten the clients `names` gives, in this order.
 fn forgetful(names: impl IntoIterator<Item = String>) -> State {
     let mut state = State::default();
-    state.apply(Request::once(Command::Found { cluster: 1, keep_forgotten: true }));
+    state.apply(SessionRequest::once(Operation::InitCluster { cluster: 1, keep_forgotten: true }));
     let others = (0..MAX_CLIENTS).map(|number| format!("other-{number}"));
     for name in names.into_iter().chain(others) {
         assert_eq!(state.apply(named(&name, 1, set("k", "old"))).0, Outcome::Set { version: state.store().version() });
@@ -197,7 +198,7 @@ fn forgetful(names: impl IntoIterator<Item = String>) -> State {
 #[test]
 fn a_request_of_a_client_that_was_forgotten_does_not_run_again_over_a_newer_value() {
     let mut state = forgetful(["plain".to_owned(), "versioned;since=0".to_owned()]);
-    state.apply(Request::once(set("k", "new")));
+    state.apply(SessionRequest::once(set("k", "new")));
     let (chunks, version) = (snapshot(&mut state), state.store().version());
     for mut state in [restore(chunks).unwrap(), state] {
         for name in ["plain", "versioned;since=0", "another;since=0"] {
@@ -217,9 +218,9 @@ fn a_request_of_a_client_that_was_forgotten_does_not_run_again_over_a_newer_valu
 #[test]
 fn clients_that_only_fail_are_forgotten_without_keeping_new_ones_out() {
     let mut state = State::default();
-    state.apply(Request::once(Command::Found { cluster: 1, keep_forgotten: true }));
-    state.apply(Request::once(set("lock", "somebody")));
-    let take = || Command::Set {
+    state.apply(SessionRequest::once(Operation::InitCluster { cluster: 1, keep_forgotten: true }));
+    state.apply(SessionRequest::once(set("lock", "somebody")));
+    let take = || Operation::Set {
         key: Bytes::from_static(b"lock"),
         value: Bytes::from_static(b"me"),
         condition: Some(Condition::Absent),
@@ -236,7 +237,7 @@ fn clients_that_only_fail_are_forgotten_without_keeping_new_ones_out() {
 #[test]
 fn until_the_cluster_says_so_forgotten_names_are_not_kept_and_snapshots_are_of_the_old_format() {
     let mut state = State::default();
-    state.apply(Request::once(Command::Found { cluster: 1, keep_forgotten: false }));
+    state.apply(SessionRequest::once(Operation::InitCluster { cluster: 1, keep_forgotten: false }));
     for number in 0..=MAX_CLIENTS {
         state.apply(named(&number.to_string(), 1, set("k", "old")));
     }
@@ -244,8 +245,8 @@ fn until_the_cluster_says_so_forgotten_names_are_not_kept_and_snapshots_are_of_t
     assert_eq!(chunks[0][0], 1);
     let mut restored = restore(chunks).unwrap();
     assert_eq!(restored, state);
-    let found = Command::Found { cluster: 2, keep_forgotten: true };
-    assert_eq!(restored.apply(Request::once(found)).0, Outcome::Founded { cluster: 1 });
+    let found = Operation::InitCluster { cluster: 2, keep_forgotten: true };
+    assert_eq!(restored.apply(SessionRequest::once(found)).0, Outcome::Founded { cluster: 1 });
     assert_eq!(snapshot(&mut restored)[0][0], FORMAT);
     assert!(matches!(restored.apply(named("0", 1, set("k", "old"))).0, Outcome::Set { .. }), "nobody kept its name");
     assert_eq!(restored.apply(named("1", 1, set("k", "old"))).0, Outcome::NameForgotten, "it had to go for 0");
@@ -284,7 +285,7 @@ fn a_header_that_promises_more_than_comes_takes_no_memory() {
 fn chunks_are_of_the_size_they_should_be_and_a_closed_view_has_none() {
     let mut state = State::default();
     for key in 0..4000 {
-        state.apply(Request::once(set(&format!("key {key}"), &"x".repeat(256))));
+        state.apply(SessionRequest::once(set(&format!("key {key}"), &"x".repeat(256))));
     }
     let view = state.open_view();
     let sizes: Vec<_> = chunks(&mut state, view).iter().map(Bytes::len).collect();
@@ -314,8 +315,8 @@ fn forgotten_names_of_every_generation_come_back_from_a_snapshot() {
 #[test]
 fn what_the_store_keeps_does_not_keep_the_batch_it_came_in() {
     let mut state = State::default();
-    let batch = Bytes::from([Request::once(set("k", "v")).encode(), Bytes::from(vec![0; 1 << 20])].concat());
-    let request = Request::decode(batch.slice(..batch.len() - (1 << 20))).unwrap();
+    let batch = Bytes::from([SessionRequest::once(set("k", "v")).encode(), Bytes::from(vec![0; 1 << 20])].concat());
+    let request = SessionRequest::decode(batch.slice(..batch.len() - (1 << 20))).unwrap();
     let (_, change) = state.apply(request);
     assert!(batch.is_unique(), "neither the store nor {change:?} shares its memory");
 }

@@ -15,17 +15,14 @@
 //! - [`data_dir`]: whose data a directory holds;
 //! - [`starts`]: how a directory is told from a copy of it;
 //! - [`token`]: random numbers that name directories and clusters;
-//! - [`acquaintances`]: whom this node has met, whom it does not take for them, and whether it may begin.
+//! - [`known_peers`]: whom this node has met, whom it does not take for them, and whether it may begin.
 
-pub mod acquaintances;
 pub mod address;
-pub mod data_dir;
 pub mod disk;
 pub mod driver;
+pub mod identity;
 pub mod link;
 pub mod links;
 pub mod place;
-pub mod starts;
 pub mod tcp;
-pub mod token;
 pub mod writer;

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
-use super::progress::{majority, reached_by_majority};
-use super::types::NodeId;
+use crate::node_id::NodeId;
+use crate::quorum::{majority, reached_by_majority};
 
 /// The members of a cluster. It takes effect as soon as it is in a node's log, committed or not (thesis §4.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

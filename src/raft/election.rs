@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::progress::Flow;
-use super::types::{NodeId, Position, Term};
+use super::types::{Position, Term};
 use super::{Ballot, Body, Event, Follower, HardState, Message, Raft, Record, Role, Timer};
+use crate::node_id::NodeId;
 use crate::protocol::{Effects, Time};
 
 impl Raft {

@@ -5,7 +5,8 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Entry, Index, NodeId, Raft, Role, RoleName};
+use super::{Entry, Index, Raft, Role, RoleName};
+use crate::node_id::NodeId;
 
 /// Panics when a single node's state cannot be.
 pub(super) fn check_local(raft: &Raft) {

@@ -165,8 +165,9 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Member, NodeId};
+    use super::super::Member;
     use super::*;
+    use crate::node_id::NodeId;
 
     fn entry(term: u64, index: u64, payload: Payload) -> Entry {
         Entry { position: Position { term: Term(term), index: Index(index) }, payload }

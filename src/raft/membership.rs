@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::configuration::{Change, Configuration, Refusal};
 use super::progress::{CatchingUp, Flow, Progress};
-use super::types::{Entry, NodeId, Payload, Position};
+use super::types::{Entry, Payload, Position};
 use super::{Ballot, Body, Event, Leader, Raft, Role, Ticket, flush_soon};
+use crate::node_id::NodeId;
 use crate::protocol::{Effects, Time};
 
 /// A leader that lets another one lead.

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::configuration::{Change, Configuration, Refusal};
-use super::types::{Entry, Index, NodeId, Position, Term};
+use super::types::{Entry, Index, Position, Term};
+use crate::node_id::NodeId;
 
 /// A message: the sender's term (for a pre-vote request and its grant, the term asked for) and what it says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

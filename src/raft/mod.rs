@@ -33,6 +33,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::defaults::APPLY_PAUSE;
+use crate::node_id::NodeId;
 use crate::protocol::{Effect, Effects, Input, Protocol, Time};
 
 pub mod configuration;
@@ -50,13 +51,14 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod types;
+pub mod wire;
 
 pub use configuration::{Change, Configuration, Member, Refusal};
 pub use message::{
     Append, AppendOutcome, Ballot, Body, Command, Event, InstallSnapshot, Message, RoleName, Round, Ticket, Timer,
 };
 pub use record::{Checkpoint, HardState, Record, Recovered, Recovery};
-pub use types::{Entry, Index, InvalidNodeId, NodeId, Payload, Position, Term};
+pub use types::{Entry, Index, Payload, Position, Term};
 
 use log::Log;
 use membership::Handover;

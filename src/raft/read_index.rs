@@ -6,8 +6,9 @@
 
 use std::collections::VecDeque;
 
-use super::types::{Index, NodeId};
+use super::types::Index;
 use super::{Body, Event, Raft, Role, Round, Ticket, flush_soon};
+use crate::node_id::NodeId;
 use crate::protocol::{Effects, Time};
 
 /// Reads at a leader.

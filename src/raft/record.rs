@@ -10,7 +10,8 @@ use thiserror::Error;
 
 use super::configuration::Configuration;
 use super::log::Log;
-use super::types::{Entry, Index, NodeId, Position, Term};
+use super::types::{Entry, Index, Position, Term};
+use crate::node_id::NodeId;
 
 /// One change of the persistent state. Recovery folds them, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

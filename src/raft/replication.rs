@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::message::{Append, AppendOutcome};
 use super::progress::{Flow, Progress};
-use super::types::{Entry, Index, NodeId, Payload, Position};
+use super::types::{Entry, Index, Payload, Position};
 use super::{Body, Event, Leader, LeaderReads, Message, Raft, Role, Round, Ticket, Timer, flush_soon};
+use crate::node_id::NodeId;
 use crate::protocol::{Effects, Time};
 
 /// The leader's half.

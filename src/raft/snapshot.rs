@@ -15,9 +15,10 @@ use super::message::{AppendOutcome, InstallSnapshot};
 use super::progress::{Flow, Install, Unanswered};
 use super::record::{Checkpoint, Record};
 use super::replication::in_parts;
-use super::types::{Index, NodeId, Position, Term};
+use super::types::{Index, Position, Term};
 use super::{Body, Event, Message, Raft, Role, Round, Timer};
 use crate::defaults::{APPLY_PAUSE, INSTALL_PATIENCE};
+use crate::node_id::NodeId;
 use crate::protocol::{Effects, Time};
 
 /// No log gets so long: a snapshot that says otherwise is a mistake, and would leave no room for what follows it.

@@ -13,15 +13,10 @@
 //! - [`script`]: bare Raft nodes that do what a script says, one command at a time;
 //! - [`observe`], [`trace`]: what can be seen of machines and messages, and all of it in order.
 
-mod checker;
-pub mod cluster;
 pub mod faults;
 pub mod history;
-mod kv_model;
 pub mod observe;
-mod operator;
-pub mod script;
+pub mod raft;
 pub mod sweep;
 pub mod trace;
-pub mod wipes;
 pub mod world;

@@ -1,9 +1,10 @@
 //! What instruments see of a machine and its messages, in words and numbers: traces, scripts and diagrams know no more.
 
 use crate::kv::raft_kv::{self, Forwarding, RaftKv};
+use crate::node_id::NodeId;
 use crate::protocol::Protocol;
 use crate::raft::{
-    self, AppendOutcome, Ballot, Body, Entry, InstallSnapshot, Member, NodeId, Payload, Position, Raft, RoleName,
+    self, AppendOutcome, Ballot, Body, Entry, InstallSnapshot, Member, Payload, Position, Raft, RoleName,
 };
 
 /// A machine that can be looked at.

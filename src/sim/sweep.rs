@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-use super::cluster::{Plan, Report, Violation, run};
+use super::raft::cluster::{Plan, Report, Violation, run};
 use super::trace::Keep;
 
 /// Of so many seeds, one is run twice when determinism is checked.

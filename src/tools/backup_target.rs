@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use crate::cli::{Failure, Output};
-use crate::wire::backup::MAGIC;
+use crate::kv::backup::MAGIC;
 
 /// An open backup.
 pub(super) struct BackupTarget<'a> {

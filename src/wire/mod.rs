@@ -1,23 +1,19 @@
 //! Bytes and messages: pure, and prepared for anything.
 //!
 //! - [`frame`]: where in a stream a message ends: raw, lines, length-delimited;
-//! - [`backup`]: a snapshot as a file;
 //! - [`envelope`]: a frame that names its version, between peers;
-//! - [`sse`]: server-sent events;
-//! - [`raft`]: the messages and records of a Raft key-value node.
+//! - [`sse`]: server-sent events.
 //!
 //! Decoders borrow nothing from the outside world and trust nothing: every length is checked against what is there
 //! before it is used. Numbers are big-endian. Encoders and decoders of a type stand side by side.
 
 #![warn(clippy::wildcard_enum_match_arm)] // inputs, messages and effects are matched exhaustively
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
-pub mod backup;
 pub mod envelope;
 pub mod frame;
-pub mod raft;
 pub mod sse;
 
 /// The protocol between peers. It counts up when what a node says would not be understood, or be misunderstood, by one that runs
@@ -65,17 +61,47 @@ impl From<bytes::TryGetError> for WireError {
 }
 
 /// The next `len` bytes.
-fn take(from: &mut Bytes, len: usize) -> Result<Bytes, WireError> {
+///
+/// # Errors
+/// When there are fewer.
+pub fn take(from: &mut Bytes, len: usize) -> Result<Bytes, WireError> {
     if from.len() < len { Err(WireError::Truncated) } else { Ok(from.split_to(len)) }
 }
 
-/// Bytes that are preceded by their length.
-fn take_sized(from: &mut Bytes) -> Result<Bytes, WireError> {
+/// Bytes that are preceded by their length, as [`put_sized`] writes them.
+///
+/// # Errors
+/// When there are fewer.
+pub fn take_sized(from: &mut Bytes) -> Result<Bytes, WireError> {
     let len = from.try_get_u32()?;
     take(from, len as usize)
 }
 
 /// Nothing is left.
-fn at_end(rest: &Bytes) -> Result<(), WireError> {
+///
+/// # Errors
+/// When something is.
+pub fn at_end(rest: &Bytes) -> Result<(), WireError> {
     if rest.is_empty() { Ok(()) } else { Err(WireError::TooLong(rest.len())) }
+}
+
+/// Appends bytes, preceded by their length in 4 bytes.
+///
+/// # Panics
+/// When there are 4 GiB of them.
+pub fn put_sized(out: &mut BytesMut, bytes: &[u8]) {
+    out.put_u32(u32::try_from(bytes.len()).expect("values are far below 4 GiB"));
+    out.put_slice(bytes);
+}
+
+/// 0 or 1.
+///
+/// # Errors
+/// When it is neither, or not there.
+pub fn take_bool(from: &mut Bytes) -> Result<bool, WireError> {
+    match take(from, 1)?[0] {
+        0 => Ok(false),
+        1 => Ok(true),
+        value => Err(WireError::Unknown { what: "truth value", value }),
+    }
 }

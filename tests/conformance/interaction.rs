@@ -13,11 +13,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use bytes::Bytes;
+use netbelt::node_id::NodeId;
 use netbelt::protocol::{Effect, Effects, Input, Protocol, Time};
 use netbelt::raft::progress::Window;
 use netbelt::raft::{
-    Body, Checkpoint, Command, Config, Entry, Event, HardState, Index, Message, NodeId, Payload, Position, Raft,
-    Record, RoleName, Term, Ticket, Timer,
+    Body, Checkpoint, Command, Config, Entry, Event, HardState, Index, Message, Payload, Position, Raft, Record,
+    RoleName, Term, Ticket, Timer,
 };
 
 use super::transcript::{Case, read};

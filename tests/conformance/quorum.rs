@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use netbelt::raft::progress::{majority, reached_by_majority};
+use netbelt::quorum::{majority, reached_by_majority};
 
 use super::transcript::{Case, read};
 use super::{say, vectors};

@@ -6,10 +6,10 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use netbelt::node_id::NodeId;
 use netbelt::protocol::Time;
 use netbelt::raft::{
-    Body, Change, Config, Configuration, Entry, HardState, Index, Message, NodeId, Payload, Position, Record, Term,
-    Timer,
+    Body, Change, Config, Configuration, Entry, HardState, Index, Message, Payload, Position, Record, Term, Timer,
 };
 use stateright::{Model, Property};
 

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use netbelt::node_id::NodeId;
 use netbelt::protocol::{Effect, Effects, Input, Protocol, Time};
 use netbelt::raft::{
-    Change, Command, Config, Event, Message, NodeId, Raft, Record, Recovered, Recovery, RoleName, Ticket, Timer,
+    Change, Command, Config, Event, Message, Raft, Record, Recovered, Recovery, RoleName, Ticket, Timer,
 };
 
 use crate::application::{self, Applied};

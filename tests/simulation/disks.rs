@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use netbelt::sim::cluster::{Plan, Report, run};
+use netbelt::sim::raft::cluster::{Plan, Report, run};
 
 const SEEDS: u64 = 20;
 const FOR: Duration = Duration::from_secs(30);

@@ -9,7 +9,7 @@ mod wipes;
 
 use std::time::{Duration, Instant};
 
-use netbelt::sim::cluster::{Plan, run};
+use netbelt::sim::raft::cluster::{Plan, run};
 
 const fn nodes_of(seed: u64) -> usize {
     [5, 3, 5, 4, 5, 3, 5, 2, 5, 1][(seed % 10) as usize]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use netbelt::sim::script::{Answer, Command, Refusal, Script};
+use netbelt::sim::raft::script::{Answer, Command, Refusal, Script};
 use netbelt::sim::trace::Keep;
 
 #[test]

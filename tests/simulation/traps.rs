@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use netbelt::sim::cluster::{Plan, run};
+use netbelt::sim::raft::cluster::{Plan, run};
 
 use super::scripts::play;
 

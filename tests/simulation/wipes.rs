@@ -1,6 +1,6 @@
 //! Disks that are lost, a majority of them, too.
 
-use netbelt::sim::wipes::run;
+use netbelt::sim::raft::wipes::run;
 
 /// Two nodes of three that had lost their disks began a second cluster beside the third, and acknowledged writes were gone.
 #[test]

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::RequestId;
 use crate::defaults::MAX_REQUESTS;
-use crate::raft::{NodeId, Term};
+use crate::node_id::NodeId;
+use crate::raft::Term;
 
 /// The forwarded writes that this node has taken as the leader of its latest term, so that a message which the network
 /// repeats is not proposed twice. It remembers the latest [`MAX_REQUESTS`] of each follower.

@@ -8,7 +8,8 @@ use crate::kv::command::{Outcome, Versioned};
 use crate::kv::snapshot::SnapshotError;
 use crate::kv::store::Page;
 use crate::kv::view::ViewId;
-use crate::raft::{self, Change, Configuration, Index, NodeId, Refusal, RoleName, Term};
+use crate::node_id::NodeId;
+use crate::raft::{self, Change, Configuration, Index, Refusal, RoleName, Term};
 
 /// The application's name for a request. A node never uses one twice, not even after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,7 +29,7 @@ pub struct Command {
 /// What is asked.
 #[derive(Clone, Debug)]
 pub enum Ask {
-    /// Change the store: an encoded [`Request`](crate::kv::Request).
+    /// Change the store: an encoded [`Request`](crate::kv::SessionRequest).
     Write(Bytes),
     /// Read the store, linearizably: the read sees every write that was acknowledged before it was asked.
     Read(Query),

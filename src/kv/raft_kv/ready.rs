@@ -8,9 +8,10 @@
 use std::collections::BTreeSet;
 
 use super::{Message, Origin, RaftKv, RequestId};
-use crate::kv::command::{Command, Request};
+use crate::kv::command::{Operation, SessionRequest};
+use crate::node_id::NodeId;
 use crate::protocol::{Effects, Time};
-use crate::raft::{NodeId, RoleName, Term};
+use crate::raft::{RoleName, Term};
 
 /// A follower says it again after so many entries, lest it was lost.
 const AGAIN: u64 = 256;
@@ -57,9 +58,9 @@ impl RaftKv {
         self.propose(now, Origin::Own, self.found_command().encode(), out);
     }
 
-    fn found_command(&self) -> Request {
+    fn found_command(&self) -> SessionRequest {
         let cluster = self.raft.config().life; // a random number that nobody else has
-        Request::once(Command::Found { cluster, keep_forgotten: true })
+        SessionRequest::once(Operation::InitCluster { cluster, keep_forgotten: true })
     }
 
     /// Whether an older netbelt has founded the cluster.

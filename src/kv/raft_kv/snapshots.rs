@@ -16,8 +16,9 @@ use crate::kv::command;
 use crate::kv::snapshot::{Restorer, SnapshotError};
 use crate::kv::state::State;
 use crate::kv::view::ViewId;
+use crate::node_id::NodeId;
 use crate::protocol::{Effects, Input, Time};
-use crate::raft::{self, Body, Config, ConfigError, InstallSnapshot, NodeId, Position, Raft, Record, Recovered, Term};
+use crate::raft::{self, Body, Config, ConfigError, InstallSnapshot, Position, Raft, Record, Recovered, Term};
 
 /// What a node has in hand of snapshots.
 #[derive(Debug)]
@@ -399,7 +400,7 @@ impl RaftKv {
         let Self { raft, mut state, .. } = self;
         for entry in raft.log().between(raft.last_applied(), through.max(raft.last_applied())) {
             if let raft::Payload::Command(bytes) = entry.payload {
-                state.apply(command::Request::decode(bytes)?);
+                state.apply(command::SessionRequest::decode(bytes)?);
             }
         }
         Ok(state)

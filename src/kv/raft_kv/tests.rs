@@ -1,5 +1,5 @@
 use super::*;
-use crate::kv::command::{Command as Write, Outcome, Request as WriteRequest, SessionId};
+use crate::kv::command::{Operation as Write, Outcome, SessionId, SessionRequest as WriteRequest};
 use crate::raft::{Ballot, Body, Config, HardState, Record};
 
 const LIFE: u64 = 77;
@@ -173,7 +173,7 @@ fn the_first_leader_founds_the_cluster_and_later_ones_leave_its_id_alone() {
     assert_eq!(node.state().cluster(), Some(LIFE));
     acknowledge(&mut node, 2);
     assert_eq!(entries(&mut node), 2);
-    let other = WriteRequest::once(Write::Found { cluster: LIFE + 1, keep_forgotten: false });
+    let other = WriteRequest::once(Write::InitCluster { cluster: LIFE + 1, keep_forgotten: false });
     let (outcome, _) = node.state.apply(other);
     assert_eq!(outcome, Outcome::Founded { cluster: LIFE });
 }
@@ -182,10 +182,10 @@ fn the_first_leader_founds_the_cluster_and_later_ones_leave_its_id_alone() {
 #[test]
 fn a_cluster_of_an_older_netbelt_keeps_forgotten_names_once_every_member_knows_how() {
     let mut node = leader();
-    node.state.apply(WriteRequest::once(Write::Found { cluster: 5, keep_forgotten: false }));
+    node.state.apply(WriteRequest::once(Write::InitCluster { cluster: 5, keep_forgotten: false }));
     acknowledge(&mut node, 2);
     assert_eq!(entries(&mut node), 1, "n2 and n3 have not said that they know");
-    let command = WriteRequest::once(Write::Found { cluster: LIFE, keep_forgotten: true }).encode();
+    let command = WriteRequest::once(Write::InitCluster { cluster: LIFE, keep_forgotten: true }).encode();
     let ready = |term| Message::Forward { id: RequestId(0), term: Term(term), command: command.clone() };
     let hear = |node: &mut RaftKv, from, message| {
         step(node, Input::Received { from: NodeId::numbered(from), message });
@@ -204,7 +204,7 @@ fn a_cluster_of_an_older_netbelt_keeps_forgotten_names_once_every_member_knows_h
 fn a_follower_in_a_cluster_of_an_older_netbelt_tells_its_leader_that_it_is_ready() {
     for (keep_forgotten, told) in [(false, 1), (true, 0)] {
         let mut node = leader();
-        node.state.apply(WriteRequest::once(Write::Found { cluster: 5, keep_forgotten }));
+        node.state.apply(WriteRequest::once(Write::InitCluster { cluster: 5, keep_forgotten }));
         let append = raft::Append {
             prev: Position::ORIGIN,
             entries: vec![Entry { position: Position { term: Term(3), index: Index(1) }, payload: Payload::Noop }],

@@ -36,7 +36,7 @@
 
 mod appender;
 mod background;
-mod beginning;
+mod compaction;
 mod frame;
 mod recovery;
 mod reserve;
@@ -263,7 +263,7 @@ impl Log {
             "a log begins with a batch of its own"
         );
         if place > self.first {
-            beginning::set(&self.dir, place)?;
+            compaction::set(&self.dir, place)?;
             self.removing.start(&self.dir, self.first.segment..place.segment);
             self.first = place;
             self.keeper.iter_mut().for_each(Keeper::on_shorter_log);

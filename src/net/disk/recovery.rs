@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 use super::appender::Appender;
 use super::frame::{self, Rest, Scan};
 use super::segment::{self, Access, Removing, Segment};
-use super::{Cut, Error, Log, Options, Place, beginning};
+use super::{Cut, Error, Log, Options, Place, compaction};
 
 /// A log while it is read back: its records, oldest first, a segment in memory at a time. After an error it is at its end,
 /// and [`Recovery::finish`] repeats no part of it.
@@ -73,7 +73,7 @@ struct Read {
 impl Recovery {
     /// Finds the segments of `dir`.
     pub(super) fn begin(dir: &Path, options: Options, access: Access) -> Result<Self, Error> {
-        let said = beginning::find(dir)?;
+        let said = compaction::find(dir)?;
         let first = said.unwrap_or(Place { segment: 1, offset: segment::HEADER_BYTES as u64 });
         let mut unneeded = segment::list(dir)?;
         let numbers = unneeded.split_off(unneeded.partition_point(|number| *number < first.segment));
@@ -164,7 +164,7 @@ impl Recovery {
         let (is_first, is_last) = (number == self.first.segment, self.numbers.as_slice().is_empty());
         let segment = Segment::open(&self.dir, number, self.access)?;
         let corrupt = |offset, why| Error::Corrupt { file: segment.path.clone(), offset, why };
-        // What came before the first segment of a log that has forgotten its beginning, nobody knows any more.
+        // What came before the first segment of a log that has forgotten its compaction, nobody knows any more.
         if segment.chain != self.chain && !(is_first && number > 1) {
             return Err(corrupt(
                 segment::CHAIN_AT as u64,

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::sim::observe::{EntryLabel, Fact, Label};
-use crate::sim::script::{Known, ReadAnswer, State};
+use crate::sim::raft::script::{Known, ReadAnswer, State};
 use crate::sim::trace::{Flight, Moment, What};
 
 /// A node.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::json;
 use super::raft::Results;
 use crate::cli::{Failure, Kind};
-use crate::sim::script::{Answer, Command, Refusal, Script, Unmet};
+use crate::sim::raft::script::{Answer, Command, Refusal, Script, Unmet};
 use crate::sim::trace::Keep;
 
 /// A line of a script is a command and a short text.

@@ -16,11 +16,11 @@ use crate::cli::{Failure, Kind, Output, signals};
 use crate::defaults::CLIENT_STALL;
 use crate::http::backup::{LAST, THROUGH};
 use crate::http::client::{Client, ClientError, Stream};
+use crate::kv::backup::{self, Header, Part};
 use crate::kv::command::Versioned;
 use crate::kv::snapshot;
 use crate::threads;
 use crate::tools::backup_target::{BackupTarget, is_stdout};
-use crate::wire::backup::{self, Header, Part};
 
 /// What to do with a snapshot.
 #[derive(Clone, Debug, clap::Args)]

@@ -9,7 +9,7 @@ use super::{Ask, Cluster, cell, encoded};
 use crate::cli::escape::escaped;
 use crate::cli::{Failure, Kind, Output, args};
 use crate::http::client::Answer;
-use crate::raft::NodeId;
+use crate::node_id::NodeId;
 
 /// What to do with the members.
 #[derive(Clone, Debug, clap::Args)]
@@ -70,7 +70,7 @@ enum Change {
 
 fn member(text: &str) -> Result<(NodeId, String), String> {
     let (id, addr) = text.split_once('=').ok_or("must be ID=HOST:PORT")?;
-    let id = id.parse().map_err(|error: crate::raft::InvalidNodeId| error.to_string())?;
+    let id = id.parse().map_err(|error: crate::node_id::InvalidNodeId| error.to_string())?;
     Ok((id, args::node_address(addr)?))
 }
 

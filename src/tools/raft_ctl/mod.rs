@@ -150,14 +150,14 @@ enum Command {
         raft-ctl transfer n2 --timeout 1s && raft-ctl leader")]
     Transfer {
         /// Its name
-        id: crate::raft::NodeId,
+        id: crate::node_id::NodeId,
     },
     /// Make the node that --nodes names ignore these peers, and no others; without any, it hears them all again. The node
     /// must have been started with --cut
     Cut {
         /// Their names
         #[arg(value_delimiter = ',')]
-        peers: Vec<crate::raft::NodeId>,
+        peers: Vec<crate::node_id::NodeId>,
     },
     /// Measure writes and reads a second, their latency, and the longest pause in which nobody was answered. Leaves keys
     /// bench/0, bench/1, ... behind

@@ -10,7 +10,7 @@ use crate::datagram::socket::own_addresses;
 use crate::defaults::{CONNECT_TIMEOUT, JOIN_REMINDER};
 use crate::net::place::{OutOfReach, Place, local_toward};
 use crate::net::tcp;
-use crate::raft::NodeId;
+use crate::node_id::NodeId;
 use crate::tools::{bind_failure, resolve, udp_failure};
 
 /// Another member, and where it is.
@@ -34,7 +34,7 @@ pub(super) fn peer(text: &str) -> Result<Option<Peer>, String> {
     };
     let name = id.unwrap_or_else(|| addr.rsplit_once(':').map_or(&addr[..], |(host, _)| host));
     let is_bare = id.is_none();
-    let id = name.parse().map_err(|error: crate::raft::InvalidNodeId| error.to_string())?;
+    let id = name.parse().map_err(|error: crate::node_id::InvalidNodeId| error.to_string())?;
     Ok(Some(Peer { id, addr, is_bare }))
 }
 

@@ -7,11 +7,11 @@ use serde_json::json;
 use super::{Args, recovery};
 use crate::cli::{Failure, Output, Tool, signals};
 use crate::kv::State;
-use crate::net::acquaintances::Token;
-use crate::net::data_dir::{DataDirError, Remains};
+use crate::kv::backup::{Header, Writer};
+use crate::net::identity::data_dir::{DataDirError, Remains};
+use crate::net::identity::known_peers::RandomId;
 use crate::raft::Index;
 use crate::tools::backup_target::{BackupTarget, is_stdout};
-use crate::wire::backup::{Header, Writer};
 
 /// The subcommand.
 pub(super) const NAME: &str = "dump";
@@ -84,7 +84,7 @@ async fn dump(options: Options, output: &Output) -> Result<(), Failure> {
     let file = options.out.display().to_string();
     let summary = json!({
         "event": "summary", "file": file, "id": id, "keys": keys, "version": version, "bytes": bytes,
-        "cluster": header.cluster.map(Token), "through": through.0, "committed": committed.0, "last": last.0,
+        "cluster": header.cluster.map(RandomId), "through": through.0, "committed": committed.0, "last": last.0,
         "interrupted": false
     });
     output.result(&summary, || format!("{file}: {said}"))

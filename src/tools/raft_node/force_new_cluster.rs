@@ -12,10 +12,11 @@ use super::{Args, dump, entropy, recovery};
 use crate::cli::{Failure, Kind, Output, Tool};
 use crate::http::client::Client;
 use crate::kv::State;
-use crate::net::acquaintances::{Seat, Token};
-use crate::net::data_dir::{DataDirError, Remains};
 use crate::net::disk::{Batch, Log, Options};
-use crate::raft::{Checkpoint, Configuration, HardState, Index, Member, NodeId, Position, Record};
+use crate::net::identity::data_dir::{DataDirError, Remains};
+use crate::net::identity::known_peers::{MemberAddr, RandomId};
+use crate::node_id::NodeId;
+use crate::raft::{Checkpoint, Configuration, HardState, Index, Member, Position, Record};
 use crate::wire::Wire;
 
 /// How long each of the other members may take to say that nothing is lost.
@@ -40,7 +41,7 @@ pub(super) async fn run(survivor: Survivor, output: &Output) -> Result<(), Failu
     let (last, hard_state) = (raft.log().last(), raft.hard_state());
     let members = raft.configuration().members().clone();
     let state = machine.into_state(last.index).map_err(|error| Failure::local(error.to_string()))?;
-    let Some(cluster) = state.cluster().map(Token) else {
+    let Some(cluster) = state.cluster().map(RandomId) else {
         return Err(no(format!(
             "{} has nothing of a cluster that ever had a leader, so there is nothing to save: start with an empty --data-dir",
             dir.display()
@@ -58,13 +59,13 @@ pub(super) async fn run(survivor: Survivor, output: &Output) -> Result<(), Failu
     let others: BTreeMap<_, _> = members
         .iter()
         .filter(|(name, _)| **name != id)
-        .map(|(name, member)| (*name, given.get(name).cloned().unwrap_or_else(|| Seat::of(&member.addr).addr)))
+        .map(|(name, member)| (*name, given.get(name).cloned().unwrap_or_else(|| MemberAddr::of(&member.addr).addr)))
         .collect();
     ask_others(id, cluster, last.index, &others).await?;
 
-    let (new_cluster, incarnation) = (Token(entropy()?), Token(entropy()?));
-    let addr = addr.unwrap_or_else(|| members.get(&id).map(|own| Seat::of(&own.addr).addr).unwrap_or_default());
-    let seat = Seat { addr, incarnation: Some(incarnation) };
+    let (new_cluster, incarnation) = (RandomId(entropy()?), RandomId(entropy()?));
+    let addr = addr.unwrap_or_else(|| members.get(&id).map(|own| MemberAddr::of(&own.addr).addr).unwrap_or_default());
+    let seat = MemberAddr { addr, incarnation: Some(incarnation) };
     let (keys, version) = (state.store().len(), state.store().version());
     let refused = |error: DataDirError| Failure::local(error.to_string());
     let log = remains.new_log().map_err(refused)?;
@@ -107,7 +108,12 @@ pub(super) async fn run(survivor: Survivor, output: &Output) -> Result<(), Failu
 }
 
 /// Refuses when one of the other members answers, and knows better.
-async fn ask_others(id: NodeId, cluster: Token, last: Index, others: &BTreeMap<NodeId, String>) -> Result<(), Failure> {
+async fn ask_others(
+    id: NodeId,
+    cluster: RandomId,
+    last: Index,
+    others: &BTreeMap<NodeId, String>,
+) -> Result<(), Failure> {
     let asked = others.iter().filter(|(_, addr)| !addr.is_empty()).map(|(name, addr)| {
         let (name, addr) = (*name, addr.clone());
         (name, addr.clone(), tokio::spawn(async move { status(&addr).await }))

@@ -13,10 +13,11 @@ use crate::http::client::Client;
 use crate::http::members::Members;
 use crate::http::upgrade::{self, Dialler};
 use crate::kv::RaftKv;
-use crate::net::acquaintances::Token;
 use crate::net::driver::{Handle, Stopped};
+use crate::net::identity::known_peers::RandomId;
 use crate::net::link::{self, Outbox};
-use crate::raft::{Configuration, NodeId};
+use crate::node_id::NodeId;
+use crate::raft::Configuration;
 
 /// The members are others now.
 pub(super) fn changed(members: &Members, configuration: &Configuration) {
@@ -67,7 +68,7 @@ pub(super) async fn learn_cluster(node: Handle<RaftKv>, members: Arc<Members>) {
     loop {
         let Ok(cluster) = node.inspect(|machine| machine.state().cluster()).await else { return };
         if let Some(cluster) = cluster {
-            if let Err(error) = members.known().belong_to(Token(cluster)) {
+            if let Err(error) = members.known().belong_to(RandomId(cluster)) {
                 tracing::error!("{error}");
             }
             return;
@@ -146,7 +147,7 @@ impl Progress {
 }
 
 /// Gives the cluster's number, and where it was told that this node is.
-async fn ask_to_join(at: &str, dialler: &Dialler) -> Result<(Token, String), String> {
+async fn ask_to_join(at: &str, dialler: &Dialler) -> Result<(RandomId, String), String> {
     let mut client = Client::connect(at).await.map_err(|error| error.to_string())?;
     let (local, remote) = client.ends().ok_or("the connection broke at once")?;
     let addr = dialler.place.toward(local, remote).map_err(|why| why.to_string())?;

@@ -18,14 +18,15 @@ use crate::http::server;
 use crate::http::status::NodeInfo;
 use crate::http::upgrade::Dialler;
 use crate::kv::raft_kv::Event;
-use crate::net::acquaintances::{Seat, Token};
-use crate::net::data_dir::{Claim, DataDir};
 use crate::net::disk::{self, Reserve};
 use crate::net::driver::Driver;
+use crate::net::identity::data_dir::{Claim, DataDir};
+use crate::net::identity::known_peers::{MemberAddr, RandomId};
 use crate::net::links::Links;
 use crate::net::place::Place;
 use crate::net::writer::{DiskMetrics, Meaning, Writer};
-use crate::raft::{Config, Configuration, Member, NodeId, Record};
+use crate::node_id::NodeId;
+use crate::raft::{Config, Configuration, Member, Record};
 
 mod addresses;
 mod dump;
@@ -164,7 +165,7 @@ impl Tool for Args {
             &Claim {
                 tool: Self::NAME,
                 id: self.id.as_str(),
-                incarnation: Token(entropy()?),
+                incarnation: RandomId(entropy()?),
                 members: &self.first_members(advertised.as_deref()),
                 moved: self.moved,
             },
@@ -311,7 +312,7 @@ impl Args {
     /// its nodes, by mistake, is another cluster.
     fn check_members(&self, data_dir: &DataDir, configuration: &Configuration) -> Result<(), Failure> {
         for Peer { id, addr: given, .. } in self.others() {
-            let seat = configuration.members().get(id).map(|member| Seat::of(&member.addr).addr);
+            let seat = configuration.members().get(id).map(|member| MemberAddr::of(&member.addr).addr);
             if let Some(seat) = seat.filter(|seat| !seat.is_empty() && seat != given) {
                 tracing::warn!(
                     "{} says that {id} is at {given}, and the cluster that it is at {seat}: trying {given}",
@@ -348,7 +349,7 @@ impl Args {
                 None if id == self.id.as_str() => advertised.unwrap_or_default(),
                 None => first_addr,
             };
-            let damaged = |error: crate::raft::InvalidNodeId| {
+            let damaged = |error: crate::node_id::InvalidNodeId| {
                 Failure::local(format!("the members in {} are damaged: {error}", data_dir.path().display()))
             };
             initial.push((id.parse().map_err(damaged)?, Member { voter: true, addr: addr.to_owned() }));

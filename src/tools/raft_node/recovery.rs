@@ -8,12 +8,13 @@ use super::{Args, entropy};
 use crate::cli::Failure;
 use crate::defaults::SNAPSHOT_EVERY;
 use crate::kv::raft_kv::{RecoverError, Recovery};
-use crate::kv::{RaftKv, Request, SnapshotError};
-use crate::net::acquaintances::{Acquaintances, Token};
-use crate::net::data_dir::{DataDir, DataDirError, Remains};
+use crate::kv::{RaftKv, SessionRequest, SnapshotError};
 use crate::net::disk::{self, Log, Options};
-use crate::net::starts::Starts;
-use crate::raft::{Config, Configuration, HardState, Index, InvalidNodeId, Member, NodeId, Payload, Record};
+use crate::net::identity::boot_history::BootHistory;
+use crate::net::identity::data_dir::{DataDir, DataDirError, Remains};
+use crate::net::identity::known_peers::{KnownPeers, RandomId};
+use crate::node_id::{InvalidNodeId, NodeId};
+use crate::raft::{Config, Configuration, HardState, Index, Member, Payload, Record};
 use crate::wire::Wire;
 
 impl Args {
@@ -23,15 +24,15 @@ impl Args {
         &self,
         data_dir: &mut DataDir,
         advertised: Option<&str>,
-    ) -> Result<(Log, RaftKv, Acquaintances), Failure> {
+    ) -> Result<(Log, RaftKv, KnownPeers), Failure> {
         let local = |error: DataDirError| Failure::local(error.to_string());
         let recover = |data_dir: &DataDir| {
             let config = self.config(data_dir, advertised)?;
             recover(config, self.snapshot_every.unwrap_or(SNAPSHOT_EVERY), &data_dir.log())
         };
         let (mut log, mut machine) = recover(data_dir)?;
-        let mut known = Starts::begin(data_dir.path(), Token(entropy()?))
-            .and_then(|starts| Acquaintances::open(data_dir.path(), self.id.as_str(), data_dir.incarnation(), starts))
+        let mut known = BootHistory::begin(data_dir.path(), RandomId(entropy()?))
+            .and_then(|starts| KnownPeers::open(data_dir.path(), self.id.as_str(), data_dir.incarnation(), starts))
             .map_err(local)?;
         if data_dir.is_founding() && is_untouched(&machine) && !known.has_waited() {
             let members = self.first_members(advertised);
@@ -138,7 +139,7 @@ fn check_commands(record: &Record, dir: &Path) -> Result<(), Failure> {
     let (Record::Append(entries) | Record::SnapshotTail(entries)) = record else { return Ok(()) };
     for entry in entries {
         if let Payload::Command(command) = &entry.payload {
-            let known = Request::decode(command.clone());
+            let known = SessionRequest::decode(command.clone());
             known.map_err(|error| newer(dir, &format!("entry {}", entry.position.index.0), &error))?;
         }
     }

@@ -1,8 +1,9 @@
 //! Messages in flight, in the order of sending, and what a script does with them.
 
 use super::{Answer, Link, Script};
+use crate::node_id::NodeId;
 use crate::protocol::Input;
-use crate::raft::{self, NodeId, Raft};
+use crate::raft::{self, Raft};
 use crate::sim::observe::Observable;
 use crate::sim::trace::{Flight, Loss, What};
 

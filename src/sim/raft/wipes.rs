@@ -15,14 +15,15 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::cluster::RECOVERY;
-use super::faults::{Faults, draw_within, pick};
-use super::trace::Keep;
-use super::world::{News, World};
 use crate::founding::{self, Introduction, Word};
-use crate::kv::command::{Command, Request};
+use crate::kv::command::{Operation, SessionRequest};
 use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
+use crate::node_id::NodeId;
 use crate::protocol::Time;
-use crate::raft::{self, NodeId};
+use crate::raft::{self};
+use crate::sim::faults::{Faults, draw_within, pick};
+use crate::sim::trace::Keep;
+use crate::sim::world::{News, World};
 
 /// How often nodes dial each other, and the client asks.
 const TICK: Duration = Duration::from_millis(20);
@@ -306,8 +307,8 @@ impl Run {
 }
 
 fn write(key: &Bytes) -> Ask {
-    let set = Command::Set { key: key.clone(), value: Bytes::from_static(b"kept"), condition: None };
-    Ask::Write(Request::once(set).encode())
+    let set = Operation::Set { key: key.clone(), value: Bytes::from_static(b"kept"), condition: None };
+    Ask::Write(SessionRequest::once(set).encode())
 }
 
 fn pick_one(rng: &mut ChaCha8Rng, keys: &[Bytes]) -> Bytes {

@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::{DataDirError, IDENTITY, Identity, io_error, lock, write_durably};
-use crate::net::acquaintances::Token;
+use crate::net::identity::known_peers::RandomId;
 
 /// Where the new content is made ready.
 const READY: &str = "new-cluster.tmp";
@@ -97,7 +97,7 @@ impl Remains {
     ///
     /// # Errors
     /// When the disk refuses. Then the directory is what it was, or whoever opens it next ends the work.
-    pub fn replace(mut self, before: &str, incarnation: Token) -> Result<PathBuf, DataDirError> {
+    pub fn replace(mut self, before: &str, incarnation: RandomId) -> Result<PathBuf, DataDirError> {
         let lock = self.lock.take().expect("it was taken");
         let (ready, old) = (self.path.join(READY), self.path.join(before));
         write_durably(&ready, BEFORE, |_| before.as_bytes().to_vec())?;
@@ -181,7 +181,7 @@ mod tests {
         let members = BTreeMap::from([("n1".to_owned(), "a:1".to_owned()), ("n2".to_owned(), "b:2".to_owned())]);
         DataDir::open(
             path,
-            &Claim { tool: "raft-node", id: "n1", incarnation: Token(7), members: &members, moved: false },
+            &Claim { tool: "raft-node", id: "n1", incarnation: RandomId(7), members: &members, moved: false },
         )
     }
 
@@ -198,12 +198,12 @@ mod tests {
     #[track_caller]
     fn assert_replaced(dir: &Path) {
         let opened = open(dir).unwrap();
-        assert!(!opened.is_new() && opened.incarnation() == Token(8) && opened.first_members().is_empty());
+        assert!(!opened.is_new() && opened.incarnation() == RandomId(8) && opened.first_members().is_empty());
         assert_eq!(fs::read_to_string(dir.join("log/1")).unwrap(), "new");
         assert!(!dir.join("peers.json").exists() && !dir.join("starts.json").exists() && !dir.join(READY).exists());
         assert_eq!(fs::read_to_string(dir.join("before-1/log/1")).unwrap(), "old");
         let old = open(&dir.join("before-1")).expect("it is a directory like any other");
-        assert_eq!((old.incarnation(), old.first_members().len()), (Token(7), 2));
+        assert_eq!((old.incarnation(), old.first_members().len()), (RandomId(7), 2));
     }
 
     #[test]
@@ -214,7 +214,7 @@ mod tests {
         assert!(matches!(Remains::look(dir.path(), "raft-node"), Err(DataDirError::InUse(_))));
         assert_eq!((remains.id(), remains.first_members().len()), ("n1", 2));
         make_log(&remains);
-        assert_eq!(remains.replace("before-1", Token(8)).unwrap(), dir.path().join("before-1"));
+        assert_eq!(remains.replace("before-1", RandomId(8)).unwrap(), dir.path().join("before-1"));
         assert_replaced(dir.path());
     }
 
@@ -227,7 +227,8 @@ mod tests {
             make_log(&remains);
             let (at, ready, old) = (dir.path(), dir.path().join(READY), dir.path().join("before-1"));
             write_durably(&ready, BEFORE, |_| b"before-1".to_vec()).unwrap();
-            let mut identity = Identity { incarnation: Token(8), members: BTreeMap::new(), ..remains.identity.clone() };
+            let mut identity =
+                Identity { incarnation: RandomId(8), members: BTreeMap::new(), ..remains.identity.clone() };
             identity.write(&ready).unwrap();
             fs::create_dir(&old).unwrap();
             let mut moves = vec![(at, old.as_path(), NAMES[0]), (at, &old, NAMES[1]), (&ready, at, LOG)];
@@ -241,7 +242,7 @@ mod tests {
                 assert!(open(at).is_ok(), "{steps}");
                 assert_replaced(at);
             } else {
-                assert_eq!(open(at).unwrap().incarnation(), Token(7));
+                assert_eq!(open(at).unwrap().incarnation(), RandomId(7));
                 assert_eq!(take(at).id(), "n1");
                 assert!(!ready.exists(), "it is made anew");
             }

@@ -4,12 +4,12 @@ use std::fs;
 
 use super::*;
 
-const HERE: Token = Token(1);
+const HERE: RandomId = RandomId(1);
 
 fn hello(cluster: Option<u64>, incarnation: u64) -> Hello {
     Hello {
-        cluster: cluster.map(Token),
-        incarnation: Token(incarnation),
+        cluster: cluster.map(RandomId),
+        incarnation: RandomId(incarnation),
         starts: starts(1, &[1]),
         proof: None,
         has_begun: Some(true),
@@ -17,20 +17,20 @@ fn hello(cluster: Option<u64>, incarnation: u64) -> Hello {
     }
 }
 
-fn starts(number: u64, marks: &[u64]) -> Starts {
-    let marks: Vec<_> = marks.iter().map(|mark| Token(*mark).to_string()).collect();
+fn starts(number: u64, marks: &[u64]) -> BootHistory {
+    let marks: Vec<_> = marks.iter().map(|mark| RandomId(*mark).to_string()).collect();
     format!("{number} {}", marks.join(",")).parse().unwrap()
 }
 
-fn try_open(dir: &Path) -> Result<Acquaintances, DataDirError> {
-    Acquaintances::open(dir, "n1", HERE, starts(1, &[1]))
+fn try_open(dir: &Path) -> Result<KnownPeers, DataDirError> {
+    KnownPeers::open(dir, "n1", HERE, starts(1, &[1]))
 }
 
-fn open(dir: &Path) -> Acquaintances {
+fn open(dir: &Path) -> KnownPeers {
     try_open(dir).unwrap()
 }
 
-const ANY: Option<&Seat> = Some(&Seat { addr: String::new(), incarnation: None });
+const ANY: Option<&MemberAddr> = Some(&MemberAddr { addr: String::new(), incarnation: None });
 
 #[test]
 fn a_node_is_known_by_the_incarnation_it_had_when_it_was_met_first() {
@@ -39,8 +39,8 @@ fn a_node_is_known_by_the_incarnation_it_had_when_it_was_met_first() {
     let again = open(dir.path());
     again.meet("n2", &hello(None, 7), ANY).unwrap();
     let refused = again.meet("n2", &hello(None, 8), ANY).unwrap_err();
-    assert!(matches!(refused, Stranger::OtherIncarnation { .. }));
-    assert!(again.may_be("n2", Token(7)) && !again.may_be("n2", Token(8)) && again.may_be("n3", Token(8)));
+    assert!(matches!(refused, PeerRejected::OtherIncarnation { .. }));
+    assert!(again.may_be("n2", RandomId(7)) && !again.may_be("n2", RandomId(8)) && again.may_be("n3", RandomId(8)));
     let said = refused.to_string();
     for remedy in ["members remove n2", "--join", "empty --data-dir"] {
         assert!(said.contains(remedy), "{said}");
@@ -52,7 +52,7 @@ fn of_two_copies_of_a_directory_the_one_that_was_met_stays_known_and_the_other_i
     let dir = tempfile::tempdir().unwrap();
     let of = |number, marks: &[u64]| Hello { starts: starts(number, marks), ..hello(Some(99), 7) };
     let known = open(dir.path());
-    known.belong_to(Token(99)).unwrap();
+    known.belong_to(RandomId(99)).unwrap();
     known.meet("n2", &of(1, &[1]), ANY).unwrap();
     known.meet("n2", &of(4, &[4, 3, 2, 1]), ANY).expect("it was started where nobody met it");
     let known = open(dir.path());
@@ -60,7 +60,7 @@ fn of_two_copies_of_a_directory_the_one_that_was_met_stays_known_and_the_other_i
     for copy in &copies {
         for seat in [ANY, None] {
             let refused = known.meet("n2", copy, seat).unwrap_err();
-            assert!(matches!(refused, Stranger::OtherPast { start: 4, .. }), "{refused}");
+            assert!(matches!(refused, PeerRejected::OtherPast { start: 4, .. }), "{refused}");
             for remedy in ["stop this copy", "members remove n2", "empty --data-dir"] {
                 assert!(refused.to_string().contains(remedy), "{refused}");
             }
@@ -80,25 +80,25 @@ fn a_book_of_format_1_is_read_and_keeps_the_first_start_it_is_told_of() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join(FILE);
     fs::write(&file, r#"{"format":1,"cluster":null,"peers":{"n2":{"incarnation":"0000000000000007"}}}"#).unwrap();
-    assert!(matches!(open(dir.path()).meet("n2", &hello(None, 8), ANY), Err(Stranger::OtherIncarnation { .. })));
+    assert!(matches!(open(dir.path()).meet("n2", &hello(None, 8), ANY), Err(PeerRejected::OtherIncarnation { .. })));
     open(dir.path()).meet("n2", &hello(None, 7), ANY).unwrap();
     assert!(fs::read_to_string(&file).unwrap().starts_with(r#"{"format":2,"#));
     let copy = Hello { starts: starts(1, &[2]), ..hello(None, 7) };
-    assert!(matches!(open(dir.path()).meet("n2", &copy, ANY), Err(Stranger::OtherPast { .. })));
+    assert!(matches!(open(dir.path()).meet("n2", &copy, ANY), Err(PeerRejected::OtherPast { .. })));
 }
 
 #[test]
 fn a_removed_node_is_told_so_and_its_name_is_free_for_another() {
     let dir = tempfile::tempdir().unwrap();
     let known = open(dir.path());
-    known.belong_to(Token(99)).unwrap();
+    known.belong_to(RandomId(99)).unwrap();
     known.meet("n2", &hello(Some(99), 7), ANY).unwrap();
     known.members_are(&BTreeMap::from([("n1", true), ("n3", true)])).unwrap();
     let known = open(dir.path());
-    assert!(matches!(known.meet("n2", &hello(Some(99), 7), None), Err(Stranger::Removed { .. })));
+    assert!(matches!(known.meet("n2", &hello(Some(99), 7), None), Err(PeerRejected::Removed { .. })));
     known.members_are(&BTreeMap::from([("n1", true), ("n2", false), ("n3", true)])).unwrap();
     known.meet("n2", &hello(None, 8), ANY).expect("added again, with an empty directory");
-    assert!(matches!(known.meet("n2", &hello(Some(99), 7), ANY), Err(Stranger::OtherIncarnation { .. })));
+    assert!(matches!(known.meet("n2", &hello(Some(99), 7), ANY), Err(PeerRejected::OtherIncarnation { .. })));
 }
 
 /// A node that joined met the others before it heard that they are members, did not remember them, and later took a
@@ -107,16 +107,16 @@ fn a_removed_node_is_told_so_and_its_name_is_free_for_another() {
 fn who_is_met_before_this_node_hears_of_its_seat_is_remembered_when_it_does() {
     let dir = tempfile::tempdir().unwrap();
     let known = open(dir.path());
-    known.belong_to(Token(99)).unwrap();
+    known.belong_to(RandomId(99)).unwrap();
     known.meet("n2", &hello(Some(99), 7), None).unwrap();
     known.members_are(&BTreeMap::from([("n1", false), ("n3", true)])).unwrap();
     known.meet("n2", &hello(Some(99), 7), None).expect("an older configuration does not remove it");
     known.members_are(&BTreeMap::from([("n1", false), ("n2", true), ("n3", true)])).unwrap();
     let known = open(dir.path());
-    assert!(matches!(known.meet("n2", &hello(None, 8), ANY), Err(Stranger::OtherIncarnation { .. })));
+    assert!(matches!(known.meet("n2", &hello(None, 8), ANY), Err(PeerRejected::OtherIncarnation { .. })));
     known.meet("n2", &hello(Some(99), 7), ANY).unwrap();
     known.members_are(&BTreeMap::from([("n1", true), ("n3", true)])).unwrap();
-    assert!(matches!(known.meet("n2", &hello(Some(99), 7), None), Err(Stranger::Removed { .. })));
+    assert!(matches!(known.meet("n2", &hello(Some(99), 7), None), Err(PeerRejected::Removed { .. })));
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_removal_that_was_never_committed_frees_no_name() {
     known.meet("n2", &hello(None, 7), ANY).unwrap();
     known.members_are(&BTreeMap::from([("n1", true)])).unwrap();
     known.members_are(&BTreeMap::from([("n1", true), ("n2", true)])).unwrap();
-    assert!(matches!(known.meet("n2", &hello(None, 8), ANY), Err(Stranger::OtherIncarnation { .. })));
+    assert!(matches!(known.meet("n2", &hello(None, 8), ANY), Err(PeerRejected::OtherIncarnation { .. })));
     known.meet("n2", &hello(None, 7), ANY).unwrap();
 }
 
@@ -136,13 +136,13 @@ fn a_seat_for_one_incarnation_outranks_what_is_remembered() {
     let dir = tempfile::tempdir().unwrap();
     let known = open(dir.path());
     known.meet("n2", &hello(None, 7), ANY).unwrap();
-    let seat = Seat::of("127.0.0.1:1#0000000000000008");
-    assert_eq!((seat.addr.as_str(), seat.incarnation), ("127.0.0.1:1", Some(Token(8))));
-    assert!(matches!(known.meet("n2", &hello(None, 7), Some(&seat)), Err(Stranger::OtherIncarnation { .. })));
+    let seat = MemberAddr::of("127.0.0.1:1#0000000000000008");
+    assert_eq!((seat.addr.as_str(), seat.incarnation), ("127.0.0.1:1", Some(RandomId(8))));
+    assert!(matches!(known.meet("n2", &hello(None, 7), Some(&seat)), Err(PeerRejected::OtherIncarnation { .. })));
     known.meet("n2", &hello(None, 8), Some(&seat)).unwrap();
-    assert!(matches!(known.meet("n2", &hello(None, 7), ANY), Err(Stranger::OtherIncarnation { .. })));
+    assert!(matches!(known.meet("n2", &hello(None, 7), ANY), Err(PeerRejected::OtherIncarnation { .. })));
     for text in ["", "127.0.0.1:1", "a:1#b", "127.0.0.1:1#0000000000000008"] {
-        assert_eq!(Seat::of(text).to_string(), text);
+        assert_eq!(MemberAddr::of(text).to_string(), text);
     }
 }
 
@@ -150,13 +150,13 @@ fn a_seat_for_one_incarnation_outranks_what_is_remembered() {
 fn the_cluster_speaks_for_a_node_of_which_nobody_has_told_yet() {
     let dir = tempfile::tempdir().unwrap();
     let known = open(dir.path());
-    assert!(matches!(known.meet("n4", &hello(None, 7), None), Err(Stranger::NotAMember { .. })));
-    assert!(matches!(known.meet("n4", &hello(Some(99), 7), None), Err(Stranger::NotAMember { .. })));
-    known.belong_to(Token(99)).unwrap();
-    assert!(matches!(known.meet("n4", &hello(None, 7), None), Err(Stranger::NotAMember { .. })));
-    assert!(matches!(known.meet("n4", &hello(Some(98), 7), ANY), Err(Stranger::OtherCluster { .. })));
+    assert!(matches!(known.meet("n4", &hello(None, 7), None), Err(PeerRejected::NotAMember { .. })));
+    assert!(matches!(known.meet("n4", &hello(Some(99), 7), None), Err(PeerRejected::NotAMember { .. })));
+    known.belong_to(RandomId(99)).unwrap();
+    assert!(matches!(known.meet("n4", &hello(None, 7), None), Err(PeerRejected::NotAMember { .. })));
+    assert!(matches!(known.meet("n4", &hello(Some(98), 7), ANY), Err(PeerRejected::OtherCluster { .. })));
     known.meet("n4", &hello(Some(99), 7), None).unwrap();
-    assert!(matches!(known.belong_to(Token(98)), Err(Stranger::OtherCluster { .. })));
+    assert!(matches!(known.belong_to(RandomId(98)), Err(PeerRejected::OtherCluster { .. })));
     assert_eq!(open(dir.path()).hello("n5", None), hello(Some(99), HERE.0));
 }
 
@@ -165,7 +165,7 @@ fn what_cannot_be_written_down_is_not_known() {
     let dir = tempfile::tempdir().unwrap();
     let known = open(dir.path());
     fs::create_dir(dir.path().join("peers.json.tmp")).unwrap(); // in the way
-    assert!(matches!(known.meet("n2", &hello(None, 7), ANY), Err(Stranger::Forgetful { .. })));
+    assert!(matches!(known.meet("n2", &hello(None, 7), ANY), Err(PeerRejected::Forgetful { .. })));
     fs::remove_dir(dir.path().join("peers.json.tmp")).unwrap();
     known.meet("n2", &hello(None, 8), ANY).expect("nobody remembers the first");
 }
@@ -196,17 +196,17 @@ fn the_last_refusal_of_each_peer_is_told_until_it_takes_this_node() {
 
 /// What a node without data says, which knows n1 by that directory.
 fn new(incarnation: u64, knows: Option<u64>) -> Hello {
-    let knows = knows.map(|incarnation| Known { incarnation: Token(incarnation), start: Some(1) });
+    let knows = knows.map(|incarnation| Known { incarnation: RandomId(incarnation), start: Some(1) });
     Hello { has_begun: Some(false), knows, ..hello(None, incarnation) }
 }
 
-fn waiting(dir: &Path, they_have_no_data: bool) -> Acquaintances {
+fn waiting(dir: &Path, they_have_no_data: bool) -> KnownPeers {
     let peers = BTreeSet::from(["n2".to_owned(), "n3".to_owned()]);
     let known = open(dir);
     if known.has_waited() { known } else { known.waiting_for(peers, they_have_no_data) }
 }
 
-fn says(known: &Acquaintances, peer: &str, hello: &Hello) -> Result<(), Stranger> {
+fn says(known: &KnownPeers, peer: &str, hello: &Hello) -> Result<(), PeerRejected> {
     let met = known.meet(peer, hello, ANY);
     known.heard(peer, hello);
     met
@@ -218,7 +218,7 @@ fn a_new_node_begins_when_each_peer_has_vouched_for_it_and_remembers_that() {
     let known = waiting(dir.path(), false);
     says(&known, "n2", &new(7, None)).unwrap();
     says(&known, "n3", &new(8, Some(HERE.0))).unwrap();
-    assert!(known.is_new() && known.hello("n2", None).knows.is_some_and(|knows| knows.incarnation == Token(7)));
+    assert!(known.is_new() && known.hello("n2", None).knows.is_some_and(|knows| knows.incarnation == RandomId(7)));
     assert!(known.refusal().is_some_and(|why| why.contains("waits for n2") && why.contains("--peers-have-no-data")));
     // A crash costs what was heard, and not what was written down.
     let known = waiting(dir.path(), false);
@@ -230,7 +230,7 @@ fn a_new_node_begins_when_each_peer_has_vouched_for_it_and_remembers_that() {
     assert!(!known.is_new(), "it has begun for ever");
     for (peer, incarnation) in [("n2", 17), ("n3", 18)] {
         let refused = says(&known, peer, &new(incarnation, None)).unwrap_err();
-        assert!(matches!(refused, Stranger::Emptied { .. }), "{refused}");
+        assert!(matches!(refused, PeerRejected::Emptied { .. }), "{refused}");
         let said = refused.to_string();
         assert!(said.contains("Keep the data directory of n1"), "{said}");
     }
@@ -271,8 +271,8 @@ fn an_operator_speaks_for_peers_that_are_not_there_and_only_their_first_director
     let known = waiting(dir.path(), false);
     assert!(!known.is_new());
     says(&known, "n3", &new(8, None)).expect("it is awaited");
-    assert!(matches!(says(&known, "n3", &new(9, None)), Err(Stranger::Emptied { .. })));
-    assert!(matches!(says(&waiting(dir.path(), false), "n3", &new(9, None)), Err(Stranger::Emptied { .. })));
+    assert!(matches!(says(&known, "n3", &new(9, None)), Err(PeerRejected::Emptied { .. })));
+    assert!(matches!(says(&waiting(dir.path(), false), "n3", &new(9, None)), Err(PeerRejected::Emptied { .. })));
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn an_older_version_cannot_vouch_and_with_a_cluster_it_has_data() {
     let older = Hello { has_begun: None, ..hello(None, 7) };
     says(&known, "n2", &older).unwrap();
     assert!(known.refusal().is_some_and(|why| why.contains("n2 (is of an older version")));
-    says(&known, "n2", &Hello { cluster: Some(Token(99)), ..older }).unwrap();
+    says(&known, "n2", &Hello { cluster: Some(RandomId(99)), ..older }).unwrap();
     assert!(known.refusal().is_some_and(|why| why.contains("n2 has data of cluster")));
 }
 
@@ -295,14 +295,14 @@ fn a_start_of_any_distance_is_proved_when_it_is_asked_for() {
     known.meet("n2", &Hello { starts: first, ..hello(None, 7) }, ANY).unwrap();
     let mut latest = None;
     for mark in 1..=600 {
-        latest = Some(Starts::begin(mine.path(), Token(mark)).unwrap());
+        latest = Some(BootHistory::begin(mine.path(), RandomId(mark)).unwrap());
     }
-    let n2 = Acquaintances::open(mine.path(), "n2", Token(7), latest.unwrap()).unwrap();
+    let n2 = KnownPeers::open(mine.path(), "n2", RandomId(7), latest.unwrap()).unwrap();
     let unasked = n2.hello("n1", None);
-    assert!(matches!(known.meet("n2", &unasked, ANY), Err(Stranger::OtherPast { start: 1, .. })));
+    assert!(matches!(known.meet("n2", &unasked, ANY), Err(PeerRejected::OtherPast { start: 1, .. })));
     let asked = n2.asked(&known.hello("n2", None));
     assert_eq!(asked, Some(1));
-    let copy = Hello { proof: Some(Start { number: 1, mark: Token(5) }), ..unasked };
+    let copy = Hello { proof: Some(Start { number: 1, mark: RandomId(5) }), ..unasked };
     assert!(known.meet("n2", &copy, ANY).is_err());
     known.meet("n2", &n2.hello("n1", asked), ANY).unwrap();
     assert_eq!(n2.asked(&known.hello("n2", None)), None, "the latest is known now");
@@ -327,21 +327,21 @@ fn marks_are_kept_until_every_member_has_said_that_it_knows_a_later_one() {
     let dir = tempfile::tempdir().unwrap();
     let many: Vec<_> = (1..=1000).rev().collect();
     let mine = {
-        let marks: Vec<_> = many.iter().map(|mark| format!("\"{}\"", Token(*mark))).collect();
+        let marks: Vec<_> = many.iter().map(|mark| format!("\"{}\"", RandomId(*mark))).collect();
         fs::write(
             dir.path().join("starts.json"),
             format!(r#"{{"format":1,"number":1000,"marks":[{}]}}"#, marks.join(",")),
         )
         .unwrap();
-        Starts::begin(dir.path(), Token(1001)).unwrap()
+        BootHistory::begin(dir.path(), RandomId(1001)).unwrap()
     };
-    let known = Acquaintances::open(dir.path(), "n1", HERE, mine).unwrap();
+    let known = KnownPeers::open(dir.path(), "n1", HERE, mine).unwrap();
     known.members_are(&BTreeMap::from([("n1", true), ("n2", true), ("n3", true)])).unwrap();
     let remembers = |incarnation, start| {
         let knows = Some(Known { incarnation: HERE, start: Some(start) });
         Hello { knows, ..hello(None, incarnation) }
     };
-    let oldest = |known: &Acquaintances| (1..).find(|number| known.hello("n2", Some(*number)).proof.is_some());
+    let oldest = |known: &KnownPeers| (1..).find(|number| known.hello("n2", Some(*number)).proof.is_some());
     known.meet("n2", &remembers(7, 1001), ANY).unwrap();
     assert_eq!(oldest(&known), Some(1), "n3 has not spoken");
     known.meet("n3", &remembers(8, 600), ANY).unwrap();

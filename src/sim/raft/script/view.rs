@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::{Answer, Field, Known, Refusal, Script, State, Unmet, is_down, number};
+use crate::node_id::NodeId;
 use crate::raft::progress::Flow;
-use crate::raft::{Index, NodeId, RoleName};
+use crate::raft::{Index, RoleName};
 use crate::sim::observe::{EntryLabel, Look, Observable};
 use crate::sim::trace::What;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Acquaintances, Book, Hello, Stranger, Token, lock};
+use super::{Hello, KnownPeers, PeerRejected, PeersFile, RandomId, lock};
 use crate::defaults::MAX_KNOWN;
 use crate::founding::{self, Word};
 
@@ -28,13 +28,13 @@ enum Heard {
     /// It is as new, and will have met this node when it is asked again.
     NotYet,
     /// It vouches, and has this incarnation.
-    Vouched(Token),
+    Vouched(RandomId),
     /// It has data, of that cluster.
-    HasData(Option<Token>),
+    HasData(Option<RandomId>),
 }
 
 impl Heard {
-    fn from(hello: &Hello, own: Token) -> Self {
+    fn from(hello: &Hello, own: RandomId) -> Self {
         match founding::word(own.0, &hello.introduction()) {
             Word::Vouched => Self::Vouched(hello.incarnation),
             Word::NotYet => Self::NotYet,
@@ -50,7 +50,7 @@ impl New {
         self.they_have_no_data && matches!(self.heard.get(peer), Some(Heard::Nothing | Heard::NoWord))
     }
 
-    fn may_begin(&self, book: &Book) -> bool {
+    fn may_begin(&self, book: &PeersFile) -> bool {
         let vouched = |peer: &String| match self.heard.get(peer) {
             Some(Heard::Vouched(incarnation)) => Some(incarnation.0),
             Some(Heard::Nothing | Heard::NoWord | Heard::NotYet | Heard::HasData(_)) | None => None,
@@ -62,7 +62,7 @@ impl New {
     }
 }
 
-impl Acquaintances {
+impl KnownPeers {
     /// Whether the node had to wait for its peers once, and has begun.
     pub fn has_waited(&self) -> bool {
         self.book().begun
@@ -150,7 +150,7 @@ impl Acquaintances {
         });
         if let Some((peer, cluster)) = with_data {
             let said = lock(&self.refusals).by(peer).cloned();
-            let why = || Stranger::Emptied { me: peer.clone(), peer: me.clone(), cluster }.to_string();
+            let why = || PeerRejected::Emptied { me: peer.clone(), peer: me.clone(), cluster }.to_string();
             return Some(format!("refused by {peer}: {}; nothing was begun here", said.unwrap_or_else(why)));
         }
         let mut is_mistaken = false;

@@ -25,18 +25,19 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::checker::Checker;
-use super::faults::{Faults, Kind, Tally, draw_within};
-use super::history::{self, Span, Verdict};
 use super::kv_model::{KvOperation, without_unseen_writes};
 use super::operator::{self, Operator};
 use super::script::said;
-use super::trace::{Keep, Moment};
-use super::world::{News, World};
-use crate::kv::command::{Command, Condition, Outcome, Request, SessionId};
+use crate::kv::command::{Condition, Operation, Outcome, SessionId, SessionRequest};
 use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
+use crate::node_id::NodeId;
 use crate::protocol::Time;
 use crate::raft::progress::Window;
-use crate::raft::{self, NodeId, RoleName, invariants};
+use crate::raft::{self, RoleName, invariants};
+use crate::sim::faults::{Faults, Kind, Tally, draw_within};
+use crate::sim::history::{self, Span, Verdict};
+use crate::sim::trace::{Keep, Moment};
+use crate::sim::world::{News, World};
 
 /// Ten times the longest election timeout: how soon a healed cluster must serve everybody.
 pub const RECOVERY: Duration = Duration::from_secs(3);
@@ -389,7 +390,7 @@ impl Cluster {
             self.clients[client].next_at = now + Duration::from_micros(self.world.rng().next_u64() % 100_000);
             let peers = self.world.peers().to_vec();
             let rng = self.world.rng();
-            let node = super::faults::pick(rng, &peers);
+            let node = crate::sim::faults::pick(rng, &peers);
             if let Some(asked) = self.clients[client].again.take() {
                 self.ask(Asked { node, tries: asked.tries + 1, ..asked });
                 continue;
@@ -398,16 +399,16 @@ impl Cluster {
             let value = Bytes::from(format!("v{}", self.next_request)); // unique
             let has_session = rng.next_u64().is_multiple_of(2);
             let operation = match rng.next_u64() % 10 {
-                0..4 => KvOperation::Write(Command::Set { key: key.clone(), value, condition: None }, None),
-                4 => KvOperation::Write(Command::Delete { key: key.clone(), condition: None }, None),
+                0..4 => KvOperation::Write(Operation::Set { key: key.clone(), value, condition: None }, None),
+                4 => KvOperation::Write(Operation::Delete { key: key.clone(), condition: None }, None),
                 5 => {
                     let condition = Some(Condition::Absent);
-                    KvOperation::Write(Command::Set { key: key.clone(), value, condition }, None)
+                    KvOperation::Write(Operation::Set { key: key.clone(), value, condition }, None)
                 }
                 6 => {
                     let seen = self.last_read.get(&key).cloned().unwrap_or_default();
                     let condition = Some(seen.map_or(Condition::Absent, Condition::Value));
-                    KvOperation::Write(Command::Set { key: key.clone(), value, condition }, None)
+                    KvOperation::Write(Operation::Set { key: key.clone(), value, condition }, None)
                 }
                 _ => KvOperation::Get(None),
             };
@@ -435,7 +436,7 @@ impl Cluster {
         self.next_request += 1;
         let ask = match &asked.operation {
             KvOperation::Write(command, _) => {
-                Ask::Write(Request { session: asked.session.clone(), command: command.clone() }.encode())
+                Ask::Write(SessionRequest { session: asked.session.clone(), command: command.clone() }.encode())
             }
             KvOperation::Get(_) => Ask::Read(Query::Get { key: asked.key.clone() }),
         };
@@ -558,9 +559,9 @@ impl Cluster {
         let id = RequestId(self.next_request);
         self.next_request += 1;
         let command =
-            Command::Set { key: Bytes::from("probe"), value: Bytes::from(format!("{node}")), condition: None };
+            Operation::Set { key: Bytes::from("probe"), value: Bytes::from(format!("{node}")), condition: None };
         self.probes.insert(id, node);
-        let ask = Ask::Write(Request::once(command).encode());
+        let ask = Ask::Write(SessionRequest::once(command).encode());
         self.world.request(node, raft_kv::Command { id, ask, timeout: CLIENT_TIMEOUT });
     }
 

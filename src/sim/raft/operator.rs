@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use rand_chacha::rand_core::Rng;
 
-use super::faults::{Kind, TICK, draw_within, pick};
-use super::world::World;
 use crate::kv::raft_kv::{Administration, Answer, Ask, Command, RaftKv, RequestId};
+use crate::node_id::NodeId;
 use crate::protocol::Time;
-use crate::raft::{Change, NodeId, RoleName};
+use crate::raft::{Change, RoleName};
+use crate::sim::faults::{Kind, TICK, draw_within, pick};
+use crate::sim::world::World;
 
 /// No run has more nodes, those that came and went included.
 const MOST_NODES: usize = 15;

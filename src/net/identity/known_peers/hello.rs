@@ -3,19 +3,19 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Acquaintances, Token, lock};
+use super::{KnownPeers, RandomId, lock};
 use crate::founding::Introduction;
-use crate::net::starts::{InvalidStarts, Start, Starts};
+use crate::net::identity::boot_history::{BootHistory, InvalidStarts, Start};
 
 /// What a node tells another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// The cluster, once it is known.
-    pub cluster: Option<Token>,
+    pub cluster: Option<RandomId>,
     /// The data directory.
-    pub incarnation: Token,
+    pub incarnation: RandomId,
     /// What became of it lately.
-    pub starts: Starts,
+    pub starts: BootHistory,
     /// The start by which the other knows it, when the other has asked for that.
     pub proof: Option<Start>,
     /// Whether it has begun. An older version cannot say, and begins at once.
@@ -28,7 +28,7 @@ pub struct Hello {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
     /// The data directory.
-    pub incarnation: Token,
+    pub incarnation: RandomId,
     /// The number of the latest start it was told of.
     pub start: Option<u64>,
 }
@@ -72,7 +72,7 @@ impl Hello {
     }
 }
 
-impl Acquaintances {
+impl KnownPeers {
     /// What this node says of itself to `peer`, which asks for that start.
     pub fn hello(&self, peer: &str, asked: Option<u64>) -> Hello {
         let book = self.book();

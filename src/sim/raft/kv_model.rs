@@ -4,19 +4,19 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::history::{Operation, Span};
-use crate::kv::command::{Command, Condition, Outcome};
+use crate::kv::command::{Condition, Operation, Outcome};
+use crate::sim::history::{self, Span};
 
 /// What a client asked about one key, and what it was told.
 #[derive(Clone, Debug)]
 pub(super) enum KvOperation {
-    Write(Command, Option<Outcome>),
+    Write(Operation, Option<Outcome>),
     Get(Option<Option<Bytes>>),
 }
 
 /// Whether the condition of a write holds in `state`.
-fn holds(command: &Command, state: &Option<Bytes>) -> bool {
-    let (Command::Set { condition, .. } | Command::Delete { condition, .. }) = command else {
+fn holds(command: &Operation, state: &Option<Bytes>) -> bool {
+    let (Operation::Set { condition, .. } | Operation::Delete { condition, .. }) = command else {
         unreachable!("clients found no clusters")
     };
     match condition {
@@ -63,14 +63,14 @@ pub(super) fn without_unseen_writes(spans: &[Span<KvOperation>]) -> Vec<Span<KvO
                     seen.extend(current);
                 }
                 // A compare-and-set sees the value it expects.
-                if let Command::Set { condition: Some(Condition::Value(expected)), .. } = command {
+                if let Operation::Set { condition: Some(Condition::Value(expected)), .. } = command {
                     seen.insert(expected.clone());
                 }
             }
         }
     }
     let matters = |span: &&Span<KvOperation>| match &span.operation {
-        KvOperation::Write(Command::Set { value, .. }, None) => seen.contains(value),
+        KvOperation::Write(Operation::Set { value, .. }, None) => seen.contains(value),
         // It failed in a state that nobody tells, which may be that of a write left out here; and it changed nothing.
         KvOperation::Write(_, Some(Outcome::FailedEarlier)) => false,
         KvOperation::Write(..) | KvOperation::Get(_) => true,
@@ -79,7 +79,7 @@ pub(super) fn without_unseen_writes(spans: &[Span<KvOperation>]) -> Vec<Span<KvO
 }
 
 /// The state of one key is its value. Values are unique, so versions would add nothing.
-impl Operation<Option<Bytes>> for KvOperation {
+impl history::Operation<Option<Bytes>> for KvOperation {
     fn apply(&self, state: &Option<Bytes>) -> Option<Option<Bytes>> {
         match self {
             Self::Get(seen) => (seen.as_ref().is_none_or(|seen| seen == state)).then(|| state.clone()),
@@ -93,12 +93,12 @@ impl Operation<Option<Bytes>> for KvOperation {
                         });
                         (state.clone(), fits)
                     }
-                    (Command::Set { value, .. }, true) => {
+                    (Operation::Set { value, .. }, true) => {
                         (Some(value.clone()), matches!(seen, None | Some(Outcome::Set { .. })))
                     }
                     // Whether it existed is left out: see `without_unseen_writes`.
-                    (Command::Delete { .. }, true) => (None, matches!(seen, None | Some(Outcome::Deleted { .. }))),
-                    (Command::Found { .. }, true) => unreachable!("clients found no clusters"),
+                    (Operation::Delete { .. }, true) => (None, matches!(seen, None | Some(Outcome::Deleted { .. }))),
+                    (Operation::InitCluster { .. }, true) => unreachable!("clients found no clusters"),
                 };
                 fits.then_some(after)
             }

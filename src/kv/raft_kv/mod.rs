@@ -17,8 +17,9 @@ use super::command::{self, Outcome};
 use super::state::State;
 use super::store::Store;
 use crate::defaults::{MAX_REQUESTS, MAX_UNCOMMITTED_BYTES};
+use crate::node_id::NodeId;
 use crate::protocol::{Effect, Effects, Input, Protocol, Time};
-use crate::raft::{self, Entry, Index, NodeId, Payload, Position, Raft, Refusal, RoleName, Term, Ticket};
+use crate::raft::{self, Entry, Index, Payload, Position, Raft, Refusal, RoleName, Term, Ticket};
 
 mod forwards;
 mod message;
@@ -26,6 +27,7 @@ mod ready;
 mod snapshots;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 pub use message::{Administration, Answer, Ask, Command, Event, Forwarding, Message, Query, RequestId, Timer};
 pub use snapshots::{RecoverError, Recovery};
@@ -78,7 +80,7 @@ struct Request {
 impl Request {
     /// Whether it may be carried out twice without harm.
     fn has_session(&self) -> bool {
-        matches!(&self.ask, Ask::Write(request) if command::Request::has_session(request))
+        matches!(&self.ask, Ask::Write(request) if command::SessionRequest::has_session(request))
     }
 }
 
@@ -341,10 +343,10 @@ impl RaftKv {
         command: Bytes,
         out: &mut Effects<Self>,
     ) {
-        if command::Request::is_to_keep_forgotten(&command) {
+        if command::SessionRequest::is_to_keep_forgotten(&command) {
             return self.on_ready(now, node, term, out);
         }
-        if self.forwards.may_have_taken(term, node, id) || command::Request::decode(command.clone()).is_err() {
+        if self.forwards.may_have_taken(term, node, id) || command::SessionRequest::decode(command.clone()).is_err() {
             return; // the latter no correct node forwards, and it must not reach the log
         }
         let leads = self.raft.role() == RoleName::Leader && self.raft.hard_state().current_term == term;
@@ -440,7 +442,7 @@ impl RaftKv {
                     let size = bytes.len();
                     // Leaders decode before they propose: what cannot be decoded here was written by a newer
                     // netbelt, and skipping it would make this state differ from the others.
-                    let request = command::Request::decode(bytes);
+                    let request = command::SessionRequest::decode(bytes);
                     let request = request.unwrap_or_else(|e| panic!("cannot apply {:?}: {e}", entry.position));
                     let (outcome, change) = self.state.apply(request);
                     self.snapshots.applied(size);

@@ -4,7 +4,7 @@
 //! DIR/netbelt.json   {"format":2,"protocol":1,"netbelt":"0.1.0","tool":"raft-node","id":"n1","incarnation":"5f..",
 //!                     "file":{"inode":12,"born":99},"members":{"n1":"127.0.0.1:7001","n2":"127.0.0.1:7002"}}
 //! DIR/starts.json    how often it was started, see `starts`
-//! DIR/peers.json     whom the node has met, see `acquaintances`
+//! DIR/peers.json     whom the node has met, see `known_peers`
 //! DIR/LOCK           locked by the process that uses the directory
 //! DIR/log/           the log, see `disk`
 //! DIR/before-9f../   what was here before `raft-node --force-new-cluster`, see `remains`
@@ -30,7 +30,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::token::Token;
+use super::random_id::RandomId;
 use crate::wire::PROTOCOL;
 
 /// The newest format of a data directory that this netbelt knows.
@@ -63,7 +63,7 @@ pub struct Claim<'a> {
     /// The node.
     pub id: &'a str,
     /// A fresh random number.
-    pub incarnation: Token,
+    pub incarnation: RandomId,
     /// The members that the cluster begins with, and their addresses; none for a node that joins one.
     pub members: &'a BTreeMap<String, String>,
     /// The operator says that the directory was moved, and that there is no other one left.
@@ -79,7 +79,7 @@ struct Identity {
     netbelt: String,
     tool: String,
     id: String,
-    incarnation: Token,
+    incarnation: RandomId,
     file: FileName,
     members: BTreeMap<String, String>,
     /// It is new until the node has begun, which `peers.json` says; false where a netbelt wrote this that begins at once.
@@ -252,7 +252,7 @@ impl DataDir {
     }
 
     /// The random number that tells it from any other, earlier ones of the same node included.
-    pub const fn incarnation(&self) -> Token {
+    pub const fn incarnation(&self) -> RandomId {
         self.identity.incarnation
     }
 
@@ -409,7 +409,7 @@ mod tests {
 
     fn open_as(path: &Path, id: &str, moved: bool) -> Result<DataDir, DataDirError> {
         let members = BTreeMap::from([("n1".to_owned(), "a:1".to_owned()), ("n2".to_owned(), "b:2".to_owned())]);
-        DataDir::open(path, &Claim { tool: "raft-node", id, incarnation: Token(7), members: &members, moved })
+        DataDir::open(path, &Claim { tool: "raft-node", id, incarnation: RandomId(7), members: &members, moved })
     }
 
     fn open(path: &Path) -> Result<DataDir, DataDirError> {
@@ -431,12 +431,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b");
         let first = open(&path).unwrap();
-        assert!(first.is_new() && first.incarnation() == Token(7));
+        assert!(first.is_new() && first.incarnation() == RandomId(7));
         drop(first);
         let claim =
-            Claim { tool: "raft-node", id: "n1", incarnation: Token(8), members: &BTreeMap::new(), moved: false };
+            Claim { tool: "raft-node", id: "n1", incarnation: RandomId(8), members: &BTreeMap::new(), moved: false };
         let second = DataDir::open(&path, &claim).unwrap();
-        assert!(!second.is_new() && second.incarnation() == Token(7));
+        assert!(!second.is_new() && second.incarnation() == RandomId(7));
         assert_eq!(second.first_members().keys().collect::<Vec<_>>(), ["n1", "n2"]);
     }
 
@@ -448,7 +448,7 @@ mod tests {
         first.begin_with(&BTreeMap::from([("n1".to_owned(), String::new())])).unwrap();
         drop(first);
         let again = open(dir.path()).unwrap();
-        assert!(!again.is_founding() && again.incarnation() == Token(7));
+        assert!(!again.is_founding() && again.incarnation() == RandomId(7));
         assert_eq!(again.first_members().len(), 1);
         drop(again);
         let file = dir.path().join(IDENTITY);

@@ -14,14 +14,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::checker::Checker;
-use super::observe::{Look, Observable};
-use super::trace::{Keep, Moment, Trace, What};
 use crate::host::{Host, Output};
+use crate::node_id::NodeId;
 use crate::protocol::{Input, Time};
 use crate::raft::{
-    self, Change, Config, Event, Index, NodeId, Payload, Raft, Record, Recovered, Recovery, RoleName, Ticket, Timer,
-    invariants,
+    self, Change, Config, Event, Index, Payload, Raft, Record, Recovered, Recovery, RoleName, Ticket, Timer, invariants,
 };
+use crate::sim::observe::{Look, Observable};
+use crate::sim::trace::{Keep, Moment, Trace, What};
 
 mod answer;
 mod command;

@@ -9,15 +9,15 @@ use thiserror::Error;
 /// A number drawn at random that names a data directory or a cluster; 16 hexadecimal digits as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Token(pub u64);
+pub struct RandomId(pub u64);
 
-impl fmt::Display for Token {
+impl fmt::Display for RandomId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
     }
 }
 
-impl FromStr for Token {
+impl FromStr for RandomId {
     type Err = InvalidToken;
 
     fn from_str(text: &str) -> Result<Self, InvalidToken> {
@@ -28,7 +28,7 @@ impl FromStr for Token {
     }
 }
 
-impl TryFrom<String> for Token {
+impl TryFrom<String> for RandomId {
     type Error = InvalidToken;
 
     fn try_from(text: String) -> Result<Self, InvalidToken> {
@@ -36,8 +36,8 @@ impl TryFrom<String> for Token {
     }
 }
 
-impl From<Token> for String {
-    fn from(token: Token) -> Self {
+impl From<RandomId> for String {
+    fn from(token: RandomId) -> Self {
         token.to_string()
     }
 }
@@ -49,14 +49,14 @@ pub struct InvalidToken;
 
 /// What the members' configuration says of one of them: `HOST:PORT`, or `HOST:PORT#INCARNATION`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seat {
+pub struct MemberAddr {
     /// Where it is; empty when that is not known.
     pub addr: String,
     /// The only one that may take it, if that is known.
-    pub incarnation: Option<Token>,
+    pub incarnation: Option<RandomId>,
 }
 
-impl Seat {
+impl MemberAddr {
     /// Reads it back.
     pub fn of(text: &str) -> Self {
         match text.rsplit_once('#').map(|(addr, token)| (addr, token.parse())) {
@@ -66,7 +66,7 @@ impl Seat {
     }
 }
 
-impl fmt::Display for Seat {
+impl fmt::Display for MemberAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.incarnation {
             Some(incarnation) => write!(f, "{}#{incarnation}", self.addr),

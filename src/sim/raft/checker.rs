@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::raft::{Entry, Index, NodeId, Position, Raft, Record, RoleName, Term};
+use crate::node_id::NodeId;
+use crate::raft::{Entry, Index, Position, Raft, Record, RoleName, Term};
 
 /// Remembers a whole run, so that each new fact is checked against everything that ever was.
 #[derive(Debug, Default)]

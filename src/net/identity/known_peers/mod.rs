@@ -15,7 +15,7 @@
 //!
 //! It keeps the latest [start](super::starts), too, that it was told of (format 1 has none). Another incarnation under the same
 //! name is refused, until that name has been removed from the members. A node that joins says its incarnation when it asks to
-//! be added, and gets a [`Seat`] for that one only, which every member learns from the log. The cluster has a random number,
+//! be added, and gets a [`MemberAddr`] for that one only, which every member learns from the log. The cluster has a random number,
 //! too, so that nodes of two clusters whose addresses got mixed up do not talk.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,20 +25,20 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::boot_history::{BootHistory, Start};
 use super::data_dir::{DataDirError, read_json, write_durably};
-use super::starts::{Start, Starts};
 use crate::defaults::MAX_KNOWN;
 use crate::founding;
 
 mod beginning;
 mod hello;
+mod peer_rejected;
 mod refusals;
-mod stranger;
 
-pub use super::token::{Seat, Token};
-use super::writer::DiskMetrics;
+pub use super::random_id::{MemberAddr, RandomId};
+use crate::net::writer::DiskMetrics;
 pub use hello::{Hello, Known};
-pub use stranger::Stranger;
+pub use peer_rejected::PeerRejected;
 
 use beginning::New;
 use refusals::Refusals;
@@ -50,12 +50,12 @@ const FILE: &str = "peers.json";
 
 /// The nodes that this one has met.
 #[derive(Debug)]
-pub struct Acquaintances {
+pub struct KnownPeers {
     dir: PathBuf,
     me: String,
-    incarnation: Token,
-    starts: Mutex<Starts>,
-    book: Mutex<Book>,
+    incarnation: RandomId,
+    starts: Mutex<BootHistory>,
+    book: Mutex<PeersFile>,
     /// What a node waits for that has not begun; locked after the book.
     new: Mutex<Option<New>>,
     has_begun: watch::Sender<bool>,
@@ -66,9 +66,9 @@ pub struct Acquaintances {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Book {
+struct PeersFile {
     format: u32,
-    cluster: Option<Token>,
+    cluster: Option<RandomId>,
     /// A node that had to wait for its peers has begun.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     begun: bool,
@@ -80,7 +80,7 @@ struct Book {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Peer {
-    incarnation: Token,
+    incarnation: RandomId,
     /// The latest that it told of; None, when a netbelt that did not ask wrote this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     start: Option<Start>,
@@ -91,15 +91,15 @@ struct Peer {
     unseated: bool,
 }
 
-impl Acquaintances {
+impl KnownPeers {
     /// Those of node `me`, whose data directory is `dir`, and has this incarnation and these starts.
     ///
     /// # Errors
     /// When the file is damaged or of a newer format, or the disk refuses.
-    pub fn open(dir: &Path, me: &str, incarnation: Token, starts: Starts) -> Result<Self, DataDirError> {
+    pub fn open(dir: &Path, me: &str, incarnation: RandomId, starts: BootHistory) -> Result<Self, DataDirError> {
         let file = dir.join(FILE);
         let book = read_json(&file, FORMAT)?;
-        let mut book = book.unwrap_or(Book {
+        let mut book = book.unwrap_or(PeersFile {
             format: FORMAT,
             cluster: None,
             begun: false,
@@ -131,12 +131,12 @@ impl Acquaintances {
     }
 
     /// The random number of this node's data directory.
-    pub const fn incarnation(&self) -> Token {
+    pub const fn incarnation(&self) -> RandomId {
         self.incarnation
     }
 
     /// The cluster this node belongs to, once it is known.
-    pub fn cluster(&self) -> Option<Token> {
+    pub fn cluster(&self) -> Option<RandomId> {
         self.book().cluster
     }
 
@@ -144,13 +144,16 @@ impl Acquaintances {
     ///
     /// # Errors
     /// When the disk refuses, and when it belongs to another.
-    pub fn belong_to(&self, cluster: Token) -> Result<(), Stranger> {
+    pub fn belong_to(&self, cluster: RandomId) -> Result<(), PeerRejected> {
         let mut book = self.book();
         match book.cluster {
             Some(known) if known == cluster => Ok(()),
-            Some(ours) => {
-                Err(Stranger::OtherCluster { me: self.me.clone(), peer: "the log".to_owned(), ours, theirs: cluster })
-            }
+            Some(ours) => Err(PeerRejected::OtherCluster {
+                me: self.me.clone(),
+                peer: "the log".to_owned(),
+                ours,
+                theirs: cluster,
+            }),
             None => self.keep(&mut book, "its cluster", |book| book.cluster = Some(cluster)),
         }
     }
@@ -161,26 +164,26 @@ impl Acquaintances {
     ///
     /// # Errors
     /// Why it is not to be spoken to.
-    pub fn meet(&self, peer: &str, hello: &Hello, seat: Option<&Seat>) -> Result<(), Stranger> {
+    pub fn meet(&self, peer: &str, hello: &Hello, seat: Option<&MemberAddr>) -> Result<(), PeerRejected> {
         self.take(peer, hello, seat)?;
         lock(&self.refusals).takes(peer);
         self.note_what_is_remembered(peer, hello);
         Ok(())
     }
 
-    fn take(&self, peer: &str, hello: &Hello, seat: Option<&Seat>) -> Result<(), Stranger> {
+    fn take(&self, peer: &str, hello: &Hello, seat: Option<&MemberAddr>) -> Result<(), PeerRejected> {
         let (me, name) = (self.me.clone(), peer.to_owned());
         let mut book = self.book();
         if let (Some(ours), Some(theirs)) = (book.cluster, hello.cluster)
             && ours != theirs
         {
-            return Err(Stranger::OtherCluster { me, peer: name, ours, theirs });
+            return Err(PeerRejected::OtherCluster { me, peer: name, ours, theirs });
         }
         let known = book.peers.get(peer);
         let same = known.filter(|known| known.incarnation == hello.incarnation && !known.removed);
         let start = same.and_then(|known| known.start);
         if let Some(start) = start.filter(|start| !hello.proves(*start)) {
-            return Err(Stranger::OtherPast { me, peer: name, start: start.number });
+            return Err(PeerRejected::OtherPast { me, peer: name, start: start.number });
         }
         let start = Some(hello.starts.latest());
         let is_known = same.is_some_and(|known| known.start == start);
@@ -191,7 +194,7 @@ impl Acquaintances {
         let is_taken = founding::takes(!self.is_new(), remembered, book.awaited.contains(peer), &said);
         match (seat, known) {
             (None, Some(known)) if known.removed && known.incarnation == hello.incarnation => {
-                Err(Stranger::Removed { me, peer: name })
+                Err(PeerRejected::Removed { me, peer: name })
             }
             // A member of this very cluster may call before this node has heard of it. It is remembered all the same: as
             // soon as it is heard of, nobody else may have its name.
@@ -200,21 +203,21 @@ impl Acquaintances {
                     return Ok(());
                 }
                 if book.peers.len() >= MAX_KNOWN {
-                    return Err(Stranger::NotAMember { me, peer: name });
+                    return Err(PeerRejected::NotAMember { me, peer: name });
                 }
                 self.remember(&mut book, name, met)
             }
-            (None, _) => Err(Stranger::NotAMember { me, peer: name }),
-            (Some(Seat { incarnation: Some(wanted), .. }), _) if *wanted == hello.incarnation && !is_known => {
+            (None, _) => Err(PeerRejected::NotAMember { me, peer: name }),
+            (Some(MemberAddr { incarnation: Some(wanted), .. }), _) if *wanted == hello.incarnation && !is_known => {
                 self.remember(&mut book, name, met)
             }
-            (Some(Seat { incarnation, .. }), _)
+            (Some(MemberAddr { incarnation, .. }), _)
                 if incarnation.is_some_and(|it| it != hello.incarnation) || !is_taken =>
             {
                 Err(if said.has_begun {
-                    Stranger::OtherIncarnation { me, peer: name }
+                    PeerRejected::OtherIncarnation { me, peer: name }
                 } else {
-                    Stranger::Emptied { me, peer: name, cluster: book.cluster }
+                    PeerRejected::Emptied { me, peer: name, cluster: book.cluster }
                 })
             }
             (Some(_), Some(_)) if is_known => Ok(()),
@@ -222,7 +225,7 @@ impl Acquaintances {
         }
     }
 
-    fn remember(&self, book: &mut Book, peer: String, met: Peer) -> Result<(), Stranger> {
+    fn remember(&self, book: &mut PeersFile, peer: String, met: Peer) -> Result<(), PeerRejected> {
         let kept = self.keep(book, &peer, |book| {
             book.awaited.remove(&peer);
             book.peers.insert(peer.clone(), met.clone());
@@ -238,13 +241,13 @@ impl Acquaintances {
     }
 
     /// Whether `peer`, a member whose seat is for any incarnation, may have it for this one.
-    pub fn may_be(&self, peer: &str, incarnation: Token) -> bool {
+    pub fn may_be(&self, peer: &str, incarnation: RandomId) -> bool {
         self.book().peers.get(peer).is_none_or(|known| known.removed || known.incarnation == incarnation)
     }
 
     /// Who `peer` is not, for those who ask on its behalf.
-    pub fn other_incarnation(&self, peer: &str) -> Stranger {
-        Stranger::OtherIncarnation { me: self.me.clone(), peer: peer.to_owned() }
+    pub fn other_incarnation(&self, peer: &str) -> PeerRejected {
+        PeerRejected::OtherIncarnation { me: self.me.clone(), peer: peer.to_owned() }
     }
 
     /// These are the members now, and whether they vote: whoever was one is told that it is none. A name that comes back as a
@@ -253,7 +256,7 @@ impl Acquaintances {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn members_are(&self, members: &BTreeMap<&str, bool>) -> Result<(), Stranger> {
+    pub fn members_are(&self, members: &BTreeMap<&str, bool>) -> Result<(), PeerRejected> {
         lock(&self.remembered).retain(|name, _| members.contains_key(name.as_str()));
         for name in members.keys().filter(|name| **name != self.me) {
             lock(&self.remembered).entry((*name).to_owned()).or_default();
@@ -281,7 +284,7 @@ impl Acquaintances {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn vouch(&self, peer: &str) -> Result<bool, Stranger> {
+    pub fn vouch(&self, peer: &str) -> Result<bool, PeerRejected> {
         let mut book = self.book();
         if book.peers.get(peer).is_none_or(|known| known.removed) {
             return Ok(false);
@@ -295,14 +298,14 @@ impl Acquaintances {
     }
 
     /// Changes the book, on the disk first.
-    fn keep(&self, book: &mut Book, what: &str, change: impl FnOnce(&mut Book)) -> Result<(), Stranger> {
+    fn keep(&self, book: &mut PeersFile, what: &str, change: impl FnOnce(&mut PeersFile)) -> Result<(), PeerRejected> {
         if let Some(why) = self.stands_still() {
-            return Err(Stranger::Forgetful { me: self.me.clone(), peer: what.to_owned(), why });
+            return Err(PeerRejected::Forgetful { me: self.me.clone(), peer: what.to_owned(), why });
         }
         let mut changed = book.clone();
         change(&mut changed);
         let text = serde_json::to_vec(&changed).expect("a book is JSON");
-        write_durably(&self.dir, FILE, |_| text).map_err(|error| Stranger::Forgetful {
+        write_durably(&self.dir, FILE, |_| text).map_err(|error| PeerRejected::Forgetful {
             me: self.me.clone(),
             peer: what.to_owned(),
             why: error.to_string(),
@@ -311,7 +314,7 @@ impl Acquaintances {
         Ok(())
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn book(&self) -> MutexGuard<'_, PeersFile> {
         lock(&self.book)
     }
 }

@@ -2,11 +2,11 @@
 
 use thiserror::Error;
 
-use crate::net::token::Token;
+use crate::net::identity::random_id::RandomId;
 
 /// Why a node is not spoken to. The text is for both sides.
 #[derive(Debug, Error)]
-pub enum Stranger {
+pub enum PeerRejected {
     /// It belongs elsewhere.
     #[error(
         "{peer} belongs to cluster {theirs} and {me} to cluster {ours}: check --peer and --join of both, and keep both data \
@@ -18,9 +18,9 @@ pub enum Stranger {
         /// The other.
         peer: String,
         /// This node's cluster.
-        ours: Token,
+        ours: RandomId,
         /// The other's.
-        theirs: Token,
+        theirs: RandomId,
     },
     /// It has not the past of the node of that name.
     #[error(
@@ -48,7 +48,7 @@ pub enum Stranger {
         /// The other.
         peer: String,
         /// This node's cluster, once it is known.
-        cluster: Option<Token>,
+        cluster: Option<RandomId>,
     },
     /// It has the past of the node of that name only up to some day.
     #[error(

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::data_dir::{DataDirError, read_json, write_durably};
-use super::token::Token;
+use super::random_id::RandomId;
 use crate::defaults::MAX_STARTS;
 
 /// The newest format of the file.
@@ -35,7 +35,7 @@ pub struct Start {
     /// From 1.
     pub number: u64,
     /// Drawn at random.
-    pub mark: Token,
+    pub mark: RandomId,
 }
 
 impl fmt::Display for Start {
@@ -56,10 +56,10 @@ impl FromStr for Start {
 
 /// The latest start of a node, and those before it. As text, of at most [`MAX_STARTS`]: `3 9f..,3c..,70..`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Starts {
+pub struct BootHistory {
     number: u64,
     /// The latest first; at least one.
-    marks: Vec<Token>,
+    marks: Vec<RandomId>,
 }
 
 /// No starts.
@@ -71,16 +71,16 @@ pub struct InvalidStarts;
 struct Written {
     format: u32,
     number: u64,
-    marks: Vec<Token>,
+    marks: Vec<RandomId>,
 }
 
-impl Starts {
+impl BootHistory {
     /// Counts a start of the data directory `dir` and gives it the mark `fresh`. It is durable before this returns. On a full
     /// disk a start is not counted, but for the first: the node goes by the last that was, and is there for its readers.
     ///
     /// # Errors
     /// When the file is damaged or of a newer format, or the disk refuses.
-    pub fn begin(dir: &Path, fresh: Token) -> Result<Self, DataDirError> {
+    pub fn begin(dir: &Path, fresh: RandomId) -> Result<Self, DataDirError> {
         let file = dir.join(FILE);
         let damaged = |why: String| DataDirError::Damaged { path: file.clone(), why };
         // None at the first start, or the first with a netbelt that counts.
@@ -106,7 +106,7 @@ impl Starts {
         })
     }
 
-    fn new(number: u64, marks: Vec<Token>) -> Result<Self, InvalidStarts> {
+    fn new(number: u64, marks: Vec<RandomId>) -> Result<Self, InvalidStarts> {
         let is_possible = !marks.is_empty() && marks.len() as u64 <= number;
         if is_possible { Ok(Self { number, marks }) } else { Err(InvalidStarts) }
     }
@@ -156,14 +156,14 @@ impl Starts {
     }
 }
 
-impl fmt::Display for Starts {
+impl fmt::Display for BootHistory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.number, self.marks[0])?;
         self.marks[1..].iter().try_for_each(|mark| write!(f, ",{mark}"))
     }
 }
 
-impl FromStr for Starts {
+impl FromStr for BootHistory {
     type Err = InvalidStarts;
 
     fn from_str(text: &str) -> Result<Self, InvalidStarts> {
@@ -181,32 +181,32 @@ mod tests {
     use super::*;
 
     fn start(number: u64, mark: u64) -> Start {
-        Start { number, mark: Token(mark) }
+        Start { number, mark: RandomId(mark) }
     }
 
     #[test]
     fn each_start_has_those_before_it_in_its_past_and_a_copy_only_the_ones_it_shares() {
         let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        Starts::begin(dir.path(), Token(11)).unwrap();
-        Starts::begin(dir.path(), Token(12)).unwrap();
+        BootHistory::begin(dir.path(), RandomId(11)).unwrap();
+        BootHistory::begin(dir.path(), RandomId(12)).unwrap();
         fs::copy(dir.path().join(FILE), copy.path().join(FILE)).unwrap();
-        let original = Starts::begin(dir.path(), Token(13)).unwrap();
+        let original = BootHistory::begin(dir.path(), RandomId(13)).unwrap();
         assert_eq!(original.latest(), start(3, 13));
         assert!((11..=13).zip(1..).all(|(mark, number)| original.contain(start(number, mark))));
         assert!(!original.contain(start(4, 14)) && !original.contain(start(0, 0)));
         for mark in 23..33 {
             // However often it is started, it does not become the original.
-            let copied = Starts::begin(copy.path(), Token(mark)).unwrap();
+            let copied = BootHistory::begin(copy.path(), RandomId(mark)).unwrap();
             assert!(copied.contain(start(2, 12)) && !copied.contain(original.latest()), "{copied}");
             assert!(!original.contain(copied.latest()));
         }
     }
 
     /// A directory with so many starts, whose marks are their numbers.
-    fn started(dir: &Path, times: usize) -> Starts {
-        let marks = (1..times as u64).rev().map(Token).collect();
-        Starts { number: times as u64 - 1, marks }.write(dir).unwrap();
-        Starts::begin(dir, Token(times as u64)).unwrap()
+    fn started(dir: &Path, times: usize) -> BootHistory {
+        let marks = (1..times as u64).rev().map(RandomId).collect();
+        BootHistory { number: times as u64 - 1, marks }.write(dir).unwrap();
+        BootHistory::begin(dir, RandomId(times as u64)).unwrap()
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
         let times = 3 * MAX_STARTS;
         let starts = started(dir.path(), times);
         assert!((1..=times as u64).all(|number| starts.of(number) == Some(start(number, number))));
-        let told: Starts = starts.latest_told().to_string().parse().unwrap();
+        let told: BootHistory = starts.latest_told().to_string().parse().unwrap();
         let oldest = (times - MAX_STARTS + 1) as u64;
         assert!(told.contain(start(oldest, oldest)) && !told.contain(start(oldest - 1, oldest - 1)));
         let text = starts.of(1).unwrap().to_string();
@@ -234,7 +234,7 @@ mod tests {
             starts.forget_before(known as u64, dir.path()).unwrap();
             assert_eq!(starts.marks.len(), kept, "{known} is known");
         }
-        let starts = Starts::begin(dir.path(), Token(0)).unwrap();
+        let starts = BootHistory::begin(dir.path(), RandomId(0)).unwrap();
         assert_eq!(starts.latest(), start(times as u64 + 1, 0));
         let oldest = (times - MAX_STARTS + 1) as u64;
         assert!(starts.contain(start(oldest, oldest)) && !starts.contain(start(oldest - 1, oldest - 1)));
@@ -243,13 +243,13 @@ mod tests {
     #[test]
     fn starts_are_read_back_from_their_text_and_nothing_else_is() {
         for text in ["1 00000000000000aa", "7 00000000000000aa,00000000000000bb"] {
-            assert_eq!(text.parse::<Starts>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<BootHistory>().unwrap().to_string(), text);
         }
         let many = format!("9999 {}", vec!["00000000000000aa"; MAX_STARTS + 1].join(","));
         for text in
             ["", "1", "1 ", "0 00000000000000aa", "1 00000000000000aa,00000000000000bb", "x 00000000000000aa", &many]
         {
-            assert!(text.parse::<Starts>().is_err(), "{text}");
+            assert!(text.parse::<BootHistory>().is_err(), "{text}");
         }
     }
 
@@ -258,11 +258,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(FILE);
         fs::write(&file, r#"{"format":2,"whatever":"it holds"}"#).unwrap();
-        let refused = Starts::begin(dir.path(), Token(1));
+        let refused = BootHistory::begin(dir.path(), RandomId(1));
         assert!(matches!(refused, Err(DataDirError::Newer { path, format: 2, .. }) if path == file));
         for damaged in ["", "{", r#"{"format":1,"number":0,"marks":["00000000000000aa"]}"#] {
             fs::write(&file, damaged).unwrap();
-            assert!(matches!(Starts::begin(dir.path(), Token(1)), Err(DataDirError::Damaged { .. })), "{damaged}");
+            assert!(
+                matches!(BootHistory::begin(dir.path(), RandomId(1)), Err(DataDirError::Damaged { .. })),
+                "{damaged}"
+            );
         }
     }
 }

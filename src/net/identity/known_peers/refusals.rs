@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Acquaintances, Stranger, lock};
+use super::{KnownPeers, PeerRejected, lock};
 use crate::defaults::MAX_TURNED_AWAY;
 
 /// What was said last.
@@ -46,7 +46,7 @@ fn is_news(said: &mut BTreeMap<String, String>, name: &str, what: &str) -> bool 
     true
 }
 
-impl Acquaintances {
+impl KnownPeers {
     /// `peer` does not take this node, and says why; or it does.
     pub fn refused_by(&self, peer: &str, why: Option<&str>) {
         let mut refusals = lock(&self.refusals);
@@ -78,13 +78,13 @@ impl Acquaintances {
     }
 
     /// This node refuses `peer`: says so in the log, once, as those who are refused try again.
-    pub fn turn_away(&self, peer: &str, why: &Stranger) {
+    pub fn turn_away(&self, peer: &str, why: &PeerRejected) {
         let text = why.to_string();
         let mut refusals = lock(&self.refusals);
         if is_news(&mut refusals.of_others, peer, &text) {
             tracing::warn!("refused {peer}: {text}");
         }
-        if matches!(why, Stranger::Emptied { .. }) {
+        if matches!(why, PeerRejected::Emptied { .. }) {
             refusals.emptied.insert(peer.to_owned(), text);
         }
     }
