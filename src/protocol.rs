@@ -84,6 +84,10 @@ pub trait Protocol: Sized {
     }
 }
 
+/// The record of a machine that has no disk: there is none.
+#[derive(Clone, Debug)]
+pub enum NoRecord {}
+
 /// What happens to a machine.
 pub enum Input<P: Protocol> {
     /// The first input after construction or recovery.
