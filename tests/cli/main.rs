@@ -15,6 +15,7 @@ mod netsim;
 mod node;
 mod origin;
 mod pool;
+mod transcripts;
 mod udp;
 mod upgrades;
 mod usage;
