@@ -163,18 +163,8 @@ impl SessionRequest {
         Self { session: None, command }
     }
 
-    /// Whether an encoded request has a session; false of anything else.
-    pub fn has_session(encoded: &[u8]) -> bool {
-        matches!(encoded, [FORMAT, client, ..] if *client > 0)
-    }
-
-    /// Whether an encoded request is a [`Operation::InitCluster`] that begins to keep forgotten names; false of anything else.
-    pub fn is_to_keep_forgotten(encoded: &[u8]) -> bool {
-        matches!(encoded, [FORMAT, 0, 4, ..])
-    }
-
     /// As bytes for a log entry.
-    pub fn encode(&self) -> Bytes {
+    pub fn encode(&self) -> EncodedRequest {
         let (client, command) = (self.session.as_ref().map_or(0, |session| session.client.len()), self.command.size());
         let mut out = BytesMut::with_capacity(10 + client + command);
         out.put_u8(FORMAT);
@@ -184,7 +174,7 @@ impl SessionRequest {
             out.put_u64(*sequence);
         }
         self.command.encode(&mut out);
-        out.freeze()
+        EncodedRequest(out.freeze())
     }
 
     /// From the bytes of a log entry, sharing their memory.
@@ -204,6 +194,36 @@ impl SessionRequest {
             len => return Err(DecodeError::Client(len)),
         };
         Ok(Self { session, command: Operation::decode(bytes)? })
+    }
+}
+
+/// A [`SessionRequest`] as bytes, which can be decoded for certain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedRequest(Bytes);
+
+impl EncodedRequest {
+    /// Whether it has a session.
+    pub fn has_session(&self) -> bool {
+        self.0[1] > 0
+    }
+
+    /// Whether it is an [`Operation::InitCluster`] that begins to keep forgotten names.
+    pub fn is_to_keep_forgotten(&self) -> bool {
+        self.0[1..3] == [0, 4]
+    }
+
+    /// The bytes, for a log entry.
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+}
+
+/// From anywhere.
+impl TryFrom<Bytes> for EncodedRequest {
+    type Error = DecodeError;
+
+    fn try_from(bytes: Bytes) -> Result<Self, DecodeError> {
+        SessionRequest::decode(bytes.clone()).map(|_| Self(bytes))
     }
 }
 
@@ -349,14 +369,15 @@ mod tests {
     proptest! {
         #[test]
         fn a_request_survives_its_encoding(request in request()) {
-            let bytes = request.encode();
-            prop_assert_eq!(SessionRequest::has_session(&bytes), request.session.is_some());
-            prop_assert_eq!(SessionRequest::decode(bytes), Ok(request));
+            let encoded = request.encode();
+            prop_assert_eq!(encoded.has_session(), request.session.is_some());
+            prop_assert_eq!(EncodedRequest::try_from(encoded.clone().into_bytes()), Ok(encoded.clone()));
+            prop_assert_eq!(SessionRequest::decode(encoded.into_bytes()), Ok(request));
         }
 
         #[test]
         fn a_shortened_or_lengthened_request_is_refused(request in request(), cut in 0usize..400) {
-            let bytes = request.encode();
+            let bytes = request.encode().into_bytes();
             if cut < bytes.len() {
                 prop_assert!(SessionRequest::decode(bytes.slice(..cut)).is_err());
             }
@@ -368,7 +389,7 @@ mod tests {
         fn arbitrary_bytes_are_refused_or_canonical(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
             let bytes = Bytes::from([&[FORMAT][..], &bytes].concat());
             if let Ok(request) = SessionRequest::decode(bytes.clone()) {
-                prop_assert_eq!(request.encode(), bytes);
+                prop_assert_eq!(request.encode().into_bytes(), bytes);
             }
         }
     }

@@ -24,7 +24,7 @@ mod tests;
 pub mod view;
 
 pub use changes::{Change, Changes, Gone};
-pub use command::{Condition, Operation, Outcome, SessionId, SessionRequest, Versioned};
+pub use command::{Condition, EncodedRequest, Operation, Outcome, SessionId, SessionRequest, Versioned};
 pub use raft_kv::RaftKv;
 pub use snapshot::{Restorer, SnapshotError};
 pub use state::State;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::changes::Changes;
-use super::command::{self, Outcome};
+use super::command::{self, EncodedRequest, Outcome};
 use super::state::State;
 use super::store::Store;
 use crate::defaults::{MAX_REQUESTS, MAX_UNCOMMITTED_BYTES};
@@ -29,7 +29,9 @@ mod snapshots;
 mod tests;
 mod wire;
 
-pub use message::{Administration, Answer, Ask, Command, Event, Forwarding, Message, Query, RequestId, Timer};
+pub use message::{
+    Administration, Answer, Ask, Command, Event, Forwarding, Message, OpenedView, Query, RequestError, RequestId, Timer,
+};
 pub use snapshots::{RecoverError, Recovery};
 
 use forwards::ForwardsSeen;
@@ -70,7 +72,7 @@ pub struct RaftKv {
 
 #[derive(Debug)]
 struct Request {
-    ask: Ask,
+    work: Work,
     deadline: Time,
     stage: Stage,
     /// An earlier try may have succeeded: then nobody may say that nothing was done.
@@ -80,8 +82,22 @@ struct Request {
 impl Request {
     /// Whether it may be carried out twice without harm.
     fn has_session(&self) -> bool {
-        matches!(&self.ask, Ask::Write(request) if command::SessionRequest::has_session(request))
+        matches!(&self.work, Work::Write(request) if request.has_session())
     }
+
+    /// Whether it may change something.
+    const fn is_write(&self) -> bool {
+        matches!(self.work, Work::Write(_) | Work::Administer(_))
+    }
+}
+
+/// What is to be done for a request that cannot be answered at once.
+#[derive(Debug)]
+enum Work {
+    Write(EncodedRequest),
+    Administer(Administration),
+    Read(Query),
+    OpenView,
 }
 
 /// How far a request has come.
@@ -217,27 +233,35 @@ impl RaftKv {
         let is_write = matches!(ask, Ask::Write(_) | Ask::Administer(_));
         let has_no_room = if is_write { !self.takes_writes(now) } else { self.is_overloaded() };
         if has_no_room && !matches!(ask, Ask::CloseView(_)) {
-            return out.emit_at_once(Event::Answered { id, answer: Answer::Overloaded });
+            return out.emit_at_once(Event::Answered { id, answer: Err(RequestError::Overloaded) });
         }
-        match &ask {
+        let work = match ask {
+            Ask::Write(request) => Work::Write(request),
+            Ask::Administer(what) => Work::Administer(what),
+            Ask::Read(query) => {
+                self.counters.reads += 1;
+                Work::Read(query)
+            }
+            Ask::OpenView => {
+                self.counters.reads += 1;
+                Work::OpenView
+            }
             Ask::ReadStale(query) => {
                 self.counters.reads += 1;
-                return out.emit(Event::Answered { id, answer: self.query(query) });
+                return out.emit(Event::Answered { id, answer: Ok(self.query(&query)) });
             }
-            Ask::Read(_) | Ask::OpenView => self.counters.reads += 1,
-            Ask::Write(_) | Ask::Administer(_) => {}
             Ask::OpenStaleView => {
                 self.counters.reads += 1;
                 let answer = self.open_backup(now, out);
                 return out.emit(Event::Answered { id, answer });
             }
             Ask::Snapshot => return self.ask_snapshot(now, id, out),
-            Ask::NextChunk(view) => return self.next_chunk(now, id, *view, out),
-            Ask::CloseView(view) => return self.close_backup(id, *view, out),
-        }
+            Ask::NextChunk(view) => return self.next_chunk(now, id, view, out),
+            Ask::CloseView(view) => return self.close_backup(id, view, out),
+        };
         let deadline = now + timeout;
         let stage = Stage::Waiting { after: None };
-        self.requests.insert(id, Request { ask, deadline, stage, may_be_done: false });
+        self.requests.insert(id, Request { work, deadline, stage, may_be_done: false });
         self.ring_at(now, deadline, out);
         self.submit(now, id, out);
     }
@@ -271,19 +295,21 @@ impl RaftKv {
         if !matches!(request.stage, Stage::Waiting { after } if after.is_none_or(|after| term > after)) {
             return;
         }
-        match &request.ask {
-            Ask::Write(command) if leader != self.raft.config().id => {
+        match &request.work {
+            Work::Write(command) if leader != self.raft.config().id => {
                 request.stage = Stage::Forwarded(term);
                 self.counters.forwarded += 1;
-                out.send(leader, Message::Forward { id, term, command: command.clone() });
+                out.send(leader, Message::Forward { id, term, command: command.clone().into_bytes() });
             }
-            Ask::Write(command) => {
+            Work::Write(command) => {
                 request.stage = Stage::InRaft;
                 let command = command.clone();
                 self.propose(now, Origin::Local(id), command, out);
             }
-            Ask::Administer(Administration::Transfer(Some(to))) if *to == leader => self.answer(id, Answer::Done, out),
-            Ask::Administer(what) => {
+            Work::Administer(Administration::Transfer(Some(to))) if *to == leader => {
+                self.answer(id, Ok(Answer::Done), out);
+            }
+            Work::Administer(what) => {
                 request.stage = Stage::Forwarded(term);
                 let what = what.clone();
                 if leader == self.raft.config().id {
@@ -292,13 +318,10 @@ impl RaftKv {
                     out.send(leader, Message::Administer { id, term, what });
                 }
             }
-            Ask::Read(_) | Ask::OpenView => {
+            Work::Read(_) | Work::OpenView => {
                 request.stage = Stage::InRaft;
                 let ticket = self.take_ticket(Origin::Local(id));
                 self.step_raft(now, Input::Requested(raft::Command::Read { ticket }), out);
-            }
-            Ask::ReadStale(_) | Ask::OpenStaleView | Ask::Snapshot | Ask::NextChunk(_) | Ask::CloseView(_) => {
-                unreachable!("answered without waiting")
             }
         }
     }
@@ -319,9 +342,10 @@ impl RaftKv {
         }
     }
 
-    fn propose(&mut self, now: Time, origin: Origin, command: Bytes, out: &mut Effects<Self>) {
+    fn propose(&mut self, now: Time, origin: Origin, request: EncodedRequest, out: &mut Effects<Self>) {
         self.counters.proposals += u64::from(!matches!(origin, Origin::Own));
         let ticket = self.take_ticket(origin);
+        let command = request.into_bytes();
         self.step_raft(now, Input::Requested(raft::Command::Propose { ticket, command }), out);
     }
 
@@ -343,11 +367,13 @@ impl RaftKv {
         command: Bytes,
         out: &mut Effects<Self>,
     ) {
-        if command::SessionRequest::is_to_keep_forgotten(&command) {
+        // No correct node forwards anything else, and it must not reach the log.
+        let Ok(request) = EncodedRequest::try_from(command) else { return };
+        if request.is_to_keep_forgotten() {
             return self.on_ready(now, node, term, out);
         }
-        if self.forwards.may_have_taken(term, node, id) || command::SessionRequest::decode(command.clone()).is_err() {
-            return; // the latter no correct node forwards, and it must not reach the log
+        if self.forwards.may_have_taken(term, node, id) {
+            return;
         }
         let leads = self.raft.role() == RoleName::Leader && self.raft.hard_state().current_term == term;
         let result = if !leads {
@@ -355,7 +381,7 @@ impl RaftKv {
         } else {
             self.forwards.take(term, node, id); // a repetition is not taken after this copy was refused, either
             if self.takes_writes(now) {
-                return self.propose(now, Origin::Peer { node, id, term }, command, out);
+                return self.propose(now, Origin::Peer { node, id, term }, request, out);
             }
             Forwarding::Overloaded
         };
@@ -390,10 +416,10 @@ impl RaftKv {
             return;
         }
         match result {
-            Forwarding::Applied(outcome) => self.answer(id, Answer::Written(outcome), out),
-            Forwarding::Overloaded => self.refuse(id, Answer::Overloaded, out),
-            Forwarding::Done => self.answer(id, Answer::Done, out),
-            Forwarding::Refused(why) => self.answer(id, Answer::Refused(why), out),
+            Forwarding::Applied(outcome) => self.answer(id, Ok(Answer::Written(outcome)), out),
+            Forwarding::Overloaded => self.refuse(id, RequestError::Overloaded, out),
+            Forwarding::Done => self.answer(id, Ok(Answer::Done), out),
+            Forwarding::Refused(why) => self.answer(id, Err(RequestError::Refused(why)), out),
             Forwarding::NotLeader => {
                 request.stage = Stage::Waiting { after: Some(term) };
                 self.submit(now, id, out);
@@ -403,7 +429,7 @@ impl RaftKv {
 
     fn on_refused(&mut self, ticket: Ticket, why: Refusal, out: &mut Effects<Self>) {
         match self.tickets.remove(&ticket) {
-            Some(Origin::Local(id)) => self.answer(id, Answer::Refused(why), out),
+            Some(Origin::Local(id)) => self.answer(id, Err(RequestError::Refused(why)), out),
             Some(Origin::Peer { node, id, term }) => {
                 out.send(node, Message::Forwarded { id, term, result: Forwarding::Refused(why) });
             }
@@ -453,11 +479,11 @@ impl RaftKv {
             let Some((position, origin)) = self.proposed.remove(&entry.position.index) else { continue };
             match (position == entry.position, outcome, origin) {
                 (true, _, Origin::Own) => {}
-                (true, Some(outcome), Origin::Local(id)) => self.answer(id, Answer::Written(outcome), out),
+                (true, Some(outcome), Origin::Local(id)) => self.answer(id, Ok(Answer::Written(outcome)), out),
                 (true, Some(outcome), Origin::Peer { node, id, term }) => {
                     out.send(node, Message::Forwarded { id, term, result: Forwarding::Applied(outcome) });
                 }
-                (true, None, Origin::Local(id)) => self.answer(id, Answer::Done, out),
+                (true, None, Origin::Local(id)) => self.answer(id, Ok(Answer::Done), out),
                 (true, None, Origin::Peer { node, id, term }) => {
                     out.send(node, Message::Forwarded { id, term, result: Forwarding::Done });
                 }
@@ -479,8 +505,8 @@ impl RaftKv {
         for ticket in tickets {
             let Some(Origin::Local(id)) = self.tickets.remove(ticket) else { continue };
             let answer = match self.requests.get(&id) {
-                Some(Request { ask: Ask::Read(query), .. }) => self.query(query),
-                Some(Request { ask: Ask::OpenView, .. }) => self.open_backup(now, out),
+                Some(Request { work: Work::Read(query), .. }) => Ok(self.query(query)),
+                Some(Request { work: Work::OpenView, .. }) => self.open_backup(now, out),
                 Some(_) | None => continue,
             };
             self.answer(id, answer, out);
@@ -525,12 +551,12 @@ impl RaftKv {
         };
         let ids: Vec<_> = self.requests.iter().filter(|(_, request)| lost(request)).map(|(id, _)| *id).collect();
         for id in ids {
-            match (&self.requests[&id].ask, leader) {
+            match (&self.requests[&id].work, leader) {
                 // A leader that was asked to go has gone. Whoever leads now was wanted, or nobody in particular was.
-                (Ask::Administer(Administration::Transfer(to)), Some(leader)) => {
+                (Work::Administer(Administration::Transfer(to)), Some(leader)) => {
                     let taken_over = to.is_none_or(|to| to == leader);
-                    let answer = if taken_over { Answer::Done } else { Answer::Refused(Refusal::NotTakenOver) };
-                    self.answer(id, answer, out);
+                    let refused = RequestError::Refused(Refusal::NotTakenOver);
+                    self.answer(id, if taken_over { Ok(Answer::Done) } else { Err(refused) }, out);
                 }
                 _ => self.outcome_unknown(id, out),
             }
@@ -545,7 +571,7 @@ impl RaftKv {
                 request.stage = Stage::Waiting { after: None };
                 self.look_again_soon(out);
             }
-            Some(_) | None => self.answer(id, Answer::OutcomeUnknown, out),
+            Some(_) | None => self.answer(id, Err(RequestError::OutcomeUnknown), out),
         }
     }
 
@@ -557,17 +583,20 @@ impl RaftKv {
 
     /// Answers the requests whose time is up, tries those that wait, and sets the timer for the others.
     fn on_deadline(&mut self, now: Time, out: &mut Effects<Self>) {
-        let due: Vec<_> =
-            self.requests.iter().filter(|(_, r)| r.deadline <= now).map(|(id, r)| (*id, r.stage)).collect();
-        for (id, stage) in due {
-            let is_write = matches!(self.requests[&id].ask, Ask::Write(_) | Ask::Administer(_));
-            let answer = match stage {
-                Stage::Waiting { .. } => Answer::NoLeader,
+        let due: Vec<_> = self
+            .requests
+            .iter()
+            .filter(|(_, r)| r.deadline <= now)
+            .map(|(id, r)| (*id, r.stage, r.is_write()))
+            .collect();
+        for (id, stage, is_write) in due {
+            let error = match stage {
+                Stage::Waiting { .. } => RequestError::NoLeader,
                 // A proposal that is still in Raft's hands may get its place in the log any moment.
-                Stage::InRaft if !is_write => Answer::TooLate,
-                Stage::InRaft | Stage::Proposed | Stage::Forwarded(_) => Answer::OutcomeUnknown,
+                Stage::InRaft if !is_write => RequestError::TooLate,
+                Stage::InRaft | Stage::Proposed | Stage::Forwarded(_) => RequestError::OutcomeUnknown,
             };
-            self.refuse(id, answer, out);
+            self.refuse(id, error, out);
         }
         self.submit_waiting(now, out);
         let views = self.snapshots.close_late_backups(now, &mut self.state);
@@ -580,30 +609,20 @@ impl RaftKv {
     }
 
     /// Answers that nothing was done, unless an earlier try may have succeeded.
-    fn refuse(&mut self, id: RequestId, answer: Answer, out: &mut Effects<Self>) {
+    fn refuse(&mut self, id: RequestId, error: RequestError, out: &mut Effects<Self>) {
         let may_be_done = self.requests.get(&id).is_some_and(|request| request.may_be_done);
-        self.answer(id, if may_be_done { Answer::OutcomeUnknown } else { answer }, out);
+        self.answer(id, Err(if may_be_done { RequestError::OutcomeUnknown } else { error }), out);
     }
 
-    fn answer(&mut self, id: RequestId, answer: Answer, out: &mut Effects<Self>) {
+    fn answer(&mut self, id: RequestId, answer: Result<Answer, RequestError>, out: &mut Effects<Self>) {
         let Some(request) = self.requests.remove(&id) else { return };
-        let is_forgotten = matches!(&answer, Answer::Written(Outcome::Forgotten | Outcome::NameForgotten));
+        let is_forgotten = matches!(&answer, Ok(Answer::Written(Outcome::Forgotten | Outcome::NameForgotten)));
         // It did not come in time to be remembered, and an earlier try may have.
-        let answer = if is_forgotten && request.may_be_done { Answer::OutcomeUnknown } else { answer };
-        match answer {
-            // Tells nothing of the state, so it need not wait for the disk, which may be why it is given.
-            Answer::NoLeader | Answer::TooLate | Answer::OutcomeUnknown | Answer::Overloaded => {
-                out.emit_at_once(Event::Answered { id, answer });
-            }
-            Answer::Written(_)
-            | Answer::Value(_)
-            | Answer::Page(_)
-            | Answer::Version(_)
-            | Answer::Done
-            | Answer::Refused(_)
-            | Answer::View { .. }
-            | Answer::Chunk(_)
-            | Answer::ViewClosed => out.emit(Event::Answered { id, answer }),
+        let answer = if is_forgotten && request.may_be_done { Err(RequestError::OutcomeUnknown) } else { answer };
+        if answer.as_ref().is_err_and(|error| error.rests_on_nothing()) {
+            out.emit_at_once(Event::Answered { id, answer });
+        } else {
+            out.emit(Event::Answered { id, answer });
         }
     }
 

@@ -33,7 +33,10 @@ impl RaftKv {
     pub(super) fn tell_ready(&self, out: &mut Effects<Self>) {
         let (term, leader) = (self.raft.hard_state().current_term, self.raft.leader());
         if let Some(leader) = leader.filter(|leader| *leader != self.raft.config().id && self.is_behind()) {
-            out.send(leader, Message::Forward { id: RequestId(0), term, command: self.found_command().encode() });
+            out.send(
+                leader,
+                Message::Forward { id: RequestId(0), term, command: self.found_command().encode().into_bytes() },
+            );
         }
     }
 

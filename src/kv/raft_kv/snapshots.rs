@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::{Answer, Event, Origin, RaftKv, RequestId, Timer};
+use super::{Answer, Event, OpenedView, Origin, RaftKv, RequestError, RequestId, Timer};
 use crate::defaults::{BACKUP_PATIENCE, MAX_BACKUPS, SNAPSHOT_PAUSE};
 use crate::kv::changes::Changes;
 use crate::kv::command;
@@ -130,7 +130,9 @@ impl RaftKv {
     pub(super) fn ask_snapshot(&mut self, now: Time, id: RequestId, out: &mut Effects<Self>) {
         match &mut self.snapshots.own {
             Some(own) => own.waiting.push(id),
-            None if self.raft.is_taking_snapshot() => out.emit(Event::Answered { id, answer: Answer::Overloaded }),
+            None if self.raft.is_taking_snapshot() => {
+                out.emit(Event::Answered { id, answer: Err(RequestError::Overloaded) })
+            }
             None => self.begin_snapshot(now, vec![id], out),
         }
     }
@@ -148,7 +150,7 @@ impl RaftKv {
                 if let Some(Own { view, bytes, waiting }) = self.snapshots.own.take() {
                     self.state.close_view(view);
                     self.snapshots.latest = bytes;
-                    waiting.into_iter().for_each(|id| out.emit(Event::Answered { id, answer: Answer::Done }));
+                    waiting.into_iter().for_each(|id| out.emit(Event::Answered { id, answer: Ok(Answer::Done) }));
                 }
             }
         }
@@ -158,7 +160,9 @@ impl RaftKv {
     fn give_up_own(&mut self, out: &mut Effects<Self>) {
         if let Some(own) = self.snapshots.own.take() {
             self.state.close_view(own.view);
-            own.waiting.into_iter().for_each(|id| out.emit(Event::Answered { id, answer: Answer::Overloaded }));
+            own.waiting
+                .into_iter()
+                .for_each(|id| out.emit(Event::Answered { id, answer: Err(RequestError::Overloaded) }));
         }
     }
 }
@@ -261,15 +265,16 @@ impl RaftKv {
 
 /// Backups.
 impl RaftKv {
-    pub(super) fn open_backup(&mut self, now: Time, out: &mut Effects<Self>) -> Answer {
+    pub(super) fn open_backup(&mut self, now: Time, out: &mut Effects<Self>) -> Result<Answer, RequestError> {
         if self.snapshots.backups.len() >= MAX_BACKUPS {
-            return Answer::Overloaded;
+            return Err(RequestError::Overloaded);
         }
         let id = self.state.open_view();
         self.snapshots.backups.insert(id, now);
         self.ring_at(now, now + BACKUP_PATIENCE, out);
         let (through, last) = (self.raft.last_applied(), self.raft.log().last().index);
-        Answer::View { id, version: self.store().version(), cluster: self.state.cluster(), through, last }
+        let (version, cluster) = (self.store().version(), self.state.cluster());
+        Ok(Answer::View(OpenedView { id, version, cluster, through, last }))
     }
 
     pub(super) fn next_chunk(&mut self, now: Time, id: RequestId, view: ViewId, out: &mut Effects<Self>) {
@@ -280,16 +285,16 @@ impl RaftKv {
                 if chunk.is_none() {
                     self.forget_backup(view);
                 }
-                Answer::Chunk(chunk)
+                Ok(Answer::Chunk(chunk))
             }
-            None => Answer::ViewClosed,
+            None => Err(RequestError::ViewClosed),
         };
         out.emit(Event::Answered { id, answer });
     }
 
     pub(super) fn close_backup(&mut self, id: RequestId, view: ViewId, out: &mut Effects<Self>) {
         self.forget_backup(view);
-        out.emit(Event::Answered { id, answer: Answer::Done });
+        out.emit(Event::Answered { id, answer: Ok(Answer::Done) });
     }
 
     fn forget_backup(&mut self, view: ViewId) {

@@ -31,13 +31,13 @@ fn hear(node: &mut RaftKv, message: Message) -> Vec<Message> {
     step(node, Input::Received { from: NodeId::numbered(2), message })
 }
 
-fn write(session: Option<SessionId>) -> Bytes {
+fn write(session: Option<SessionId>) -> EncodedRequest {
     let command = Write::Set { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"v"), condition: None };
     WriteRequest { session, command }.encode()
 }
 
 fn forward(id: u64, term: u64) -> Message {
-    Message::Forward { id: RequestId(id), term: Term(term), command: write(None) }
+    Message::Forward { id: RequestId(id), term: Term(term), command: write(None).into_bytes() }
 }
 
 fn refusal(id: u64, term: u64) -> Vec<Message> {
@@ -82,7 +82,7 @@ fn alone_a_node_answers_a_write() {
     step(&mut node, Input::Requested(Command { id: RequestId(1), ask, timeout: Duration::from_secs(5) }));
     let mut effects = Effects::new();
     node.step(Time::ZERO, Input::Elapsed(Timer::Raft(raft::Timer::Flush)), &mut effects);
-    let answer = Answer::Written(Outcome::Set { version: 1 });
+    let answer = Ok(Answer::Written(Outcome::Set { version: 1 }));
     let answered =
         effects.drain().any(|effect| matches!(effect, Effect::Emit(Event::Answered { answer: a, .. }) if a == answer));
     assert!(answered && node.requests_in_hand() == 0);
@@ -99,7 +99,7 @@ fn a_read_that_no_majority_confirms_in_time_is_not_told_that_there_is_no_leader(
     let answers = effects.drain().filter_map(|effect| {
         if let Effect::EmitAtOnce(Event::Answered { answer, .. }) = effect { Some(answer) } else { None }
     });
-    assert_eq!(answers.collect::<Vec<_>>(), [Answer::TooLate]);
+    assert_eq!(answers.collect::<Vec<_>>(), [Err(RequestError::TooLate)]);
 }
 
 /// A crash after the end of a snapshot, and before the log began with it.
@@ -185,7 +185,7 @@ fn a_cluster_of_an_older_netbelt_keeps_forgotten_names_once_every_member_knows_h
     node.state.apply(WriteRequest::once(Write::InitCluster { cluster: 5, keep_forgotten: false }));
     acknowledge(&mut node, 2);
     assert_eq!(entries(&mut node), 1, "n2 and n3 have not said that they know");
-    let command = WriteRequest::once(Write::InitCluster { cluster: LIFE, keep_forgotten: true }).encode();
+    let command = WriteRequest::once(Write::InitCluster { cluster: LIFE, keep_forgotten: true }).encode().into_bytes();
     let ready = |term| Message::Forward { id: RequestId(0), term: Term(term), command: command.clone() };
     let hear = |node: &mut RaftKv, from, message| {
         step(node, Input::Received { from: NodeId::numbered(from), message });
@@ -212,7 +212,7 @@ fn a_follower_in_a_cluster_of_an_older_netbelt_tells_its_leader_that_it_is_ready
             round: raft::Round::default(),
         };
         let sent = hear(&mut node, Message::Raft(raft::Message { term: Term(3), body: Body::Append(append) }));
-        let is_ready = |message: &&Message| matches!(message, Message::Forward { term: Term(3), command, .. } if WriteRequest::is_to_keep_forgotten(command));
+        let is_ready = |message: &&Message| matches!(message, Message::Forward { term: Term(3), command, .. } if EncodedRequest::try_from(command.clone()).is_ok_and(|request| request.is_to_keep_forgotten()));
         assert_eq!(sent.iter().filter(is_ready).count(), told, "{sent:?}");
     }
 }
@@ -260,13 +260,13 @@ fn a_write_whose_leader_is_gone_is_tried_with_the_next_one_if_it_has_a_session()
             }
         }
         assert_eq!(forwarded, sent_again_in.map(|term: u64| (from, Term(term))));
-        assert_eq!(answered, sent_again_in.is_none().then_some(Answer::OutcomeUnknown));
+        assert_eq!(answered, sent_again_in.is_none().then_some(Err(RequestError::OutcomeUnknown)));
         if sent_again_in.is_some() {
             let refused = Message::Forwarded { id: RequestId(1), term: Term(4), result: Forwarding::Overloaded };
             let mut effects = Effects::new();
             node.step(Time::ZERO, Input::Received { from, message: refused }, &mut effects);
             let unknown = effects.drain().any(|effect| {
-                matches!(effect, Effect::EmitAtOnce(Event::Answered { answer: Answer::OutcomeUnknown, .. }))
+                matches!(effect, Effect::EmitAtOnce(Event::Answered { answer: Err(RequestError::OutcomeUnknown), .. }))
             });
             assert!(unknown, "the second leader did nothing, the first may have");
         }
