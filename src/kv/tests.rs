@@ -5,8 +5,9 @@ use proptest::prelude::*;
 
 use super::command::{Condition, Operation, Outcome, SessionId, SessionRequest};
 use super::forgotten::Forgotten;
+use super::restore::Restorer;
 use super::sessions::Sessions;
-use super::snapshot::{FORMAT, Restorer, SnapshotError};
+use super::snapshot::{FORMAT, SnapshotError};
 use super::state::State;
 use super::store::Store;
 use super::view::ViewId;

@@ -13,7 +13,8 @@ use super::{Answer, Event, OpenedView, Origin, RaftKv, RequestError, RequestId, 
 use crate::defaults::{BACKUP_PATIENCE, MAX_BACKUPS, SNAPSHOT_PAUSE};
 use crate::kv::changes::Changes;
 use crate::kv::command;
-use crate::kv::snapshot::{Restorer, SnapshotError};
+use crate::kv::restore::Restorer;
+use crate::kv::snapshot::SnapshotError;
 use crate::kv::state::State;
 use crate::kv::view::ViewId;
 use crate::node_id::NodeId;
@@ -131,7 +132,7 @@ impl RaftKv {
         match &mut self.snapshots.own {
             Some(own) => own.waiting.push(id),
             None if self.raft.is_taking_snapshot() => {
-                out.emit(Event::Answered { id, answer: Err(RequestError::Overloaded) })
+                out.emit(Event::Answered { id, answer: Err(RequestError::Overloaded) });
             }
             None => self.begin_snapshot(now, vec![id], out),
         }
