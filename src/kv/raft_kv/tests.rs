@@ -1,6 +1,15 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::forwards::ForwardsSeen;
 use super::*;
-use crate::kv::command::{Operation as Write, Outcome, SessionId, SessionRequest as WriteRequest};
-use crate::raft::{Ballot, Body, Config, HardState, Record};
+use crate::defaults::MAX_REQUESTS;
+use crate::kv::command::{EncodedRequest, Operation as Write, Outcome, SessionId, SessionRequest as WriteRequest};
+use crate::kv::state::State;
+use crate::protocol::Effect;
+use crate::protocol::testing::Did;
+use crate::raft::{Ballot, Body, Config, Entry, HardState, Index, Payload, Position, Record, RoleName, Term};
 
 const LIFE: u64 = 77;
 
@@ -19,16 +28,15 @@ fn leader() -> RaftKv {
 }
 
 fn step(node: &mut RaftKv, input: Input<RaftKv>) -> Vec<Message> {
-    let mut effects = Effects::new();
-    node.step(Time::ZERO, input, &mut effects);
-    let sent = effects
-        .drain()
-        .filter_map(|effect| if let Effect::Send { message, .. } = effect { Some(message) } else { None });
-    sent.collect()
+    Did::of(node, Time::ZERO, input).sent.into_iter().map(|(_, message)| message).collect()
 }
 
 fn hear(node: &mut RaftKv, message: Message) -> Vec<Message> {
     step(node, Input::Received { from: NodeId::numbered(2), message })
+}
+
+fn answer(event: Event) -> Option<Result<Answer, RequestError>> {
+    if let Event::Answered { answer, .. } = event { Some(answer) } else { None }
 }
 
 fn write(session: Option<SessionId>) -> EncodedRequest {
@@ -108,11 +116,7 @@ fn of_two_whole_snapshots_in_the_log_the_second_is_the_state() {
     let mut node = leader();
     let mut records = vec![Record::HardState(node.raft().hard_state())];
     let mut persist = |node: &mut RaftKv, input| {
-        let mut effects = Effects::new();
-        node.step(Time::ZERO, input, &mut effects);
-        let persisted =
-            effects.drain().filter_map(|effect| if let Effect::Persist(record) = effect { Some(record) } else { None });
-        records.extend(persisted);
+        records.extend(Did::of(node, Time::ZERO, input).persisted);
     };
     persist(&mut node, Input::Elapsed(Timer::Raft(raft::Timer::Flush)));
     for id in 0..2 {
@@ -239,26 +243,14 @@ fn a_write_whose_leader_is_gone_is_tried_with_the_next_one_if_it_has_a_session()
             step(&mut node, Input::Requested(Command { id: RequestId(1), ask, timeout: Duration::from_secs(5) }));
         assert!(matches!(sent[..], [Message::Forward { term: Term(3), .. }]));
 
-        let mut effects = Effects::new();
         let from = NodeId::numbered(3);
-        node.step(Time::ZERO, Input::Received { from, message: heartbeat(4) }, &mut effects);
-        node.step(Time::ZERO, Input::Elapsed(Timer::Deadline), &mut effects);
-        let (mut forwarded, mut answered) = (None, None);
-        for effect in effects.drain() {
-            match effect {
-                Effect::Send { to, message: Message::Forward { term, .. } } => forwarded = Some((to, term)),
-                Effect::Emit(Event::Answered { answer, .. }) | Effect::EmitAtOnce(Event::Answered { answer, .. }) => {
-                    answered = Some(answer);
-                }
-                Effect::Send { .. }
-                | Effect::Meanwhile { .. }
-                | Effect::EmitAtOnce(_)
-                | Effect::Emit(_)
-                | Effect::Persist(_)
-                | Effect::SetTimer(..)
-                | Effect::CancelTimer(_) => {}
-            }
-        }
+        let heard = Did::of(&mut node, Time::ZERO, Input::Received { from, message: heartbeat(4) });
+        let woken = Did::of(&mut node, Time::ZERO, Input::Elapsed(Timer::Deadline));
+        let forwarded = heard.sent.iter().chain(&woken.sent).find_map(|(to, message)| match message {
+            Message::Forward { term, .. } => Some((*to, *term)),
+            Message::Raft(_) | Message::Administer { .. } | Message::Forwarded { .. } => None,
+        });
+        let answered = heard.told.into_iter().chain(woken.told).find_map(answer);
         assert_eq!(forwarded, sent_again_in.map(|term: u64| (from, Term(term))));
         assert_eq!(answered, sent_again_in.is_none().then_some(Err(RequestError::OutcomeUnknown)));
         if sent_again_in.is_some() {
@@ -293,22 +285,11 @@ impl Straggler {
         let configuration = raft::Configuration::of_voters((1..=3).map(NodeId::numbered));
         let part = raft::InstallSnapshot { last, configuration, number, data: data.clone(), done };
         let message = Message::Raft(raft::Message { term: Term(term), body: Body::InstallSnapshot(part) });
-        let mut effects = Effects::new();
-        self.node.step(Time::ZERO, Input::Received { from: NodeId::numbered(2), message }, &mut effects);
-        let mut answered = false;
-        for effect in effects.drain() {
-            match effect {
-                Effect::Persist(record) => self.records.push(record),
-                Effect::Send { .. } => answered = true,
-                Effect::Emit(Event::SnapshotRefused { why, .. }) => self.refused.push(why.to_string()),
-                Effect::Emit(_)
-                | Effect::EmitAtOnce(_)
-                | Effect::Meanwhile { .. }
-                | Effect::SetTimer(..)
-                | Effect::CancelTimer(_) => {}
-            }
-        }
-        answered
+        let did = Did::of(&mut self.node, Time::ZERO, Input::Received { from: NodeId::numbered(2), message });
+        self.records.extend(did.persisted);
+        let refused = |event| if let Event::SnapshotRefused { why, .. } = event { Some(why.to_string()) } else { None };
+        self.refused.extend(did.told.into_iter().filter_map(refused));
+        !did.sent.is_empty()
     }
 
     /// What a restart makes of it.
