@@ -91,7 +91,7 @@ mod tests {
     /// In how many seconds the timer rings, if it is set anew.
     fn set(bench: &mut Bench<Alarms>, key: char, seconds: u64) -> Option<u64> {
         let did = bench.step(Input::Requested((key, seconds)));
-        did.timers.first().map(|(_, length)| length.end().as_secs())
+        did.timers.get(&()).map(|length| length.end().as_secs())
     }
 
     #[test]
@@ -104,13 +104,13 @@ mod tests {
         bench.step(Input::Received { from: 0, message: 'd' });
         bench.pass(Duration::from_secs(3));
         let early = bench.fire(());
-        assert_eq!((early.told, early.timers), (vec![], vec![((), Duration::from_secs(2)..=Duration::from_secs(2))]));
+        assert_eq!((early.told, early.timers[&()].end().as_secs()), (vec![], 2));
         assert_eq!(set(&mut bench, 'b', 9), None, "moved");
         bench.pass(Duration::from_secs(4));
         assert_eq!(bench.fire(()).told, ['a', 'c']);
         bench.pass(Duration::from_secs(5));
         let last = bench.fire(());
-        assert_eq!((last.told, last.timers), (vec!['b'], vec![]));
+        assert_eq!((last.told, last.timers.len()), (vec!['b'], 0));
         assert_eq!(set(&mut bench, 'b', 1), Some(1), "it does not run any more");
     }
 }

@@ -1,5 +1,6 @@
 //! What the tests of every machine want: a machine that is stepped as a driver steps it, and its effects by kind.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ pub(crate) struct Did<P: Protocol> {
     pub(crate) told: Vec<P::Event>,
     /// Names of effects in order, for rules about order.
     pub(crate) order: Vec<&'static str>,
-    pub(crate) timers: Vec<(P::Timer, RangeInclusive<Duration>)>,
+    /// Those that were set, and to what.
+    pub(crate) timers: BTreeMap<P::Timer, RangeInclusive<Duration>>,
 }
 
 impl<P: Protocol> Bench<P> {
@@ -75,7 +77,7 @@ impl<P: Protocol> Did<P> {
                     did.order.push("emit");
                     did.told.push(event);
                 }
-                Effect::SetTimer(timer, length) => did.timers.push((timer, length)),
+                Effect::SetTimer(timer, length) => drop(did.timers.insert(timer, length)),
                 Effect::CancelTimer(_) => {}
             }
         }
@@ -92,7 +94,7 @@ impl<P: Protocol> Default for Did<P> {
             meanwhile: Vec::new(),
             told: Vec::new(),
             order: Vec::new(),
-            timers: Vec::new(),
+            timers: BTreeMap::new(),
         }
     }
 }

@@ -53,7 +53,7 @@ impl RaftKv {
     }
 
     fn init_request(&self) -> SessionRequest {
-        let cluster = self.raft.config().life; // a random number that nobody else has
+        let cluster = self.raft.config().boot_nonce; // a random number that nobody else has
         SessionRequest::once(Operation::InitCluster { cluster, keep_forgotten: true })
     }
 

@@ -219,7 +219,7 @@ impl Cluster {
     fn new(draws: &Draws, plan: &Plan) -> Self {
         let peers: Vec<_> = (1..=plan.nodes).map(NodeId::numbered).collect();
         let config = raft::Config {
-            gather: Duration::from_millis(1), // as the real driver has it
+            batch_delay: Duration::from_millis(1), // as the real driver has it
             note_commit: Duration::from_millis(20),
             election_timeout: draws.election_timeout.clone(),
             // Small limits, so that the little that happens here reaches them.
@@ -234,7 +234,7 @@ impl Cluster {
         };
         let remembered = draws.remembered;
         let boot = move |id, life, records| {
-            let mut config = raft::Config { id, life, ..config.clone() };
+            let mut config = raft::Config { id, boot_nonce: life, ..config.clone() };
             if !config.initial.contains(id) {
                 config.initial = raft::Configuration::default(); // it came later
             }

@@ -76,7 +76,7 @@ pub fn run(seed: u64) -> Result<Report, String> {
     let nodes: Vec<_> = (1..=if seed.is_multiple_of(3) { 5 } else { 3 }).map(NodeId::numbered).collect();
     let config = raft::Config::new(nodes[0], 0, nodes.iter().copied());
     let boot = move |id, life, records| {
-        let config = raft::Config { id, life, ..config.clone() };
+        let config = raft::Config { id, boot_nonce: life, ..config.clone() };
         RaftKv::recover(config, u64::MAX, records).expect("the configuration and its records are valid")
     };
     let world = World::new(rng.next_u64(), nodes.clone(), Box::new(boot), Keep::Nothing);
