@@ -215,7 +215,7 @@ impl EncodedRequest {
     }
 
     /// Whether it is an [`Operation::InitCluster`] that begins to keep forgotten names.
-    pub fn is_to_keep_forgotten(&self) -> bool {
+    pub fn keeps_forgotten(&self) -> bool {
         self.0[1..3] == [0, 4]
     }
 

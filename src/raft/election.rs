@@ -30,7 +30,7 @@ impl Raft {
                 if self.may_campaign() && !self.disk_stands_still(now) =>
             {
                 if !matches!(self.role, Role::Follower(_)) {
-                    self.patience.was_fruitless();
+                    self.patience.candidacy_failed();
                 }
                 let ballot = if self.config.pre_vote { Ballot::PreVote } else { Ballot::Vote };
                 self.campaign(now, ballot, false, out);

@@ -14,7 +14,7 @@
 //! | rules for all servers: terms, applying | [`Raft::step`], [`commit`](self) |
 //! | (thesis §6.4) reads without writing the log | [`read_index`](self) |
 //! | (Raft §7, Figure 13) snapshots, compaction, install | [`record`], [`snapshot`](self) |
-//! | (thesis §4, §3.10) members, leadership transfer | [`configuration`], [`membership`](self) |
+//! | (thesis §4, §3.10) members, leadership transfer | [`configuration`], [`membership`](self), [`transfer`](self) |
 //!
 //! Beyond Figure 2: pre-vote (thesis §9.6), check-quorum (thesis §6.2), vote stickiness (thesis §4.2.3), conflict
 //! back-off by term (Raft §5.3), pipelined appends with a window of appends and bytes (thesis §10.2.1), a leader's disk
@@ -70,7 +70,7 @@ impl Raft {
     fn receive(&mut self, now: Time, from: NodeId, message: Message, out: &mut Effects<Self>) {
         // A peer need not be a member: its configuration may be newer than this node's (thesis §4.1).
         let Message { term, body } = message;
-        if !self.may_be_sane(from, term) {
+        if !self.is_plausible(from, term) {
             return self.bad_message();
         }
         let is_prevote =
@@ -103,7 +103,7 @@ impl Raft {
         }
     }
 
-    fn may_be_sane(&self, from: NodeId, term: Term) -> bool {
+    fn is_plausible(&self, from: NodeId, term: Term) -> bool {
         from != self.config.id && term.0.saturating_sub(self.term().0) <= MAX_TERM_JUMP
     }
 
@@ -182,7 +182,7 @@ impl Protocol for Raft {
             out.emit(Event::RoleChanged { role, term, leader });
         }
         if out.as_slice().iter().any(|effect| matches!(effect, Effect::Persist(_))) {
-            self.patience.given(now);
+            self.patience.record_given(now);
         }
         invariants::check_local(self);
     }

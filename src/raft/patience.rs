@@ -31,7 +31,7 @@ impl Hash for Patience {
 
 impl Patience {
     /// The disk was given a record.
-    pub(super) fn given(&mut self, now: Time) {
+    pub(super) fn record_given(&mut self, now: Time) {
         self.busy_since.get_or_insert(now);
     }
 
@@ -42,12 +42,12 @@ impl Patience {
     }
 
     /// A candidacy came to nothing: perhaps the voters were not given the time to answer.
-    pub(super) fn was_fruitless(&mut self) {
+    pub(super) fn candidacy_failed(&mut self) {
         self.fruitless = (self.fruitless + 1).min(MOST_FRUITLESS);
     }
 
     /// There is a leader.
-    pub(super) const fn has_leader(&mut self) {
+    pub(super) const fn leader_found(&mut self) {
         self.fruitless = 0;
     }
 

@@ -73,7 +73,7 @@ impl Raft {
                 }
             }
             if !local.is_empty() {
-                self.behind.push((index, local));
+                self.pending_reads.push((index, local));
             }
         }
         self.serve_reads(out);
@@ -102,14 +102,14 @@ impl Raft {
         let reads = &mut follower.reads;
         let Some(place) = reads.asked.iter().position(|asked| asked.question == question) else { return };
         let asked = reads.asked.remove(place).expect("it was found there");
-        self.behind.push((index, asked.tickets));
+        self.pending_reads.push((index, asked.tickets));
         self.serve_reads(out);
     }
 
     /// Serves the reads whose index has been applied. They outlive a change of role: their index stays right.
     pub(super) fn serve_reads(&mut self, out: &mut Effects<Self>) {
         for (_, tickets) in self
-            .behind
+            .pending_reads
             .extract_if(.., |(index, _)| *index <= self.last_applied || cfg!(mutant = "follower_read_does_not_wait"))
         {
             out.emit(Event::ReadReady { tickets });

@@ -26,7 +26,7 @@ impl Raft {
             reads: LeaderReads::default(),
             transfer: None,
         });
-        self.patience.has_leader();
+        self.patience.leader_found();
         out.cancel_timer(Timer::Election);
         out.set_timer(Timer::Heartbeat, self.config.heartbeat..=self.config.heartbeat);
         self.append_and_send(vec![noop], out);
@@ -50,9 +50,9 @@ impl Raft {
     /// take over, proposals wait.
     pub(super) fn replicate_batch(&mut self, now: Time, out: &mut Effects<Self>) {
         let new_round = self.open_read_round();
-        let gathers = self.gathers(now, out);
+        let held_back = self.holds_batch_back(now, out);
         let Role::Leader(leader) = &mut self.role else { return };
-        let waits = gathers || leader.transfer.is_some();
+        let waits = held_back || leader.transfer.is_some();
         let proposals = if waits { Vec::new() } else { std::mem::take(&mut leader.proposals) };
 
         let term = self.hard_state.current_term;
@@ -85,7 +85,7 @@ impl Raft {
     /// Whether proposals wait for those before them to be committed, so that those which come meanwhile share an append, a
     /// write and an answer of each follower (as Nagle's algorithm does with segments, RFC 896). A long way to the
     /// followers holds them up for no more than [`Config::batch_delay`](super::Config::batch_delay).
-    fn gathers(&mut self, now: Time, out: &mut Effects<Self>) -> bool {
+    fn holds_batch_back(&mut self, now: Time, out: &mut Effects<Self>) -> bool {
         let Role::Leader(leader) = &mut self.role else { return false };
         if leader.proposals.is_empty() || self.commit_index == self.log.last().index {
             leader.batch_since = None;
@@ -197,7 +197,7 @@ impl Raft {
     pub(super) fn hear_from(&mut self, now: Time, follower: NodeId) {
         let Role::Leader(leader) = &mut self.role else { return };
         if let Some(progress) = leader.progress.get_mut(&follower) {
-            progress.answers(now);
+            progress.note_answer(now);
         }
     }
 
@@ -231,7 +231,7 @@ impl Raft {
             return self.bad_message();
         }
         let Some(progress) = leader.progress.get_mut(&from) else { return };
-        progress.answers(now);
+        progress.note_answer(now);
         progress.round = progress.round.max(round);
         match outcome {
             AppendOutcome::Matched(index) => {
@@ -362,7 +362,7 @@ impl Raft {
                 self.become_follower(self.term(), Some((from, now)), out);
             }
         }
-        self.patience.has_leader();
+        self.patience.leader_found();
         out.set_timer(Timer::Election, self.election_timeout());
         true
     }

@@ -224,7 +224,7 @@ impl Raft {
             return false;
         };
         let is_leader = *term > self.term() || self.leader().is_none_or(|leader| leader == from);
-        let is_heard = self.may_be_sane(from, *term) && *term >= self.term() && is_leader;
+        let is_heard = self.is_plausible(from, *term) && *term >= self.term() && is_leader;
         let is_new = is_possible(*last, *term) && last.index > self.commit_index;
         let next = self.next_part(*last);
         is_heard && is_new && (*number == next || *number == 0 && next != 1)

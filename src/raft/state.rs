@@ -22,10 +22,11 @@ pub struct Raft {
     pub(super) config: Config,
     pub(super) hard_state: HardState,
     pub(super) log: Log,
+    /// `last_applied <= commit_index <= log.last().index`.
     pub(super) commit_index: Index,
     /// What of it the records tell.
     pub(super) noted: Noted,
-    /// The last entry that the application was told to apply, or that a snapshot gave it.
+    /// The last entry that the application was told to apply, or that a snapshot gave it: `snapshot.index <= last_applied`.
     pub(super) last_applied: Index,
     /// The last entry that the latest whole snapshot replaces; the log may begin earlier.
     pub(super) snapshot: Position,
@@ -33,7 +34,7 @@ pub struct Raft {
     pub(super) incoming: Option<Incoming>,
     pub(super) role: Role,
     /// Reads that may go once their index has been applied.
-    pub(super) behind: Vec<(Index, Vec<Ticket>)>,
+    pub(super) pending_reads: Vec<(Index, Vec<Ticket>)>,
     /// Names the next question for a read index. It never starts again, not with a new leader either.
     pub(super) next_question: u64,
     pub(super) patience: Patience,
@@ -43,6 +44,7 @@ pub struct Raft {
 /// How much of the commit index is among the records, which need not have the latest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Noted {
+    /// `through <= commit_index`.
     pub(super) through: Index,
     /// [`Timer::Note`] runs.
     pub(super) due: bool,
@@ -111,7 +113,7 @@ impl Raft {
             snapshot,
             incoming: None,
             role,
-            behind: Vec::new(),
+            pending_reads: Vec::new(),
             next_question,
             patience: Patience::default(),
             counters,

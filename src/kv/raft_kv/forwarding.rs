@@ -23,7 +23,7 @@ impl RaftKv {
     ) {
         // No correct node forwards anything else, and it must not reach the log.
         let Ok(request) = EncodedRequest::try_from(command) else { return };
-        if request.is_to_keep_forgotten() {
+        if request.keeps_forgotten() {
             return self.on_ready(now, node, term, out);
         }
         if self.forwards.may_have_taken(term, node, id) {

@@ -46,7 +46,7 @@ impl RaftKv {
     /// Looks at the part of a snapshot that Raft would take next, before anything is durable or answered. False when nothing
     /// can be made of it: what came of that snapshot is forgotten, and none is taken any more in this term, so that the log does
     /// not fill with what is refused again.
-    pub(super) fn can_read(
+    pub(super) fn read_part(
         &mut self,
         now: Time,
         from: NodeId,

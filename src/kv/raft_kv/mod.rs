@@ -48,7 +48,7 @@ impl Protocol for RaftKv {
                 self.step_raft(now, Input::Started, out);
             }
             Input::Received { from, message: Message::Raft(message) } => {
-                if self.can_read(now, from, &message, out) {
+                if self.read_part(now, from, &message, out) {
                     self.step_raft(now, Input::Received { from, message }, out);
                 }
             }

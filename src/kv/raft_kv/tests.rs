@@ -216,7 +216,7 @@ fn a_follower_in_a_cluster_of_an_older_netbelt_tells_its_leader_that_it_is_ready
             round: raft::Round::default(),
         };
         let sent = hear(&mut node, Message::Raft(raft::Message { term: Term(3), body: Body::Append(append) }));
-        let is_ready = |message: &&Message| matches!(message, Message::Forward { term: Term(3), command, .. } if EncodedRequest::try_from(command.clone()).is_ok_and(|request| request.is_to_keep_forgotten()));
+        let is_ready = |message: &&Message| matches!(message, Message::Forward { term: Term(3), command, .. } if EncodedRequest::try_from(command.clone()).is_ok_and(|request| request.keeps_forgotten()));
         assert_eq!(sent.iter().filter(is_ready).count(), told, "{sent:?}");
     }
 }
