@@ -46,7 +46,7 @@ use crate::defaults::{
     MAX_LIST_LIMIT, MAX_VALUE_BYTES, REQUEST_TIMEOUT,
 };
 use crate::kv::command::{self, Condition, Operation, Outcome, SessionId, Versioned};
-use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
+use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestError, RequestId};
 use crate::kv::store::Page;
 use crate::net::driver::{Handle, Stopped};
 use crate::net::link;
@@ -89,7 +89,7 @@ pub struct Waiters {
 
 /// Who waits for an answer, and until when.
 struct Waiter {
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<Result<Answer, RequestError>>,
     until: Instant,
 }
 
@@ -178,7 +178,7 @@ impl AsyncHandler for Api {
         if !may_refuse && !cfg!(mutant = "refused_after_proposal") {
             return reply;
         }
-        self.0.with_room(reply).unwrap_or_else(|| Refusal::of(&Answer::Overloaded).into_reply())
+        self.0.with_room(reply).unwrap_or_else(|| Refusal::of(RequestError::Overloaded).into_reply())
     }
 }
 
@@ -271,13 +271,11 @@ impl Inner {
     async fn get(&self, request: &Request<Incoming>, key: &str) -> Result<Reply, Refusal> {
         let parameters = Parameters::parse(request.uri().query(), &["consistency", "timeout"])?;
         let key = key_in_path(key)?;
-        match self.read(Query::Get { key: key.clone() }, &parameters).await? {
-            Answer::Value(Some(Versioned { value, version })) => Ok(item(&key, &value, version)),
-            Answer::Value(None) => {
-                Ok(json(StatusCode::NOT_FOUND, &KeyError { error: "key not found", key: text(&key) }))
-            }
-            other => Err(Refusal::of(&other)),
-        }
+        let found = self.read(Query::Get { key: key.clone() }, &parameters).await?.map_err(Refusal::of)?;
+        Ok(match found {
+            Some(Versioned { value, version }) => item(&key, &value, version),
+            None => json(StatusCode::NOT_FOUND, &KeyError { error: "key not found", key: text(&key) }),
+        })
     }
 
     async fn list(&self, request: &Request<Incoming>) -> Result<Reply, Refusal> {
@@ -293,14 +291,10 @@ impl Inner {
             }
         };
         let query = Query::List { prefix: bytes("prefix").unwrap_or_default(), after: bytes("after"), limit };
-        match self.read(query, &parameters).await? {
-            Answer::Page(Page { items, more }) => {
-                let next = if more { items.last().map(|(key, _)| text(key)) } else { None };
-                let items = items.iter().map(|(key, versioned)| Item::new(key, &versioned.value, versioned.version));
-                Ok(json(StatusCode::OK, &Listing { items: items.collect(), more, next }))
-            }
-            other => Err(Refusal::of(&other)),
-        }
+        let Page { items, more } = self.read(query, &parameters).await?.map_err(Refusal::of)?;
+        let next = if more { items.last().map(|(key, _)| text(key)) } else { None };
+        let items = items.iter().map(|(key, versioned)| Item::new(key, &versioned.value, versioned.version));
+        Ok(json(StatusCode::OK, &Listing { items: items.collect(), more, next }))
     }
 
     async fn write(
@@ -310,13 +304,14 @@ impl Inner {
         parameters: &Parameters<'_>,
     ) -> Result<Outcome, Refusal> {
         let request = command::SessionRequest { session, command };
-        match self.ask(Ask::Write(request.encode()), parameters.timeout()?).await? {
-            Answer::Written(outcome) => Ok(outcome),
-            other => Err(Refusal::of(&other)),
-        }
+        self.ask(Ask::Write(request.encode()), parameters.timeout()?).await?.map_err(Refusal::of)
     }
 
-    pub(super) async fn read(&self, query: Query, parameters: &Parameters<'_>) -> Result<Answer, Refusal> {
+    pub(super) async fn read<T: TryFrom<Answer>>(
+        &self,
+        query: Query,
+        parameters: &Parameters<'_>,
+    ) -> Result<Result<T, RequestError>, Refusal> {
         let ask = match parameters.get("consistency") {
             None | Some("linearizable") => Ask::Read(query),
             Some("stale") => {
@@ -326,7 +321,7 @@ impl Inner {
                 match durable {
                     Some(answer) => {
                         self.info.stale_reads.inc();
-                        return Ok(answer);
+                        return Ok(Ok(expected(answer)));
                     }
                     None => Ask::ReadStale(query),
                 }
@@ -336,7 +331,12 @@ impl Inner {
         self.ask(ask, parameters.timeout()?).await
     }
 
-    pub(super) async fn ask(&self, ask: Ask, timeout: Duration) -> Result<Answer, Refusal> {
+    /// Asks the machine for what is answered with a `T`.
+    pub(super) async fn ask<T: TryFrom<Answer>>(
+        &self,
+        ask: Ask,
+        timeout: Duration,
+    ) -> Result<Result<T, RequestError>, Refusal> {
         if let Some(why) = self.halted.get() {
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why).retry_after(5));
         }
@@ -358,11 +358,11 @@ impl Inner {
                 Refusal::new(StatusCode::SERVICE_UNAVAILABLE, &format!("no answer in time: {why}")).retry_after(1)
             });
         }
-        answered.map_err(|_| match self.halted.get() {
+        answered.map(|answer| answer.map(expected)).map_err(|_| match self.halted.get() {
             Some(why) if is_write => Refusal::new(StatusCode::GATEWAY_TIMEOUT, &format!("outcome unknown: {why}")),
             // A disk that has refused to take a snapshot has none.
             Some(why) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why),
-            None if is_write || is_snapshot => Refusal::of(&Answer::OutcomeUnknown),
+            None if is_write || is_snapshot => Refusal::of(RequestError::OutcomeUnknown),
             None => Refusal::from(Stopped),
         })
     }
@@ -414,14 +414,10 @@ impl Inner {
 
     async fn snapshot(&self, request: &Request<Incoming>) -> Result<Reply, Refusal> {
         let parameters = Parameters::parse(request.uri().query(), &["timeout"])?;
-        match self.ask(Ask::Snapshot, parameters.timeout()?).await? {
-            Answer::Done => {
-                // It is done, even if the node stops before it can tell up to where.
-                let index = self.inspect(|machine| machine.raft().snapshot().index.0).await.ok();
-                Ok(json(StatusCode::OK, &serde_json::json!({ "snapshotIndex": index })))
-            }
-            other => Err(Refusal::of(&other)),
-        }
+        self.ask::<()>(Ask::Snapshot, parameters.timeout()?).await?.map_err(Refusal::of)?;
+        // It is done, even if the node stops before it can tell up to where.
+        let index = self.inspect(|machine| machine.raft().snapshot().index.0).await.ok();
+        Ok(json(StatusCode::OK, &serde_json::json!({ "snapshotIndex": index })))
     }
 
     async fn status(&self, with_store: bool) -> Result<Reply, Refusal> {
@@ -496,6 +492,11 @@ impl AsRef<[u8]> for Accounted {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
+}
+
+/// What an answer holds.
+fn expected<T: TryFrom<Answer>>(answer: Answer) -> T {
+    T::try_from(answer).ok().expect("each kind of request has its kind of answer")
 }
 
 /// Takes a request out of the waiters when its connection does not wait for it any more.

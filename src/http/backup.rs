@@ -17,7 +17,7 @@ use super::api::{Api, Inner};
 use super::reply::{Body, BrokenOff, Parameters, Refusal, Reply};
 use crate::defaults::{CLIENT_STALL, REQUEST_TIMEOUT};
 use crate::kv::backup::{Header, Writer};
-use crate::kv::raft_kv::{Answer, Ask};
+use crate::kv::raft_kv::{Ask, OpenedView, RequestError};
 use crate::kv::view::ViewId;
 use crate::net::driver::Stopped;
 
@@ -32,8 +32,8 @@ impl Api {
     /// # Errors
     /// When the node has stopped, or stands still.
     pub async fn compact(&self) -> Result<bool, Stopped> {
-        match self.0.ask(Ask::Snapshot, REQUEST_TIMEOUT).await {
-            Ok(answer) => Ok(answer == Answer::Done),
+        match self.0.ask::<()>(Ask::Snapshot, REQUEST_TIMEOUT).await {
+            Ok(answer) => Ok(answer.is_ok()),
             Err(_) if self.0.halted.get().is_some() => Err(Stopped),
             // It takes longer than a request waits, say: what became of it shows when it is asked for again.
             Err(_) => self.0.node.inspect(|_| false).await,
@@ -59,20 +59,20 @@ pub(super) async fn start(api: &Arc<Inner>, request: &Request<Incoming>) -> Resu
     tokio::spawn(async move {
         let _slot: OwnedSemaphorePermit = slot;
         match api.ask(ask, patience).await {
-            Ok(Answer::View { id, version, cluster, through, last }) => {
+            Ok(Ok(OpenedView { id, version, cluster, through, last })) => {
                 let header = Header { cluster, version };
                 drop(opened.send(Ok((header, through, last))));
                 let sent = send(&api, id, header, &parts).await;
-                drop(api.ask(Ask::CloseView(id), REQUEST_TIMEOUT).await);
+                drop(api.ask::<()>(Ask::CloseView(id), REQUEST_TIMEOUT).await);
                 if sent.is_none() {
                     let _ = timeout(CLIENT_STALL, parts.send(Err(BrokenOff))).await;
                 }
             }
-            Ok(other) => drop(opened.send(Err(Refusal::of(&other)))),
+            Ok(Err(error)) => drop(opened.send(Err(Refusal::of(error)))),
             Err(refusal) => drop(opened.send(Err(refusal))),
         }
     });
-    let (header, through, last) = begun.await.unwrap_or_else(|_| Err(Refusal::of(&Answer::NoLeader)))?;
+    let (header, through, last) = begun.await.unwrap_or_else(|_| Err(Refusal::of(RequestError::NoLeader)))?;
     let mut reply = Response::new(Body::Stream(body));
     let name = format!("attachment; filename=\"netbelt-{}.backup\"", header.version);
     reply.headers_mut().insert(THROUGH, HeaderValue::from(through.0));
@@ -88,13 +88,13 @@ async fn send(api: &Inner, id: ViewId, header: Header, parts: &mpsc::Sender<Resu
     let (mut writer, begin) = Writer::begin(header);
     part(begin).await?;
     loop {
-        match api.ask(Ask::NextChunk(id), REQUEST_TIMEOUT).await {
-            Ok(Answer::Chunk(Some(chunk))) => {
+        match api.ask::<Option<Bytes>>(Ask::NextChunk(id), REQUEST_TIMEOUT).await {
+            Ok(Ok(Some(chunk))) => {
                 part(writer.chunk(&chunk)).await?;
                 part(chunk).await?;
             }
-            Ok(Answer::Chunk(None)) => return part(writer.end()).await,
-            Ok(_) | Err(_) => return None,
+            Ok(Ok(None)) => return part(writer.end()).await,
+            Ok(Err(_)) | Err(_) => return None,
         }
     }
 }

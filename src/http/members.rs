@@ -27,7 +27,7 @@ use super::api::{Api, Inner};
 use super::reply::{Parameters, Refusal, Reply, decoded, from_json, json};
 use crate::defaults::LEAVE_PAUSE;
 use crate::kv::RaftKv;
-use crate::kv::raft_kv::{Administration, Answer, Ask, Query};
+use crate::kv::raft_kv::{Administration, Ask, Query, RequestError};
 use crate::net::identity::data_dir;
 use crate::net::identity::known_peers::{KnownPeers, MemberAddr, PeerRejected, RandomId};
 use crate::net::link::Outbox;
@@ -368,10 +368,7 @@ impl Inner {
         if parameters.get("consistency") != Some("stale") {
             self.refuse_outside().await?;
         }
-        match self.read(Query::Version, &parameters).await? {
-            Answer::Version(_) => {}
-            other => return Err(self.refusal(&other)),
-        }
+        let _: u64 = self.read(Query::Version, &parameters).await?.map_err(|error| self.refusal(error))?;
         let info = self.info.clone();
         let rows = self.inspect(move |machine| rows(machine, &info.members, &info.addr)).await?;
         Ok(json(StatusCode::OK, &serde_json::json!({ "members": rows })))
@@ -471,27 +468,22 @@ impl Inner {
     }
 
     async fn administer(&self, what: Administration, timeout: Duration) -> Result<(), Refusal> {
-        match self.ask(Ask::Administer(what), timeout).await? {
-            Answer::Done => Ok(()),
-            other => Err(self.refusal(&other)),
-        }
+        self.ask(Ask::Administer(what), timeout).await?.map_err(|error| self.refusal(error))
     }
 
     /// Waits until this node has applied all that was committed before.
     async fn barrier(&self, timeout: Duration) -> Result<(), Refusal> {
-        match self.ask(Ask::Read(Query::Version), timeout).await? {
-            Answer::Version(_) => Ok(()),
-            other => Err(self.refusal(&other)),
-        }
+        let read = self.ask::<u64>(Ask::Read(Query::Version), timeout).await?;
+        read.map(|_| ()).map_err(|error| self.refusal(error))
     }
 
     /// Why it is not done. Where there is no leader, somebody may have said why: a node that was removed hears of it so.
-    fn refusal(&self, answer: &Answer) -> Refusal {
-        match (answer, self.info.members.known().refusal()) {
-            (Answer::NoLeader, Some(why)) => {
+    fn refusal(&self, error: RequestError) -> Refusal {
+        match (error, self.info.members.known().refusal()) {
+            (RequestError::NoLeader, Some(why)) => {
                 Refusal::new(StatusCode::SERVICE_UNAVAILABLE, &format!("no leader: {why}")).retry_after(1)
             }
-            _ => Refusal::of(answer),
+            _ => Refusal::of(error),
         }
     }
 

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::api::{Accounted, Inner};
 use super::reply::{Body, Refusal, Reply};
 use crate::defaults::{BODY_TIMEOUT, LARGE_ANSWER, MAX_BODY_BYTES, MAX_BODY_MEMORY, MAX_VALUE_BYTES, SMALL_BODY};
-use crate::kv::raft_kv::Answer;
+use crate::kv::raft_kv::RequestError;
 
 /// The right to as much memory as a body takes beyond what is small.
 pub(super) type Room = Option<OwnedSemaphorePermit>;
@@ -100,7 +100,7 @@ impl Arriving<'_> {
                 self.bodies.arriving().awaited -= std::mem::take(&mut self.awaits);
                 room
             }
-            Err(_) => return Err(Refusal::of(&Answer::Overloaded)),
+            Err(_) => return Err(Refusal::of(RequestError::Overloaded)),
         };
         self.take(room);
         Ok(())

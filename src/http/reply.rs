@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::members;
 use crate::defaults::{MAX_REQUEST_TIMEOUT, MIN_REQUEST_TIMEOUT, REQUEST_TIMEOUT};
-use crate::kv::raft_kv::Answer;
+use crate::kv::raft_kv::RequestError;
 use crate::net::driver::Stopped;
 
 /// What a handler answers.
@@ -152,25 +152,15 @@ impl Refusal {
         refusal
     }
 
-    pub(super) fn of(answer: &Answer) -> Self {
-        match answer {
-            Answer::NoLeader => Self::new(StatusCode::SERVICE_UNAVAILABLE, "no leader").retry_after(1),
-            Answer::TooLate => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "no majority answered in time").retry_after(1)
+    pub(super) fn of(error: RequestError) -> Self {
+        let refused = |code| Self::new(code, &error.to_string());
+        match error {
+            RequestError::NoLeader | RequestError::TooLate | RequestError::Overloaded => {
+                refused(StatusCode::SERVICE_UNAVAILABLE).retry_after(1)
             }
-            Answer::Overloaded => Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded").retry_after(1),
-            Answer::ViewClosed => Self::new(StatusCode::GONE, "the view was not read in time and has been closed"),
-            Answer::OutcomeUnknown => Self::new(StatusCode::GATEWAY_TIMEOUT, "outcome unknown"),
-            Answer::Refused(why) => members::refused(*why),
-            Answer::Done
-            | Answer::Written(_)
-            | Answer::Value(_)
-            | Answer::Page(_)
-            | Answer::Version(_)
-            | Answer::View { .. }
-            | Answer::Chunk(_) => {
-                unreachable!("each kind of request has its kind of answer")
-            }
+            RequestError::ViewClosed => refused(StatusCode::GONE),
+            RequestError::OutcomeUnknown => refused(StatusCode::GATEWAY_TIMEOUT),
+            RequestError::Refused(why) => members::refused(why),
         }
     }
 

@@ -42,7 +42,7 @@ use super::pages::Cursor;
 use super::reply::{Body, Parameters, Refusal, Reply};
 use super::teller::{self, Spent, Watcher};
 use crate::defaults::MAX_WATCHERS;
-use crate::kv::raft_kv::{Answer, Query, RaftKv};
+use crate::kv::raft_kv::{Query, RaftKv};
 use crate::net::driver::{Handle, Stopped};
 use crate::wire::sse;
 
@@ -93,21 +93,15 @@ pub(super) async fn start(api: &Arc<Inner>, request: &Request<Incoming>) -> Resu
             let message = "after and Last-Event-ID take a version, such as 42";
             return Err(Refusal::new(StatusCode::BAD_REQUEST, message));
         }
-        None => match api.read(Query::Version, &parameters).await? {
-            Answer::Version(version) => version,
-            other => return Err(Refusal::of(&other)),
-        },
+        None => api.read(Query::Version, &parameters).await?.map_err(Refusal::of)?,
     };
     // A version of the future is of another cluster, or of this one before a restore: to wait for it would hide all until then.
     if after > *api.watchers.announced.borrow() {
-        match api.read(Query::Version, &parameters).await? {
-            Answer::Version(latest) if after > latest => {
-                let message =
-                    format!("version {after} is still to come, the latest is {latest}: list the keys and watch anew");
-                return Err(Refusal::new(StatusCode::BAD_REQUEST, &message));
-            }
-            Answer::Version(_) => {}
-            other => return Err(Refusal::of(&other)),
+        let latest: u64 = api.read(Query::Version, &parameters).await?.map_err(Refusal::of)?;
+        if after > latest {
+            let message =
+                format!("version {after} is still to come, the latest is {latest}: list the keys and watch anew");
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, &message));
         }
     }
     let (parts, body) = mpsc::channel(1);
