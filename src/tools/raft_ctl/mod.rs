@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use crate::cli::escape::{escaped, harmless};
 use crate::cli::{Common, Failure, Kind, Output, Tool, args, signals};
 use crate::defaults::{LIST_LIMIT, MAX_KEY_BYTES, MAX_LIST_LIMIT, MAX_VALUE_BYTES, REQUEST_TIMEOUT};
-use crate::http::api::IDEMPOTENCY_KEY;
-use crate::http::client::{Answer, Client, ClientError};
+use crate::http::client::{Client, ClientError, Response};
+use crate::http::kv::IDEMPOTENCY_KEY;
 
 mod backup;
 mod bench;
@@ -267,13 +267,13 @@ async fn list(
     Ok(())
 }
 
-fn written(answer: &Answer, key: &str, output: &Output) -> Result<(), Failure> {
+fn written(answer: &Response, key: &str, output: &Output) -> Result<(), Failure> {
     let item = expect_done(answer, key)?;
     output.result(&item, || format!("ok, version {}", item["version"]))
 }
 
 /// The same as [`expect_ok`], of a write: a node that refuses one for want of a leader, or of room, has not begun with it.
-fn expect_done(answer: &Answer, key: &str) -> Result<Value, Failure> {
+fn expect_done(answer: &Response, key: &str) -> Result<Value, Failure> {
     expect_ok(answer, key).map_err(|failure| match failure.kind {
         Kind::NoLeader => Failure::new(failure.kind, format!("{failure}; nothing was done")),
         _ => failure,
@@ -281,7 +281,7 @@ fn expect_done(answer: &Answer, key: &str) -> Result<Value, Failure> {
 }
 
 /// The JSON of a good answer; what went wrong, of another.
-fn expect_ok(answer: &Answer, key: &str) -> Result<Value, Failure> {
+fn expect_ok(answer: &Response, key: &str) -> Result<Value, Failure> {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let error = escaped(body["error"].as_str().unwrap_or("an answer without a reason"));
     let shown = escaped(key);
@@ -371,7 +371,7 @@ impl Ask {
 
 impl Cluster {
     /// Asks under a name, so that it is done once. When a node refuses the name, it takes another one.
-    async fn write(&self, mut ask: Ask) -> Result<Answer, Failure> {
+    async fn write(&self, mut ask: Ask) -> Result<Response, Failure> {
         let mut name = Name::lease(self).await?;
         ask.name = Some(name.next());
         let answer = self.ask(ask.clone()).await?;
@@ -385,7 +385,7 @@ impl Cluster {
 
     /// The first answer that a node gives. The next node is asked when one cannot be reached or knows no leader, and
     /// when it does not tell what became of a request that has a name, under which it is carried out once.
-    async fn ask(&self, ask: Ask) -> Result<Answer, Failure> {
+    async fn ask(&self, ask: Ask) -> Result<Response, Failure> {
         let (mut last, mut unknown) = (None, None);
         let end = Instant::now() + self.timeout;
         for (place, node) in self.nodes.iter().enumerate() {
@@ -416,7 +416,7 @@ impl Cluster {
         last.expect("there is a node to ask").map_err(|error| failure(&error, false))
     }
 
-    async fn ask_node(&self, node: &str, ask: &Ask, timeout: Duration) -> Result<Answer, ClientError> {
+    async fn ask_node(&self, node: &str, ask: &Ask, timeout: Duration) -> Result<Response, ClientError> {
         let mut client = Client::connect(node).await?;
         // The node gives up a little earlier than this client, and can then say why.
         let separator = if ask.path.contains('?') { '&' } else { '?' };

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use super::{Cluster, status};
 use crate::cli::Failure;
 use crate::defaults::{MAX_CLIENT_BYTES, MAX_KEPT_NAMES, NAME_PATIENCE};
-use crate::http::client::Answer;
+use crate::http::client::Response;
 
 /// What the names begin with.
 const PREFIX: &str = "raft-ctl-";
@@ -86,7 +86,7 @@ impl Name {
 }
 
 /// Whether a node refuses a write because of its name. Under a number that is used for the first time, it was not done.
-pub(super) fn is_refused(answer: &Answer) -> bool {
+pub(super) fn is_refused(answer: &Response) -> bool {
     matches!(answer.status, StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY)
 }
 

@@ -21,7 +21,7 @@ use super::{Ask, Cluster, encoded, expect_ok, failure};
 use crate::cli::signals::Signals;
 use crate::cli::{Failure, Kind, Output};
 use crate::defaults::{MAX_LIST_LIMIT, RECONNECT, RESTORE_WRITERS};
-use crate::http::client::{Answer, Client, ClientError};
+use crate::http::client::{Client, ClientError, Response};
 
 /// What to restore.
 #[derive(Clone, Debug, clap::Args)]
@@ -270,12 +270,12 @@ impl Writer {
         }
     }
 
-    async fn ask(&mut self, write: &Write, name: &str) -> Result<Answer, ClientError> {
+    async fn ask(&mut self, write: &Write, name: &str) -> Result<Response, ClientError> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(Client::connect(&self.cluster.nodes[self.node % self.cluster.nodes.len()]).await?),
         };
-        let headers = [(crate::http::api::IDEMPOTENCY_KEY, name.to_owned())];
+        let headers = [(crate::http::kv::IDEMPOTENCY_KEY, name.to_owned())];
         let (method, body) = (write.method.clone(), write.body.clone());
         connection.ask(method, &write.path, body, &headers, self.cluster.timeout).await
     }

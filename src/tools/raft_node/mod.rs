@@ -12,11 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Common, Failure, Output, Tool, args, origin, ready, signals};
 use crate::defaults::{DRAIN, GATHER, MIN_SNAPSHOT_EVERY, NOTE_COMMIT};
-use crate::http::api::{Api, Halted, Waiters};
-use crate::http::members::Members;
+use crate::http::machine::Halted;
+use crate::http::raft::{Api, Dialler, Members, NodeInfo, Subscribers};
 use crate::http::server;
-use crate::http::status::NodeInfo;
-use crate::http::upgrade::Dialler;
 use crate::kv::raft_kv::Event;
 use crate::net::disk::{self, Reserve};
 use crate::net::driver::Driver;
@@ -193,9 +191,9 @@ impl Tool for Args {
         let given = self.others().map(|peer| (peer.id, peer.addr.clone())).collect();
         let members = Members::new(self.id, configuration, given, known, links.clone());
         let members = Arc::new(members.map_err(|error| Failure::local(error.to_string()))?);
-        let (waiters, halted) = (Waiters::default(), Halted::default());
+        let (subscribers, halted) = (Subscribers::default(), Halted::default());
         let on_event = {
-            let (waiters, output, members) = (waiters.clone(), output.clone(), members.clone());
+            let (subscribers, output, members) = (subscribers.clone(), output.clone(), members.clone());
             move |event| {
                 report_role(&output, &event);
                 match &event {
@@ -205,7 +203,7 @@ impl Tool for Args {
                     | Event::SnapshotRefused { .. }
                     | Event::RoleChanged { .. } => {}
                 }
-                waiters.on_event(event);
+                subscribers.on_event(event);
             }
         };
         let (mut driver, handle) = Driver::new(machine, entropy()?, self.busy_poll, writer, links, on_event);
@@ -225,7 +223,7 @@ impl Tool for Args {
         tokio::spawn(membership::begin(handle.clone(), dialler.members.clone()));
         tokio::spawn(membership::learn_cluster(handle.clone(), dialler.members.clone()));
         tokio::spawn(membership::follow(dialler.clone()));
-        let api = Api::new(handle.clone(), info, waiters.clone(), first_request()?, halted.clone());
+        let api = Api::new(handle.clone(), info, subscribers.clone(), first_request()?, halted.clone());
         tokio::spawn(full_disk::compact(reserve, handle.clone(), api.clone()));
         let server = tokio::spawn(server::serve(listener, api.clone(), stop.clone()));
 
@@ -236,7 +234,7 @@ impl Tool for Args {
 
         // The driver outlives the server, whose last requests it answers.
         let drained = CancellationToken::new();
-        let (drain, watching, disk_at_stop) = (drained.clone(), waiters.clone(), disk_metrics.clone());
+        let (drain, watching, disk_at_stop) = (drained.clone(), subscribers.clone(), disk_metrics.clone());
         let handover = *self.election_timeout.end();
         tokio::spawn(async move {
             stop.cancelled().await;
@@ -258,7 +256,7 @@ impl Tool for Args {
                 // Nothing that is not on the disk has been acknowledged, nor will it be; another node takes over.
                 tracing::error!("{error}; refusing all requests until then");
                 drop(halted.set(error.to_string()));
-                waiters.give_up();
+                subscribers.give_up();
                 driver.only_inspect(drained).await;
                 Ok(())
             }
