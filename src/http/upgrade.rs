@@ -221,11 +221,9 @@ where
     T: Future<Output = ()> + Send,
 {
     let (id, protocol) = (admission.id(), A::PROTOCOL);
-    if !is_from_peer(&request, A::PROTOCOL) {
+    if !is_from_peer(&request, protocol) {
         let offered = offered(&request);
-        let name = A::PROTOCOL.trim_end_matches(|digit: char| digit.is_ascii_digit());
-        let is_other_number = offered.starts_with(name);
-        let what = if is_other_number {
+        let what = if offered.starts_with(protocol.trim_end_matches(|digit: char| digit.is_ascii_digit())) {
             let theirs = Version::in_headers(request.headers());
             let theirs = theirs.map_or("of an unknown version".to_owned(), |theirs| theirs.netbelt);
             format!(
@@ -236,7 +234,7 @@ where
             format!("peers upgrade this connection to {protocol}")
         };
         let mut reply = error(StatusCode::UPGRADE_REQUIRED, &what);
-        reply.headers_mut().insert(UPGRADE, HeaderValue::from_static(A::PROTOCOL));
+        reply.headers_mut().insert(UPGRADE, HeaderValue::from_static(protocol));
         return reply;
     }
     let name = |header| request.headers().get(header).and_then(|value: &HeaderValue| value.to_str().ok()?.parse().ok());
@@ -267,7 +265,7 @@ where
     let answer = Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(CONNECTION, "upgrade")
-        .header(UPGRADE, A::PROTOCOL)
+        .header(UPGRADE, protocol)
         .body(Bytes::new().into());
     let mut answer = answer.expect("the parts are valid");
     answer.headers_mut().extend(own);

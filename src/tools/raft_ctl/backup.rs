@@ -11,7 +11,7 @@ use hyper::Method;
 use hyper::body::Bytes;
 use serde_json::json;
 
-use super::{Ask, Cluster, expect_ok, failure};
+use super::cluster::{Ask, Cluster, expect_ok, failure};
 use crate::cli::{Failure, Kind, Output, signals};
 use crate::defaults::CLIENT_STALL;
 use crate::http::client::{Client, ClientError, Stream};

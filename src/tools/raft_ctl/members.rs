@@ -5,7 +5,7 @@ use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Ask, Cluster, cell, encoded};
+use super::cluster::{Ask, Cluster, cell, encoded};
 use crate::cli::escape::escaped;
 use crate::cli::{Failure, Kind, Output, args};
 use crate::http::client::Response;

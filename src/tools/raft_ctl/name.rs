@@ -14,10 +14,10 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use hyper::StatusCode;
 use tokio::task::JoinSet;
 
-use super::{Cluster, status};
+use super::cluster::{Ask, Cluster, is_name_refused};
+use super::status;
 use crate::cli::Failure;
 use crate::defaults::{MAX_CLIENT_BYTES, MAX_KEPT_NAMES, NAME_PATIENCE};
 use crate::http::client::Response;
@@ -85,9 +85,17 @@ impl Name {
     }
 }
 
-/// Whether a node refuses a write because of its name. Under a number that is used for the first time, it was not done.
-pub(super) fn is_refused(answer: &Response) -> bool {
-    matches!(answer.status, StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY)
+/// Asks under a name, so that it is done once. When a node refuses the name, it takes another one.
+pub(super) async fn write(cluster: &Cluster, mut ask: Ask) -> Result<Response, Failure> {
+    let mut name = Name::lease(cluster).await?;
+    ask.name = Some(name.next());
+    let answer = cluster.ask(ask.clone()).await?;
+    if !is_name_refused(&answer) {
+        return Ok(answer);
+    }
+    name.renew(cluster).await?;
+    ask.name = Some(name.next());
+    cluster.ask(ask).await
 }
 
 /// A file for a name that nobody uses now, locked.

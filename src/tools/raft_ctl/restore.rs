@@ -16,8 +16,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::backup::Backup;
-use super::name::{self, Name};
-use super::{Ask, Cluster, encoded, expect_ok, failure};
+use super::cluster::{Ask, Cluster, encoded, expect_ok, failure, is_name_refused};
+use super::name::Name;
 use crate::cli::signals::Signals;
 use crate::cli::{Failure, Kind, Output};
 use crate::defaults::{MAX_LIST_LIMIT, RECONNECT, RESTORE_WRITERS};
@@ -241,7 +241,7 @@ impl Writer {
             let failed = match self.ask(write, &name).await {
                 Ok(answer) if answer.status.is_success() => return Ok(()),
                 // It has no condition, so it may be done a second time.
-                Ok(answer) if name::is_refused(&answer) && Instant::now() < end => {
+                Ok(answer) if is_name_refused(&answer) && Instant::now() < end => {
                     self.name.renew(&self.cluster).await?;
                     name = self.name.next();
                     continue;
