@@ -22,9 +22,9 @@ pub type Halted = Arc<OnceLock<String>>;
 pub(super) enum MayHave {
     /// Nothing.
     Read,
-    /// It wrote what a disk that is full has refused.
+    /// It wrote to this node's disk: one that is full has refused that.
     Saved,
-    /// It changed the state.
+    /// It changed the state, here or elsewhere.
     Changed,
 }
 

@@ -69,7 +69,6 @@ impl hyper::body::Body for Body {
 }
 
 /// An answer that is an error.
-#[derive(Debug)]
 pub(super) struct Refusal(Box<Reply>);
 
 impl Refusal {

@@ -15,32 +15,25 @@ use crate::kv::command::{Condition, SessionId};
 /// The header that names a write, so that it may be sent again.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// A key to set.
-pub(in crate::http) struct Set {
-    pub(in crate::http) key: Bytes,
-    pub(in crate::http) value: Bytes,
-    pub(in crate::http) condition: Option<Condition>,
+/// The key, the value and the condition of a write in a body; the headers may state the condition, too.
+pub(in crate::http) fn set_in(
+    body: &[u8],
+    in_headers: Option<Condition>,
+) -> Result<(Bytes, Bytes, Option<Condition>), Refusal> {
+    let SetBody { key, value, if_value } = from_json(body)?;
+    let key = checked_key(&key)?;
+    let value = checked_value(&value)?;
+    let condition = match (in_headers, if_value) {
+        (condition, None) => condition,
+        (None, Some(None)) => Some(Condition::Absent),
+        (None, Some(Some(expected))) => Some(Condition::Value(checked_value(&expected)?)),
+        (Some(_), Some(_)) => return Err(two_conditions()),
+    };
+    Ok((key, value, condition))
 }
 
-impl Set {
-    /// The one in a body; the headers may state its condition.
-    pub(in crate::http) fn in_body(body: &[u8], in_headers: Option<Condition>) -> Result<Self, Refusal> {
-        let SetBody { key, value, if_value } = from_json(body)?;
-        let key = checked_key(&key)?;
-        let value = checked_value(&value)?;
-        let condition = match (in_headers, if_value) {
-            (condition, None) => condition,
-            (None, Some(None)) => Some(Condition::Absent),
-            (None, Some(Some(expected))) => Some(Condition::Value(checked_value(&expected)?)),
-            (Some(_), Some(_)) => {
-                return Err(Refusal::new(
-                    StatusCode::BAD_REQUEST,
-                    "give one condition: if_value, If-Match or If-None-Match",
-                ));
-            }
-        };
-        Ok(Self { key, value, condition })
-    }
+fn two_conditions() -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, "give one condition: if_value, If-Match or If-None-Match")
 }
 
 #[derive(Deserialize)]
@@ -104,7 +97,7 @@ pub(in crate::http) fn condition_of(headers: &HeaderMap) -> Result<Option<Condit
     let mut conditions = all(&IF_MATCH).chain(all(&IF_NONE_MATCH));
     let (first, second) = (conditions.next(), conditions.next());
     match first {
-        _ if second.is_some() => refuse("give one condition: if_value, If-Match or If-None-Match"),
+        _ if second.is_some() => Err(two_conditions()),
         None => Ok(None),
         Some((name, value)) if *name == IF_NONE_MATCH => {
             if value == "*" {

@@ -9,8 +9,11 @@ use crate::raft;
 /// Why what was asked is not done.
 pub(super) type NotDone = Answer;
 
+/// What became of what was asked.
+pub(super) type Answered = Result<Answer, NotDone>;
+
 /// Tells what is done from what is not.
-pub(super) fn result(answer: Answer) -> Result<Answer, NotDone> {
+pub(super) fn result(answer: Answer) -> Answered {
     match answer {
         Answer::NoLeader
         | Answer::TooLate
@@ -25,36 +28,6 @@ pub(super) fn result(answer: Answer) -> Result<Answer, NotDone> {
         | Answer::Version(_)
         | Answer::View { .. }
         | Answer::Chunk(_) => Ok(answer),
-    }
-}
-
-/// Why there is nothing to tell.
-#[derive(Debug)]
-pub(super) enum Unanswered {
-    /// The machine says so.
-    NotDone(NotDone),
-    /// It was not asked, or has not answered.
-    Refused(Refusal),
-}
-
-impl From<NotDone> for Unanswered {
-    fn from(why: NotDone) -> Self {
-        Self::NotDone(why)
-    }
-}
-
-impl From<Refusal> for Unanswered {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl From<Unanswered> for Refusal {
-    fn from(why: Unanswered) -> Self {
-        match why {
-            Unanswered::NotDone(why) => why.into(),
-            Unanswered::Refused(refusal) => refusal,
-        }
     }
 }
 

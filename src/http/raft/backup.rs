@@ -44,7 +44,7 @@ pub(super) async fn start(node: &Arc<Node>, request: &Request<Incoming>) -> Resu
     // A task of its own: whatever becomes of the client, the view is closed.
     tokio::spawn(async move {
         let _slot: OwnedSemaphorePermit = slot;
-        match node.ask(ask, patience).await {
+        match node.ask(ask, patience).await.and_then(|answered| Ok(answered?)) {
             Ok(Answer::View { id, version, cluster, through, last }) => {
                 let header = Header { cluster, version };
                 drop(opened.send(Ok((header, through, last))));
@@ -55,7 +55,7 @@ pub(super) async fn start(node: &Arc<Node>, request: &Request<Incoming>) -> Resu
                 }
             }
             Ok(other) => unlike(&other),
-            Err(why) => drop(opened.send(Err(Refusal::from(why)))),
+            Err(refusal) => drop(opened.send(Err(refusal))),
         }
     });
     let (header, through, last) = begun.await.unwrap_or_else(|_| Err(NotDone::NoLeader.into()))?;
@@ -75,11 +75,11 @@ async fn send(node: &Node, id: ViewId, header: Header, parts: &mpsc::Sender<Resu
     part(begin).await?;
     loop {
         match node.ask(Ask::NextChunk(id), REQUEST_TIMEOUT).await {
-            Ok(Answer::Chunk(Some(chunk))) => {
+            Ok(Ok(Answer::Chunk(Some(chunk)))) => {
                 part(writer.chunk(&chunk)).await?;
                 part(chunk).await?;
             }
-            Ok(Answer::Chunk(None)) => return part(writer.end()).await,
+            Ok(Ok(Answer::Chunk(None))) => return part(writer.end()).await,
             Ok(_) | Err(_) => return None,
         }
     }

@@ -6,7 +6,7 @@ use hyper::body::{Bytes, Incoming};
 use super::answers::unlike;
 use super::node::Node;
 use crate::http::kv::items::{deleted, item, listing, not_found, not_written};
-use crate::http::kv::keys::{Set, condition_of, key_in_path, limit_of, session_of};
+use crate::http::kv::keys::{condition_of, key_in_path, limit_of, session_of, set_in};
 use crate::http::reply::{Refusal, Reply};
 use crate::http::request::Parameters;
 use crate::kv::command::{Operation, Outcome, SessionId, SessionRequest, Versioned};
@@ -18,7 +18,7 @@ pub(super) async fn set(node: &Node, request: Request<Incoming>) -> Result<Reply
     let condition = condition_of(&head.headers)?;
     let session = session_of(&head.headers)?;
     let (body, room) = node.memory.body(body).await?;
-    let Set { key, value, condition } = Set::in_body(&body, condition)?;
+    let (key, value, condition) = set_in(&body, condition)?;
     let command = Operation::Set { key: key.clone(), value: value.clone(), condition };
     Ok(match write(node, session, command, &parameters).await? {
         Outcome::Set { version } => node.memory.with_room_of(room, item(&key, &value, version)),
@@ -39,7 +39,7 @@ pub(super) async fn delete(node: &Node, request: &Request<Incoming>, key: &str) 
 pub(super) async fn get(node: &Node, request: &Request<Incoming>, key: &str) -> Result<Reply, Refusal> {
     let parameters = Parameters::parse(request.uri().query(), &["consistency", "timeout"])?;
     let key = key_in_path(key)?;
-    match node.read(Query::Get { key: key.clone() }, &parameters).await? {
+    match node.read(Query::Get { key: key.clone() }, &parameters).await?? {
         Answer::Value(Some(Versioned { value, version })) => Ok(item(&key, &value, version)),
         Answer::Value(None) => Ok(not_found(&key)),
         other => unlike(&other),
@@ -52,7 +52,7 @@ pub(super) async fn list(node: &Node, request: &Request<Incoming>) -> Result<Rep
     let bytes = |name| parameters.get(name).map(|value| Bytes::from(value.to_owned()));
     let limit = limit_of(&parameters)?;
     let query = Query::List { prefix: bytes("prefix").unwrap_or_default(), after: bytes("after"), limit };
-    match node.read(query, &parameters).await? {
+    match node.read(query, &parameters).await?? {
         Answer::Page(page) => Ok(listing(&page)),
         other => unlike(&other),
     }
@@ -65,7 +65,7 @@ async fn write(
     parameters: &Parameters<'_>,
 ) -> Result<Outcome, Refusal> {
     let request = SessionRequest { session, command };
-    match node.ask(Ask::Write(request.encode()), parameters.timeout()?).await? {
+    match node.ask(Ask::Write(request.encode()), parameters.timeout()?).await?? {
         Answer::Written(outcome) => Ok(outcome),
         other => unlike(&other),
     }

@@ -21,7 +21,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::answers::{NotDone, Unanswered};
+use super::answers::NotDone;
 use super::member_rows::{Member, rows};
 use super::members_table::is_addr;
 use super::node::Node;
@@ -65,7 +65,7 @@ async fn list(node: &Node, request: &Request<Incoming>) -> Result<Reply, Refusal
     if parameters.get("consistency") != Some("stale") {
         refuse_outside(node).await?;
     }
-    node.read(Query::Version, &parameters).await.map_err(|why| refusal(node, why))?;
+    node.read(Query::Version, &parameters).await?.map_err(|why| refusal(node, why))?;
     let info = node.info.clone();
     let rows = node.machine.inspect(move |machine| rows(machine, &info.members, &info.addr)).await?;
     Ok(json(StatusCode::OK, &serde_json::json!({ "members": rows })))
@@ -166,18 +166,18 @@ async fn change_leader(node: &Node, request: Request<Incoming>) -> Result<Reply,
 
 /// Asks for what only a leader can do.
 pub(super) async fn administer(node: &Node, what: Administration, timeout: Duration) -> Result<(), Refusal> {
-    node.ask(Ask::Administer(what), timeout).await.map(drop).map_err(|why| refusal(node, why))
+    node.ask(Ask::Administer(what), timeout).await?.map(drop).map_err(|why| refusal(node, why))
 }
 
 /// Waits until this node has applied all that was committed before.
 async fn barrier(node: &Node, timeout: Duration) -> Result<(), Refusal> {
-    node.ask(Ask::Read(Query::Version), timeout).await.map(drop).map_err(|why| refusal(node, why))
+    node.ask(Ask::Read(Query::Version), timeout).await?.map(drop).map_err(|why| refusal(node, why))
 }
 
 /// Why it is not done. Where there is no leader, somebody may have said why: a node that was removed hears of it so.
-fn refusal(node: &Node, why: Unanswered) -> Refusal {
+fn refusal(node: &Node, why: NotDone) -> Refusal {
     match (why, node.info.members.known_peers().refusal()) {
-        (Unanswered::NotDone(NotDone::NoLeader), Some(why)) => {
+        (NotDone::NoLeader, Some(why)) => {
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, &format!("no leader: {why}")).retry_after(1)
         }
         (why, _) => why.into(),

@@ -8,7 +8,7 @@ use hyper::StatusCode;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::answers::{NotDone, Unanswered, unlike};
+use super::answers::{Answered, unlike};
 use super::status::NodeInfo;
 use super::subscribers::Subscribers;
 use crate::defaults::MAX_BACKUPS;
@@ -22,7 +22,7 @@ use crate::net::driver::Handle;
 use crate::node_id::NodeId;
 
 pub(super) struct Node {
-    pub(super) machine: Machine<RaftKv, Result<Answer, NotDone>>,
+    pub(super) machine: Machine<RaftKv, Answered>,
     pub(super) info: NodeInfo,
     pub(super) watchers: Watchers,
     pub(super) backups: Arc<Semaphore>,
@@ -50,7 +50,7 @@ impl Node {
         }
     }
 
-    pub(super) async fn ask(&self, ask: Ask, timeout: Duration) -> Result<Answer, Unanswered> {
+    pub(super) async fn ask(&self, ask: Ask, timeout: Duration) -> Result<Answered, Refusal> {
         let may_have = match ask {
             Ask::Write(_) | Ask::Administer(_) => MayHave::Changed,
             Ask::Snapshot => MayHave::Saved,
@@ -62,11 +62,11 @@ impl Node {
             | Ask::CloseView(_) => MayHave::Read,
         };
         let command = |id| Command { id: RequestId(id), ask, timeout };
-        Ok(self.machine.ask(command, may_have, timeout).await??)
+        self.machine.ask(command, may_have, timeout).await
     }
 
     /// Reads as the parameters `consistency` and `timeout` say.
-    pub(super) async fn read(&self, query: Query, parameters: &Parameters<'_>) -> Result<Answer, Unanswered> {
+    pub(super) async fn read(&self, query: Query, parameters: &Parameters<'_>) -> Result<Answered, Refusal> {
         let ask = match parameters.get("consistency") {
             None | Some("linearizable") => Ask::Read(query),
             Some("stale") => {
@@ -76,13 +76,13 @@ impl Node {
                 match durable {
                     Some(answer) => {
                         self.info.stale_reads.inc();
-                        return Ok(answer);
+                        return Ok(Ok(answer));
                     }
                     None => Ask::ReadStale(query),
                 }
             }
             Some(_) => {
-                return Err(Refusal::new(StatusCode::BAD_REQUEST, "consistency is linearizable or stale").into());
+                return Err(Refusal::new(StatusCode::BAD_REQUEST, "consistency is linearizable or stale"));
             }
         };
         self.ask(ask, parameters.timeout()?).await
@@ -90,7 +90,7 @@ impl Node {
 
     /// The version of the latest change.
     pub(super) async fn version(&self, parameters: &Parameters<'_>) -> Result<u64, Refusal> {
-        match self.read(Query::Version, parameters).await? {
+        match self.read(Query::Version, parameters).await?? {
             Answer::Version(version) => Ok(version),
             other => unlike(&other),
         }

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::answers::{self, NotDone};
+use super::answers::{self, Answered};
 use crate::http::pending::PendingRequests;
-use crate::kv::raft_kv::{Answer, Event};
+use crate::kv::raft_kv::Event;
 use crate::raft::RoleName;
 
 /// Requests that wait for their answers, and watchers that wait for changes. The driver's events go here. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Subscribers {
-    pub(super) requests: PendingRequests<Result<Answer, NotDone>>,
+    pub(super) requests: PendingRequests<Answered>,
     /// The version up to which changes may be told.
     pub(super) announced: Arc<watch::Sender<u64>>,
     /// Nothing will be announced any more.
