@@ -32,7 +32,7 @@ pub(super) enum MayHave {
 pub(super) struct Machine<P: Protocol, A> {
     pub(super) handle: Handle<P>,
     pub(super) halted: Halted,
-    pending: PendingRequests<A>,
+    pending: Arc<PendingRequests<A>>,
     next_id: AtomicU64,
     disk: DiskMetrics,
 }
@@ -42,7 +42,7 @@ impl<P: Protocol + 'static, A: Send + 'static> Machine<P, A> {
     /// of this node.
     pub(super) fn new(
         handle: Handle<P>,
-        pending: PendingRequests<A>,
+        pending: Arc<PendingRequests<A>>,
         first_id: u64,
         halted: Halted,
         disk: DiskMetrics,

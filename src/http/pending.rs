@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use crate::defaults::ANSWER_GRACE;
 
-/// Who waits for which answer. Cheap to clone: all clones are the same.
+/// Who waits for which answer.
 #[derive(Debug)]
-pub(super) struct PendingRequests<A>(Arc<Mutex<HashMap<u64, Pending<A>>>>);
+pub(super) struct PendingRequests<A>(Mutex<HashMap<u64, Pending<A>>>);
 
 /// Who waits for an answer, and until when.
 #[derive(Debug)]
@@ -21,46 +21,44 @@ struct Pending<A> {
 
 impl<A> Default for PendingRequests<A> {
     fn default() -> Self {
-        Self(Arc::default())
-    }
-}
-
-impl<A> Clone for PendingRequests<A> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self(Mutex::default())
     }
 }
 
 impl<A> PendingRequests<A> {
     /// Passes an answer on to who waits for it; he may be gone.
     pub(super) fn answer(&self, id: u64, answer: A) {
-        if let Some(pending) = lock(&self.0).remove(&id) {
+        if let Some(pending) = self.lock().remove(&id) {
             drop(pending.answer.send(answer));
         }
     }
 
     /// Nobody will be answered any more.
     pub(super) fn give_up(&self) {
-        lock(&self.0).clear();
+        self.lock().clear();
     }
 
     /// The answer to come, no later than `until` or a little after. The request is forgotten with what is returned second.
     pub(super) fn wait(&self, id: u64, until: Instant) -> (oneshot::Receiver<A>, Forget<'_, A>) {
         let (answer, answered) = oneshot::channel();
-        lock(&self.0).insert(id, Pending { answer, until });
+        self.lock().insert(id, Pending { answer, until });
         (answered, Forget { requests: self, id })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Pending<A>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<A: Send + 'static> PendingRequests<A> {
     /// Answers that wait for the disk may come too late: whoever has waited for one as long as he wanted hears so from now on,
-    /// as long as any clone is left.
-    pub(super) fn expire(&self) {
-        let of_this = Arc::downgrade(&self.0);
+    /// as long as this is in use.
+    pub(super) fn expire(self: &Arc<Self>) {
+        let of_this = Arc::downgrade(self);
         tokio::spawn(async move {
             while let Some(requests) = of_this.upgrade() {
                 let now = Instant::now();
-                lock(&requests).retain(|_, pending| now < pending.until);
+                requests.lock().retain(|_, pending| now < pending.until);
                 drop(requests);
                 tokio::time::sleep(ANSWER_GRACE).await;
             }
@@ -76,10 +74,6 @@ pub(super) struct Forget<'a, A> {
 
 impl<A> Drop for Forget<'_, A> {
     fn drop(&mut self) {
-        lock(&self.requests.0).remove(&self.id);
+        self.requests.lock().remove(&self.id);
     }
-}
-
-fn lock<A>(requests: &Mutex<HashMap<u64, Pending<A>>>) -> MutexGuard<'_, HashMap<u64, Pending<A>>> {
-    requests.lock().unwrap_or_else(PoisonError::into_inner)
 }

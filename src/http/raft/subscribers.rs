@@ -13,7 +13,7 @@ use crate::raft::RoleName;
 /// Requests that wait for their answers, and watchers that wait for changes. The driver's events go here. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Subscribers {
-    pub(super) requests: PendingRequests<Answered>,
+    pub(super) requests: Arc<PendingRequests<Answered>>,
     /// The version up to which changes may be told.
     pub(super) announced: Arc<watch::Sender<u64>>,
     /// Nothing will be announced any more.
