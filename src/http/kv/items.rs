@@ -32,7 +32,7 @@ pub(in crate::http) fn not_found(key: &Bytes) -> Reply {
     json(StatusCode::NOT_FOUND, &KeyError { error: "key not found", key: text(key) })
 }
 
-/// There is no such key any more.
+/// There is no such key now; before there was, or was not.
 pub(in crate::http) fn deleted(key: &Bytes, existed: bool) -> Reply {
     json(StatusCode::OK, &Deleted { key: text(key), deleted: existed })
 }

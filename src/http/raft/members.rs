@@ -14,7 +14,6 @@
 //! those that are connected would be no majority: 409.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -81,8 +80,7 @@ async fn add_member(node: &Node, request: Request<Incoming>) -> Result<Reply, Re
     refuse_outside(node).await?;
     // What this node knows of the members may be old. It is not, after a linearizable read.
     barrier(node, timeout).await?;
-    let known = Arc::clone(&node.info.members);
-    let info = node.info.clone();
+    let (info, known) = (node.info.clone(), node.info.members.known_peers());
     let (configuration, cluster, rows) = node
         .machine
         .inspect(move |machine| {
@@ -97,11 +95,11 @@ async fn add_member(node: &Node, request: Request<Incoming>) -> Result<Reply, Re
         Some(has) => {
             let is_other = match (has.incarnation, incarnation) {
                 (Some(had), Some(wants)) => had != wants,
-                (None, Some(wants)) => !known.known_peers().may_be(id.as_str(), wants),
+                (None, Some(wants)) => !known.may_be(id.as_str(), wants),
                 (_, None) => false,
             };
             if is_other {
-                let why = known.known_peers().other_incarnation(id.as_str()).to_string();
+                let why = known.other_incarnation(id.as_str()).to_string();
                 return Err(Refusal::new(StatusCode::CONFLICT, &why));
             }
             MemberAddr { addr, incarnation: incarnation.or(has.incarnation) }
