@@ -47,7 +47,7 @@ pub const LOG_REMOVE_PIECE: u64 = 1 << 20;
 pub const LOG_REMOVE_PAUSE: Duration = Duration::from_millis(10);
 /// How long a leader's proposals wait for those before them, to share a write and an answer a follower: longer than a
 /// write takes where disks and followers are near, and next to nothing beside the way to followers that are far.
-pub const GATHER: Duration = Duration::from_millis(1);
+pub const BATCH_DELAY: Duration = Duration::from_millis(1);
 /// How long after a commit a node notes it in its log, when no write has taken the note along: a few syncs a second at the
 /// most, and whoever is started without the others shows all but what was committed last.
 pub const NOTE_COMMIT: Duration = Duration::from_millis(250);

@@ -9,13 +9,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("node_id", &[]),
     ("quorum", &[]),
+    ("deadlines", &["protocol"]),
     ("defaults", &[]),
     ("threads", &[]),
     ("wire", &["defaults"]),
     ("host", &["protocol", "defaults"]),
     ("founding", &[]),
     ("raft", &["protocol", "defaults", "node_id", "quorum", "wire"]),
-    ("kv", &["protocol", "defaults", "node_id", "raft", "wire"]),
+    ("kv", &["protocol", "deadlines", "defaults", "node_id", "raft", "wire"]),
     ("sim", &["protocol", "founding", "host", "kv", "node_id", "raft"]),
     ("net", &["protocol", "defaults", "founding", "host", "threads", "wire"]),
     ("http", &["defaults", "kv", "net", "node_id", "protocol", "raft", "wire"]),
@@ -33,7 +34,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms whose machines do no I/O, read no clock, draw no entropy and keep no unordered map.
-const PURE: &[&str] = &["protocol", "node_id", "quorum", "wire", "host", "founding", "raft", "kv"];
+const PURE: &[&str] = &["protocol", "deadlines", "node_id", "quorum", "wire", "host", "founding", "raft", "kv"];
 
 const IMPURE: &[&str] = &[
     "tokio",

@@ -24,7 +24,11 @@ pub struct Handle<P: Protocol> {
 enum Post<P: Protocol> {
     Input(Input<P>),
     Inspect(Box<dyn FnOnce(&P) + Send>),
+    Watch(Watch<P>),
 }
+
+/// Is shown the machine after everything that happens to it, as long as it says true.
+type Watch<P> = Box<dyn FnMut(&P) -> bool + Send>;
 
 /// The driver has stopped; there is nobody to ask.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -66,6 +70,27 @@ impl<P: Protocol> Handle<P> {
         let look = Box::new(move |machine: &P| drop(answer.send(look(machine))));
         self.post(Post::Inspect(look)).await?;
         answered.await.map_err(|_| Stopped)
+    }
+
+    /// Waits until `look` finds something in the machine, at which it looks after each batch of inputs: as for [`Handle::inspect`],
+    /// not behind the durability barrier.
+    ///
+    /// # Errors
+    /// When the driver has stopped.
+    pub async fn until<T: Send + 'static>(
+        &self,
+        mut look: impl FnMut(&P) -> Option<T> + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let (found, is_found) = tokio::sync::oneshot::channel();
+        let mut found = Some(found);
+        let watch = Box::new(move |machine: &P| {
+            if let Some(what) = look(machine) {
+                found.take().map(|found| found.send(what));
+            }
+            found.as_ref().is_some_and(|found| !found.is_closed())
+        });
+        self.post(Post::Watch(watch)).await?;
+        is_found.await.map_err(|_| Stopped)
     }
 
     async fn post(&self, post: Post<P>) -> Result<(), Stopped> {
@@ -122,6 +147,7 @@ where
     pub async fn run(&mut self, stop: CancellationToken) -> Result<(), disk::Error> {
         let mut posts = Vec::with_capacity(DRIVER_BATCH);
         let mut alarm = Alarm::default();
+        let mut watches: Vec<Watch<P>> = Vec::new();
         loop {
             self.carry_out();
             alarm.set(self.host.next_deadline().map(|at| self.epoch + at.since_epoch()));
@@ -144,9 +170,11 @@ where
                 match post {
                     Post::Input(input) => self.host.step(now, input),
                     Post::Inspect(look) => look(self.host.machine()),
+                    Post::Watch(watch) => watches.push(watch),
                 }
             }
             self.host.fire_due(now);
+            watches.retain_mut(|watch| watch(self.host.machine()));
         }
         while self.writer.is_writing() {
             let done = tokio::time::timeout(DISK_PATIENCE, self.writer.done()).await;
@@ -164,7 +192,7 @@ where
                 () = stop.cancelled() => return,
                 post = self.queue.recv() => match post {
                     Some(Post::Inspect(look)) => look(self.host.machine()),
-                    Some(Post::Input(_)) => {}
+                    Some(Post::Input(_) | Post::Watch(_)) => {}
                     None => return,
                 },
             }

@@ -3,46 +3,23 @@
 use hyper::StatusCode;
 
 use crate::http::reply::Refusal;
-use crate::kv::raft_kv::Answer;
+use crate::kv::raft_kv::{Answer, RequestError};
 use crate::raft;
 
-/// Why what was asked is not done.
-pub(super) type NotDone = Answer;
-
 /// What became of what was asked.
-pub(super) type Answered = Result<Answer, NotDone>;
+pub(super) type Answered = Result<Answer, RequestError>;
 
-/// Tells what is done from what is not.
-pub(super) fn result(answer: Answer) -> Answered {
-    match answer {
-        Answer::NoLeader
-        | Answer::TooLate
-        | Answer::Overloaded
-        | Answer::ViewClosed
-        | Answer::OutcomeUnknown
-        | Answer::Refused(_) => Err(answer),
-        Answer::Done
-        | Answer::Written(_)
-        | Answer::Value(_)
-        | Answer::Page(_)
-        | Answer::Version(_)
-        | Answer::View { .. }
-        | Answer::Chunk(_) => Ok(answer),
-    }
-}
-
-impl From<NotDone> for Refusal {
-    fn from(why: NotDone) -> Self {
-        match why {
-            NotDone::NoLeader => Self::new(StatusCode::SERVICE_UNAVAILABLE, "no leader").retry_after(1),
-            NotDone::TooLate => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "no majority answered in time").retry_after(1)
+impl From<RequestError> for Refusal {
+    fn from(error: RequestError) -> Self {
+        let refused_with = |code| Self::new(code, &error.to_string());
+        match error {
+            RequestError::NoLeader | RequestError::TooLate => {
+                refused_with(StatusCode::SERVICE_UNAVAILABLE).retry_after(1)
             }
-            NotDone::Overloaded => Self::overloaded(),
-            NotDone::ViewClosed => Self::new(StatusCode::GONE, "the view was not read in time and has been closed"),
-            NotDone::OutcomeUnknown => Self::outcome_unknown(),
-            NotDone::Refused(why) => refused(why),
-            done => unlike(&done),
+            RequestError::Overloaded => Self::overloaded(),
+            RequestError::ViewClosed => refused_with(StatusCode::GONE),
+            RequestError::OutcomeUnknown => Self::outcome_unknown(),
+            RequestError::Refused(why) => refused(why),
         }
     }
 }
@@ -60,7 +37,7 @@ fn refused(why: raft::Refusal) -> Refusal {
     }
 }
 
-/// An answer to something else than what was asked.
-pub(super) fn unlike(answer: &Answer) -> ! {
-    unreachable!("each kind of request has its kind of answer, and not {answer:?}")
+/// What an answer holds.
+pub(super) fn expected<T: TryFrom<Answer>>(answer: Answer) -> T {
+    T::try_from(answer).ok().expect("each kind of request has its kind of answer")
 }

@@ -13,13 +13,12 @@ use hyper::{Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::answers::{NotDone, unlike};
 use super::node::Node;
 use crate::defaults::{CLIENT_STALL, REQUEST_TIMEOUT};
 use crate::http::reply::{Body, BrokenOff, Refusal, Reply};
 use crate::http::request::Parameters;
 use crate::kv::backup::{Header, Writer};
-use crate::kv::raft_kv::{Answer, Ask};
+use crate::kv::raft_kv::{Ask, OpenedView, RequestError};
 use crate::kv::view::ViewId;
 
 /// The last entry that is in a backup.
@@ -45,20 +44,19 @@ pub(super) async fn start(node: &Arc<Node>, request: &Request<Incoming>) -> Resu
     tokio::spawn(async move {
         let _slot: OwnedSemaphorePermit = slot;
         match node.ask(ask, patience).await.and_then(|answered| Ok(answered?)) {
-            Ok(Answer::View { id, version, cluster, through, last }) => {
+            Ok(OpenedView { id, version, cluster, through, last }) => {
                 let header = Header { cluster, version };
                 drop(opened.send(Ok((header, through, last))));
                 let sent = send(&node, id, header, &parts).await;
-                drop(node.ask(Ask::CloseView(id), REQUEST_TIMEOUT).await);
+                drop(node.ask::<()>(Ask::CloseView(id), REQUEST_TIMEOUT).await);
                 if sent.is_none() {
                     let _ = timeout(CLIENT_STALL, parts.send(Err(BrokenOff))).await;
                 }
             }
-            Ok(other) => unlike(&other),
             Err(refusal) => drop(opened.send(Err(refusal))),
         }
     });
-    let (header, through, last) = begun.await.unwrap_or_else(|_| Err(NotDone::NoLeader.into()))?;
+    let (header, through, last) = begun.await.unwrap_or_else(|_| Err(RequestError::NoLeader.into()))?;
     let mut reply = Response::new(Body::Stream(body));
     let name = format!("attachment; filename=\"netbelt-{}.backup\"", header.version);
     reply.headers_mut().insert(THROUGH, HeaderValue::from(through.0));
@@ -74,13 +72,13 @@ async fn send(node: &Node, id: ViewId, header: Header, parts: &mpsc::Sender<Resu
     let (mut writer, begin) = Writer::begin(header);
     part(begin).await?;
     loop {
-        match node.ask(Ask::NextChunk(id), REQUEST_TIMEOUT).await {
-            Ok(Ok(Answer::Chunk(Some(chunk)))) => {
+        match node.ask::<Option<Bytes>>(Ask::NextChunk(id), REQUEST_TIMEOUT).await {
+            Ok(Ok(Some(chunk))) => {
                 part(writer.chunk(&chunk)).await?;
                 part(chunk).await?;
             }
-            Ok(Ok(Answer::Chunk(None))) => return part(writer.end()).await,
-            Ok(_) | Err(_) => return None,
+            Ok(Ok(None)) => return part(writer.end()).await,
+            Ok(Err(_)) | Err(_) => return None,
         }
     }
 }

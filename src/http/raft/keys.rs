@@ -3,14 +3,13 @@
 use hyper::Request;
 use hyper::body::{Bytes, Incoming};
 
-use super::answers::unlike;
 use super::node::Node;
 use crate::http::kv::items::{deleted, item, listing, not_found, not_written};
 use crate::http::kv::keys::{condition_of, key_in_path, limit_of, session_of, set_in};
 use crate::http::reply::{Refusal, Reply};
 use crate::http::request::Parameters;
 use crate::kv::command::{Operation, Outcome, SessionId, SessionRequest, Versioned};
-use crate::kv::raft_kv::{Answer, Ask, Query};
+use crate::kv::raft_kv::{Ask, Query};
 
 pub(super) async fn set(node: &Node, request: Request<Incoming>) -> Result<Reply, Refusal> {
     let (head, body) = request.into_parts();
@@ -39,11 +38,10 @@ pub(super) async fn delete(node: &Node, request: &Request<Incoming>, key: &str) 
 pub(super) async fn get(node: &Node, request: &Request<Incoming>, key: &str) -> Result<Reply, Refusal> {
     let parameters = Parameters::parse(request.uri().query(), &["consistency", "timeout"])?;
     let key = key_in_path(key)?;
-    match node.read(Query::Get { key: key.clone() }, &parameters).await?? {
-        Answer::Value(Some(Versioned { value, version })) => Ok(item(&key, &value, version)),
-        Answer::Value(None) => Ok(not_found(&key)),
-        other => unlike(&other),
-    }
+    Ok(match node.read(Query::Get { key: key.clone() }, &parameters).await?? {
+        Some(Versioned { value, version }) => item(&key, &value, version),
+        None => not_found(&key),
+    })
 }
 
 pub(super) async fn list(node: &Node, request: &Request<Incoming>) -> Result<Reply, Refusal> {
@@ -52,10 +50,7 @@ pub(super) async fn list(node: &Node, request: &Request<Incoming>) -> Result<Rep
     let bytes = |name| parameters.get(name).map(|value| Bytes::from(value.to_owned()));
     let limit = limit_of(&parameters)?;
     let query = Query::List { prefix: bytes("prefix").unwrap_or_default(), after: bytes("after"), limit };
-    match node.read(query, &parameters).await?? {
-        Answer::Page(page) => Ok(listing(&page)),
-        other => unlike(&other),
-    }
+    Ok(listing(&node.read(query, &parameters).await??))
 }
 
 async fn write(
@@ -65,8 +60,5 @@ async fn write(
     parameters: &Parameters<'_>,
 ) -> Result<Outcome, Refusal> {
     let request = SessionRequest { session, command };
-    match node.ask(Ask::Write(request.encode()), parameters.timeout()?).await?? {
-        Answer::Written(outcome) => Ok(outcome),
-        other => unlike(&other),
-    }
+    Ok(node.ask(Ask::Write(request.encode()), parameters.timeout()?).await??)
 }

@@ -20,13 +20,12 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::answers::NotDone;
 use super::member_rows::{Member, rows};
 use super::members_table::is_addr;
 use super::node::Node;
 use crate::http::reply::{Refusal, Reply, json};
 use crate::http::request::{Parameters, decoded, from_json};
-use crate::kv::raft_kv::{Administration, Ask, Query};
+use crate::kv::raft_kv::{Administration, Ask, Query, RequestError};
 use crate::net::identity::known_peers::{MemberAddr, RandomId};
 use crate::node_id::NodeId;
 use crate::raft::{Change, Configuration};
@@ -64,7 +63,7 @@ async fn list(node: &Node, request: &Request<Incoming>) -> Result<Reply, Refusal
     if parameters.get("consistency") != Some("stale") {
         refuse_outside(node).await?;
     }
-    node.read(Query::Version, &parameters).await?.map_err(|why| refusal(node, why))?;
+    let _: u64 = node.read(Query::Version, &parameters).await?.map_err(|error| refusal(node, error))?;
     let info = node.info.clone();
     let rows = node.machine.inspect(move |machine| rows(machine, &info.members, &info.addr)).await?;
     Ok(json(StatusCode::OK, &serde_json::json!({ "members": rows })))
@@ -164,21 +163,22 @@ async fn change_leader(node: &Node, request: Request<Incoming>) -> Result<Reply,
 
 /// Asks for what only a leader can do.
 pub(super) async fn administer(node: &Node, what: Administration, timeout: Duration) -> Result<(), Refusal> {
-    node.ask(Ask::Administer(what), timeout).await?.map(drop).map_err(|why| refusal(node, why))
+    node.ask(Ask::Administer(what), timeout).await?.map_err(|error| refusal(node, error))
 }
 
 /// Waits until this node has applied all that was committed before.
 async fn barrier(node: &Node, timeout: Duration) -> Result<(), Refusal> {
-    node.ask(Ask::Read(Query::Version), timeout).await?.map(drop).map_err(|why| refusal(node, why))
+    let read = node.ask::<u64>(Ask::Read(Query::Version), timeout).await?;
+    read.map(drop).map_err(|error| refusal(node, error))
 }
 
 /// Why it is not done. Where there is no leader, somebody may have said why: a node that was removed hears of it so.
-fn refusal(node: &Node, why: NotDone) -> Refusal {
-    match (why, node.info.members.known_peers().refusal()) {
-        (NotDone::NoLeader, Some(why)) => {
+fn refusal(node: &Node, error: RequestError) -> Refusal {
+    match (error, node.info.members.known_peers().refusal()) {
+        (RequestError::NoLeader, Some(why)) => {
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, &format!("no leader: {why}")).retry_after(1)
         }
-        (why, _) => why.into(),
+        (error, _) => error.into(),
     }
 }
 

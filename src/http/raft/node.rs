@@ -8,7 +8,7 @@ use hyper::StatusCode;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::answers::{Answered, unlike};
+use super::answers::{Answered, expected};
 use super::status::NodeInfo;
 use super::subscribers::Subscribers;
 use crate::defaults::MAX_BACKUPS;
@@ -17,7 +17,7 @@ use crate::http::machine::{Halted, Machine, MayHave};
 use crate::http::memory::Memory;
 use crate::http::reply::Refusal;
 use crate::http::request::Parameters;
-use crate::kv::raft_kv::{Answer, Ask, Command, Query, RaftKv, RequestId};
+use crate::kv::raft_kv::{Answer, Ask, Command, Query, RaftKv, RequestError, RequestId};
 use crate::net::driver::Handle;
 use crate::node_id::NodeId;
 
@@ -50,7 +50,12 @@ impl Node {
         }
     }
 
-    pub(super) async fn ask(&self, ask: Ask, timeout: Duration) -> Result<Answered, Refusal> {
+    /// Asks the machine for what is answered with a `T`.
+    pub(super) async fn ask<T: TryFrom<Answer>>(
+        &self,
+        ask: Ask,
+        timeout: Duration,
+    ) -> Result<Result<T, RequestError>, Refusal> {
         let may_have = match ask {
             Ask::Write(_) | Ask::Administer(_) => MayHave::Changed,
             Ask::Snapshot => MayHave::Saved,
@@ -62,11 +67,15 @@ impl Node {
             | Ask::CloseView(_) => MayHave::Read,
         };
         let command = |id| Command { id: RequestId(id), ask, timeout };
-        self.machine.ask(command, may_have, timeout).await
+        Ok(self.machine.ask(command, may_have, timeout).await?.map(expected))
     }
 
     /// Reads as the parameters `consistency` and `timeout` say.
-    pub(super) async fn read(&self, query: Query, parameters: &Parameters<'_>) -> Result<Answered, Refusal> {
+    pub(super) async fn read<T: TryFrom<Answer>>(
+        &self,
+        query: Query,
+        parameters: &Parameters<'_>,
+    ) -> Result<Result<T, RequestError>, Refusal> {
         let ask = match parameters.get("consistency") {
             None | Some("linearizable") => Ask::Read(query),
             Some("stale") => {
@@ -76,7 +85,7 @@ impl Node {
                 match durable {
                     Some(answer) => {
                         self.info.stale_reads.inc();
-                        return Ok(Ok(answer));
+                        return Ok(Ok(expected(answer)));
                     }
                     None => Ask::ReadStale(query),
                 }
@@ -86,14 +95,6 @@ impl Node {
             }
         };
         self.ask(ask, parameters.timeout()?).await
-    }
-
-    /// The version of the latest change.
-    pub(super) async fn version(&self, parameters: &Parameters<'_>) -> Result<u64, Refusal> {
-        match self.read(Query::Version, parameters).await?? {
-            Answer::Version(version) => Ok(version),
-            other => unlike(&other),
-        }
     }
 
     /// `from` has connected: a newer stream takes the place of the older one. Cancelled when this one is replaced.

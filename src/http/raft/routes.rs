@@ -61,7 +61,7 @@ impl Api {
     /// # Errors
     /// When the node has stopped, or stands still.
     pub async fn compact(&self) -> Result<bool, Stopped> {
-        match self.0.ask(Ask::Snapshot, REQUEST_TIMEOUT).await {
+        match self.0.ask::<()>(Ask::Snapshot, REQUEST_TIMEOUT).await {
             Ok(answered) => Ok(answered.is_ok()),
             Err(_) if self.0.machine.halted.get().is_some() => Err(Stopped),
             // It takes longer than a request waits, say: what became of it shows when it is asked for again.
@@ -135,7 +135,7 @@ async fn route(node: &Arc<Node>, request: Request<Incoming>) -> Result<Reply, Re
 
 async fn snapshot(node: &Node, request: &Request<Incoming>) -> Result<Reply, Refusal> {
     let parameters = Parameters::parse(request.uri().query(), &["timeout"])?;
-    node.ask(Ask::Snapshot, parameters.timeout()?).await??;
+    node.ask::<()>(Ask::Snapshot, parameters.timeout()?).await??;
     // It is done, even if the node stops before it can tell up to where.
     let index = node.machine.inspect(|machine| machine.raft().snapshot().index.0).await.ok();
     Ok(json(StatusCode::OK, &serde_json::json!({ "snapshotIndex": index })))

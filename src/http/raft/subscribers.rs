@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::answers::{self, Answered};
+use super::answers::Answered;
 use crate::http::pending::PendingRequests;
 use crate::kv::raft_kv::Event;
 use crate::raft::RoleName;
@@ -24,7 +24,7 @@ impl Subscribers {
     /// Passes an event on to whom it concerns.
     pub fn on_event(&self, event: Event) {
         match event {
-            Event::Answered { id, answer } => self.requests.answer(id.0, answers::result(answer)),
+            Event::Answered { id, answer } => self.requests.answer(id.0, answer),
             Event::MembersChanged(_) => {}
             Event::SnapshotRefused { from, why } => {
                 tracing::error!(

@@ -35,6 +35,7 @@ use super::node::Node;
 use crate::http::events;
 use crate::http::reply::{Refusal, Reply};
 use crate::http::request::Parameters;
+use crate::kv::raft_kv::Query;
 
 /// Answers `GET /watch`.
 pub(super) async fn start(node: &Node, request: &Request<Incoming>) -> Result<Reply, Refusal> {
@@ -45,11 +46,11 @@ pub(super) async fn start(node: &Node, request: &Request<Incoming>) -> Result<Re
     }
     let after = match events::resume_after(request.headers(), parameters.get("after"))? {
         Some(version) => version,
-        None => node.version(&parameters).await?,
+        None => node.read(Query::Version, &parameters).await??,
     };
     // A version of the future is of another cluster, or of this one before a restore: to wait for it would hide all until then.
     if after > node.watchers.announced() {
-        let latest = node.version(&parameters).await?;
+        let latest: u64 = node.read(Query::Version, &parameters).await??;
         if after > latest {
             let message =
                 format!("version {after} is still to come, the latest is {latest}: list the keys and watch anew");

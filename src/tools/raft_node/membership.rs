@@ -1,5 +1,6 @@
 //! What a node does about its cluster's members beside its machine: dials them, joins them, learns which cluster they are.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use hyper::Method;
@@ -64,15 +65,9 @@ pub(super) async fn begin(node: Handle<RaftKv>, members: Arc<Members>) {
 
 /// Remembers the cluster's number as soon as it is in the replicated state.
 pub(super) async fn learn_cluster(node: Handle<RaftKv>, members: Arc<Members>) {
-    loop {
-        let Ok(cluster) = node.inspect(|machine| machine.state().cluster()).await else { return };
-        if let Some(cluster) = cluster {
-            if let Err(error) = members.known_peers().belong_to(RandomId(cluster)) {
-                tracing::error!("{error}");
-            }
-            return;
-        }
-        tokio::time::sleep(JOIN_PAUSE).await;
+    let Ok(cluster) = node.until(|machine| machine.state().cluster()).await else { return };
+    if let Err(error) = members.known_peers().belong_to(RandomId(cluster)) {
+        tracing::error!("{error}");
     }
 }
 
@@ -86,19 +81,18 @@ pub(super) async fn join(at: String, node: Handle<RaftKv>, dialler: Dialler, out
         let join = origin::name("--join", "JOIN");
         tracing::info!("{join} is of no use any more: {id} is a member of a cluster");
     }
+    let is_in = node.until(move |machine| {
+        let raft = machine.raft();
+        (raft.leader().is_some() && raft.configuration().contains(id)).then_some(())
+    });
+    let mut is_in = pin!(is_in);
     loop {
-        let is_in = node.inspect(move |machine| {
-            let raft = machine.raft();
-            raft.leader().is_some() && raft.configuration().contains(id)
-        });
-        match is_in.await {
-            Ok(true) => break,
-            Ok(false) if !members.is_empty() => {
-                known.refused_by(&at, None);
-                let why = known.refusal().map(|why| format!(": {why}")).unwrap_or_default();
-                progress.is(&format!("{id} waits for the leader of its cluster{why}"), why.is_empty());
-            }
-            Ok(false) => match ask_to_join(&at, &dialler).await {
+        if !members.is_empty() {
+            known.refused_by(&at, None);
+            let why = known.refusal().map(|why| format!(": {why}")).unwrap_or_default();
+            progress.is(&format!("{id} waits for the leader of its cluster{why}"), why.is_empty());
+        } else {
+            match ask_to_join(&at, &dialler).await {
                 Ok((cluster, addr)) => {
                     known.refused_by(&at, None);
                     if let Err(error) = known.belong_to(cluster) {
@@ -114,10 +108,13 @@ pub(super) async fn join(at: String, node: Handle<RaftKv>, dialler: Dialler, out
                     known.refused_by(&at, Some(&why));
                     progress.is(&format!("cannot join the cluster of {at}: {why}; trying again"), false);
                 }
-            },
-            Err(Stopped) => return,
+            }
         }
-        tokio::time::sleep(JOIN_PAUSE).await;
+        match tokio::time::timeout(JOIN_PAUSE, &mut is_in).await {
+            Ok(Ok(())) => break,
+            Ok(Err(Stopped)) => return,
+            Err(_) => {} // not yet: once more
+        }
     }
     known.refused_by(&at, None);
     let cluster = known.cluster();

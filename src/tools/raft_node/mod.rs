@@ -11,7 +11,7 @@ use clap::Parser;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Common, Failure, Output, Tool, args, origin, ready, signals};
-use crate::defaults::{DRAIN, GATHER, MIN_SNAPSHOT_EVERY, NOTE_COMMIT};
+use crate::defaults::{BATCH_DELAY, DRAIN, MIN_SNAPSHOT_EVERY, NOTE_COMMIT};
 use crate::http::machine::Halted;
 use crate::http::raft::{Api, Dialler, Members, NodeInfo, Subscribers};
 use crate::http::server;
@@ -352,14 +352,14 @@ impl Args {
             };
             initial.push((id.parse().map_err(damaged)?, Member { voter: true, addr: addr.to_owned() }));
         }
-        Ok(Config { life: entropy()?, initial: initial.into_iter().collect(), ..self.timing() })
+        Ok(Config { boot_nonce: entropy()?, initial: initial.into_iter().collect(), ..self.timing() })
     }
 
     fn timing(&self) -> Config {
         Config {
             heartbeat: self.heartbeat,
             election_timeout: self.election_timeout.clone(),
-            gather: GATHER,
+            batch_delay: BATCH_DELAY,
             note_commit: NOTE_COMMIT,
             ..Config::new(self.id, 0, [])
         }
