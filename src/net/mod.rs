@@ -18,6 +18,7 @@
 //! - [`known_peers`]: whom this node has met, whom it does not take for them, and whether it may begin.
 
 pub mod address;
+pub mod bind;
 pub mod disk;
 pub mod driver;
 pub mod identity;
@@ -25,4 +26,6 @@ pub mod link;
 pub mod links;
 pub mod place;
 pub mod tcp;
+pub mod transport;
+pub mod udp;
 pub mod writer;

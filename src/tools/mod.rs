@@ -9,6 +9,7 @@ pub mod udp_listen;
 pub mod udp_send;
 pub mod worker_pool;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use tokio::time::Instant;
@@ -16,16 +17,24 @@ use tokio::time::Instant;
 use crate::cli::{Failure, Kind};
 use crate::datagram;
 use crate::net::address::{self, ResolveError};
-use crate::net::tcp::BindError;
+use crate::net::bind::BindError;
 use crate::threads;
 
 /// Why nothing can be served, and the exit code for it.
 fn bind_failure(error: &BindError) -> Failure {
-    let kind = match error {
-        BindError::Resolve(error) => resolve_kind(error),
-        BindError::Port { .. } => Kind::Local,
+    let (kind, remedy) = match error {
+        BindError::Resolve(error) => (resolve_kind(error), ""),
+        BindError::Port { source, .. } => (
+            Kind::Local,
+            match source.kind() {
+                ErrorKind::AddrInUse => " (is another one running there? choose another port with --listen)",
+                ErrorKind::AddrNotAvailable => " (is that an address of this machine?)",
+                ErrorKind::PermissionDenied => " (ports below 1024 need privileges: choose a higher one)",
+                _ => "",
+            },
+        ),
     };
-    Failure::new(kind, error.to_string())
+    Failure::new(kind, format!("{error}{remedy}"))
 }
 
 /// Why an address leads nowhere, as an exit code.
@@ -45,16 +54,24 @@ async fn resolve(addr: &str) -> Result<Vec<SocketAddr>, Failure> {
 
 /// What went wrong with a socket, and the exit code for it.
 fn udp_failure(error: &datagram::Error) -> Failure {
-    let kind = match error {
-        datagram::Error::Resolve(error) => resolve_kind(error),
-        datagram::Error::Broadcast { .. } => Kind::Usage,
-        datagram::Error::Unreachable { .. } => Kind::Unreachable,
-        datagram::Error::Bind { .. }
-        | datagram::Error::Setup { .. }
-        | datagram::Error::Join { .. }
-        | datagram::Error::NoInterface { .. } => Kind::Local,
+    let (kind, remedy) = match error {
+        datagram::Error::Resolve(error) => (resolve_kind(error), ""),
+        datagram::Error::Broadcast { .. } => (Kind::Usage, ": pass --broadcast to send to everybody there"),
+        datagram::Error::Unreachable { .. } => (Kind::Unreachable, ""),
+        datagram::Error::Bind { reason, .. } => (
+            Kind::Local,
+            match reason.kind() {
+                ErrorKind::AddrInUse => " (does something listen there already? choose another port with --listen)",
+                ErrorKind::AddrNotAvailable => " (is that an address of this machine? see --listen)",
+                ErrorKind::PermissionDenied => " (ports below 1024 need privileges: choose a higher one with --listen)",
+                _ => "",
+            },
+        ),
+        datagram::Error::Setup { .. } | datagram::Error::Join { .. } | datagram::Error::NoInterface { .. } => {
+            (Kind::Local, "")
+        }
     };
-    Failure::new(kind, error.to_string())
+    Failure::new(kind, format!("{error}{remedy}"))
 }
 
 /// Waits until then, or for ever.

@@ -101,7 +101,7 @@ pub struct Cut {
 
 /// Where a frame begins: later ones have larger places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct LogOffset {
     segment: u64,
     /// In bytes from the start of the segment.
     offset: u64,
@@ -182,7 +182,7 @@ pub struct Log {
     /// The next segment's file, filled in the background while this one still has room.
     filling: Option<Filling>,
     /// Where the log begins.
-    first: Place,
+    first: LogOffset,
     /// Segments from before it, on their way out.
     removing: Removing,
     /// What is kept back for a full disk, if anything is.
@@ -230,7 +230,7 @@ impl Log {
     /// [`Error::BatchTooLarge`] comes before anything is written, and the log goes on. After any other error it is
     /// unknown how much of the batch reached the disk, the batch is spent, and every later call answers
     /// [`Error::Failed`]: a second fsync could succeed without having written the pages that the first one lost.
-    pub fn append(&mut self, batch: &mut Batch) -> Result<Option<Place>, Error> {
+    pub fn append(&mut self, batch: &mut Batch) -> Result<Option<LogOffset>, Error> {
         if self.failed {
             return Err(Error::Failed { dir: self.dir.clone() });
         }
@@ -241,10 +241,10 @@ impl Log {
             return Err(Error::BatchTooLarge { bytes: batch.bytes(), max: self.max_batch_bytes() });
         }
         self.failed = true;
-        let place = self.write(&mut batch.frame)?;
+        let at = self.write(&mut batch.frame)?;
         self.failed = false;
         batch.clear();
-        Ok(Some(place))
+        Ok(Some(at))
     }
 
     /// The largest [`Batch::bytes`] that [`Log::append`] takes: one that fills a segment. Split what is larger.
@@ -252,20 +252,20 @@ impl Log {
         self.options.segment_bytes as usize - segment::HEADER_BYTES - frame::HEADER_BYTES
     }
 
-    /// Lets the log begin with the batch at `place`: what was written before is not read back any more, and segments that
+    /// Lets the log begin with the batch at `at`: what was written before is not read back any more, and segments that
     /// hold nothing else are removed in the background.
     ///
     /// # Errors
     /// When the disk refuses. The log may go on: a full disk leaves it as long as it was.
-    pub fn begin_with(&mut self, place: Place) -> Result<(), Error> {
+    pub fn begin_with(&mut self, at: LogOffset) -> Result<(), Error> {
         assert!(
-            place <= Place { segment: self.segment.number, offset: self.offset },
+            at <= LogOffset { segment: self.segment.number, offset: self.offset },
             "a log begins with a batch of its own"
         );
-        if place > self.first {
-            compaction::set(&self.dir, place)?;
-            self.removing.start(&self.dir, self.first.segment..place.segment);
-            self.first = place;
+        if at > self.first {
+            compaction::set(&self.dir, at)?;
+            self.removing.start(&self.dir, self.first.segment..at.segment);
+            self.first = at;
             self.keeper.iter_mut().for_each(Keeper::on_shorter_log);
         }
         Ok(())
@@ -276,7 +276,7 @@ impl Log {
         self.segment.number + 1 - self.first.segment
     }
 
-    fn write(&mut self, frame: &mut BytesMut) -> Result<Place, Error> {
+    fn write(&mut self, frame: &mut BytesMut) -> Result<LogOffset, Error> {
         let body_len = frame.len() - frame::HEADER_BYTES;
         frame.resize(padded(frame.len()), 0);
         let size = frame.len() as u64;
@@ -284,7 +284,7 @@ impl Log {
             self.rotate()?;
         }
         let crc = frame::seal(frame, body_len, self.segment.seal, self.offset, self.chain);
-        let place = Place { segment: self.segment.number, offset: self.offset };
+        let at = LogOffset { segment: self.segment.number, offset: self.offset };
         self.appender.append(&self.segment, frame, self.offset)?;
         self.chain = crc;
         self.offset += size;
@@ -297,7 +297,7 @@ impl Log {
         if self.removing.is_finished() {
             self.keeper.iter_mut().for_each(Keeper::tend);
         }
-        Ok(place)
+        Ok(at)
     }
 
     /// Moves to the next segment. A full disk shows here, and nowhere else.

@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 use super::appender::Appender;
 use super::frame::{self, Rest, Scan};
 use super::segment::{self, Access, Removing, Segment};
-use super::{Cut, Error, Log, Options, Place, compaction};
+use super::{Cut, Error, Log, LogOffset, Options, compaction};
 
 /// A log while it is read back: its records, oldest first, a segment in memory at a time. After an error it is at its end,
 /// and [`Recovery::finish`] repeats no part of it.
@@ -19,7 +19,7 @@ pub struct Recovery {
     dir: PathBuf,
     options: Options,
     /// Where the log begins.
-    first: Place,
+    first: LogOffset,
     /// Segments from before it, of a removal that a crash interrupted.
     unneeded: Vec<u64>,
     /// The segments that have not been read.
@@ -74,7 +74,7 @@ impl Recovery {
     /// Finds the segments of `dir`.
     pub(super) fn begin(dir: &Path, options: Options, access: Access) -> Result<Self, Error> {
         let said = compaction::find(dir)?;
-        let first = said.unwrap_or(Place { segment: 1, offset: segment::HEADER_BYTES as u64 });
+        let first = said.unwrap_or(LogOffset { segment: 1, offset: segment::HEADER_BYTES as u64 });
         let mut unneeded = segment::list(dir)?;
         let numbers = unneeded.split_off(unneeded.partition_point(|number| *number < first.segment));
         let corrupt = |number, why| Err(Error::Corrupt { file: segment::path(dir, number), offset: 0, why });

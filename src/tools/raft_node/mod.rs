@@ -24,7 +24,7 @@ use crate::net::identity::data_dir::{Claim, DataDir};
 use crate::net::identity::known_peers::{MemberAddr, RandomId};
 use crate::net::links::Links;
 use crate::net::place::Place;
-use crate::net::writer::{DiskMetrics, Meaning, Writer};
+use crate::net::writer::{DiskMetrics, RecordKind, Writer};
 use crate::node_id::NodeId;
 use crate::raft::{Config, Configuration, Member, Record};
 
@@ -181,13 +181,13 @@ impl Tool for Args {
         let reserve = Reserve::default();
         reserve.is_for(machine.state().snapshot_bytes());
         log.keep(reserve.clone());
-        let meaning = Meaning {
+        let kind = RecordKind {
             entries: Record::entries,
             begins: |record| matches!(record, Record::SnapshotBegin(_)),
             completes: |record| matches!(record, Record::SnapshotEnd),
         };
         known.watch(disk_metrics.clone());
-        let writer = Writer::start(log, disk_metrics.clone(), meaning);
+        let writer = Writer::start(log, disk_metrics.clone(), kind);
         let writer = writer.map_err(|error| Failure::local(format!("cannot start the disk thread: {error}")))?;
         let links = Links::default();
         let given = self.others().map(|peer| (peer.id, peer.addr.clone())).collect();

@@ -14,7 +14,7 @@ use crate::cli::{Common, Failure, Output, Tool, args, ready};
 use crate::datagram;
 use crate::datagram::socket::{self, Group, Listen};
 use crate::defaults::{UDP_MAX_DATAGRAM, UDP_MAX_RCVBUF, UDP_RCVBUF, UDP_REPLY_RATE};
-use crate::net::tcp::another_may_do;
+use crate::net::bind::another_may_do;
 
 mod desk;
 mod lines;
