@@ -24,6 +24,7 @@ pub mod driver;
 pub mod identity;
 pub mod link;
 pub mod links;
+pub mod node;
 pub mod place;
 pub mod tcp;
 pub mod transport;

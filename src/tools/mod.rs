@@ -2,6 +2,7 @@
 
 mod backup_target;
 pub mod netsim;
+mod node;
 pub mod raft_ctl;
 pub mod raft_node;
 pub mod tcp_echo;

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Common, Failure, Output, Tool, args, origin, ready, signals};
-use crate::defaults::{DRAIN, GATHER, MIN_SNAPSHOT_EVERY, NOTE_COMMIT};
+use crate::defaults::{GATHER, MIN_SNAPSHOT_EVERY, NOTE_COMMIT};
 use crate::http::api::{Api, Halted, Waiters};
 use crate::http::members::Members;
 use crate::http::server;
@@ -23,10 +22,12 @@ use crate::net::driver::Driver;
 use crate::net::identity::data_dir::{Claim, DataDir};
 use crate::net::identity::known_peers::{MemberAddr, RandomId};
 use crate::net::links::Links;
+use crate::net::node;
 use crate::net::place::Place;
 use crate::net::writer::{DiskMetrics, RecordKind, Writer};
 use crate::node_id::NodeId;
 use crate::raft::{Config, Configuration, Member, Record};
+use crate::tools::node::{entropy, open_data_dir};
 
 mod addresses;
 mod dump;
@@ -145,9 +146,7 @@ impl Tool for Args {
         if self.force_new_cluster {
             return force_new_cluster::run(self.survivor(), output).await;
         }
-        if let Some(file) = &self.ready_file {
-            let _ = std::fs::remove_file(file); // of an earlier life; writing the new one tells what is wrong with it
-        }
+        ready::forget(self.ready_file.as_deref());
         let listener = self.bind().await?;
         let addr = listener.local_addr().map_err(|error| Failure::local(format!("cannot serve: {error}")))?;
         let place = self.place(addr).await;
@@ -160,20 +159,14 @@ impl Tool for Args {
         if is_new {
             self.check_join(addr, &place).await?; // otherwise it has joined, and need not again
         }
-        let mut data_dir = DataDir::open(
-            &data_dir,
-            &Claim {
-                tool: Self::NAME,
-                id: self.id.as_str(),
-                incarnation: RandomId(entropy()?),
-                members: &self.first_members(advertised.as_deref()),
-                moved: self.moved,
-            },
-        )
-        .map_err(|error| match origin::name("--data-dir", "DATA_DIR") {
-            variable @ "DATA_DIR" => Failure::local(format!("{variable} (environment): {error}")),
-            _ => Failure::local(error.to_string()),
-        })?;
+        let claim = Claim {
+            tool: Self::NAME,
+            id: self.id.as_str(),
+            incarnation: RandomId(entropy()?),
+            members: &self.first_members(advertised.as_deref()),
+            moved: self.moved,
+        };
+        let mut data_dir = open_data_dir(&data_dir, &claim)?;
         let (mut log, machine, known) = self.recover(&mut data_dir, advertised.as_deref())?;
         let (configuration, known) = (machine.raft().configuration().clone(), Arc::new(known));
 
@@ -208,7 +201,7 @@ impl Tool for Args {
                 waiters.on_event(event);
             }
         };
-        let (mut driver, handle) = Driver::new(machine, entropy()?, self.busy_poll, writer, links, on_event);
+        let (driver, handle) = Driver::new(machine, entropy()?, self.busy_poll, writer, links, on_event);
 
         let info = NodeInfo {
             id: self.id,
@@ -234,36 +227,23 @@ impl Tool for Args {
             tokio::spawn(membership::join(at, handle, dialler, output.clone()));
         }
 
-        // The driver outlives the server, whose last requests it answers.
-        let drained = CancellationToken::new();
-        let (drain, watching, disk_at_stop) = (drained.clone(), waiters.clone(), disk_metrics.clone());
-        let handover = *self.election_timeout.end();
-        tokio::spawn(async move {
-            stop.cancelled().await;
+        let (watching, handover) = (waiters.clone(), *self.election_timeout.end());
+        let farewell = async move {
             ready::stopping();
             watching.dismiss_watchers();
             api.hand_over(handover).await;
-            if let Some(why) = disk_at_stop.stands_still() {
+            if let Some(why) = disk_metrics.stands_still() {
                 tracing::warn!("{why}: what waits for it is not waited for");
                 watching.give_up();
             }
-            if tokio::time::timeout(DRAIN, server).await.is_err() {
-                tracing::warn!("some requests were not finished within {DRAIN:?}");
-            }
-            drain.cancel();
-        });
-        match driver.run(drained.clone()).await {
-            Ok(()) => Ok(()),
-            Err(error @ disk::Error::NoSpace { .. }) => {
-                // Nothing that is not on the disk has been acknowledged, nor will it be; another node takes over.
-                tracing::error!("{error}; refusing all requests until then");
-                drop(halted.set(error.to_string()));
-                waiters.give_up();
-                driver.only_inspect(drained).await;
-                Ok(())
-            }
-            Err(error) => Err(Failure::local(error.to_string())),
-        }
+        };
+        let halt = |error: &disk::Error| {
+            tracing::error!("{error}; refusing all requests until then"); // another node takes over
+            drop(halted.set(error.to_string()));
+            waiters.give_up();
+        };
+        let ended = node::run(driver, server, stop, farewell, halt).await;
+        ended.map_err(|error| Failure::local(error.to_string()))
     }
 }
 
@@ -394,10 +374,6 @@ fn report_role(output: &Output, event: &Event) {
         let event = serde_json::json!({ "event": "role", "state": role.as_str(), "term": term.0, "leader": leader });
         let _ = output.line(&event.to_string()); // a server does not stop because nobody listens
     }
-}
-
-fn entropy() -> Result<u64, Failure> {
-    getrandom::u64().map_err(|error| Failure::local(format!("the system gives no random numbers: {error}")))
 }
 
 /// Request numbers of one life are larger than those of earlier lives: they begin at the wall clock's nanoseconds, and no

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use hyper::body::Bytes;
 
-use super::{Args, entropy};
+use super::Args;
 use crate::cli::Failure;
 use crate::defaults::SNAPSHOT_EVERY;
 use crate::kv::raft_kv::{RecoverError, Recovery};
@@ -15,6 +15,7 @@ use crate::net::identity::data_dir::{DataDir, DataDirError, Remains};
 use crate::net::identity::known_peers::{KnownPeers, RandomId};
 use crate::node_id::{InvalidNodeId, NodeId};
 use crate::raft::{Config, Configuration, HardState, Index, Member, Payload, Record};
+use crate::tools::node::{data_dir_failure, entropy};
 use crate::wire::Wire;
 
 impl Args {
@@ -25,7 +26,7 @@ impl Args {
         data_dir: &mut DataDir,
         advertised: Option<&str>,
     ) -> Result<(Log, RaftKv, KnownPeers), Failure> {
-        let local = |error: DataDirError| Failure::local(error.to_string());
+        let local = |error: DataDirError| data_dir_failure(&error);
         let recover = |data_dir: &DataDir| {
             let config = self.config(data_dir, advertised)?;
             recover(config, self.snapshot_every.unwrap_or(SNAPSHOT_EVERY), &data_dir.log())

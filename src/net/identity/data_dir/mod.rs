@@ -120,10 +120,10 @@ pub enum DataDirError {
         source: io::Error,
     },
     /// Another process uses it.
-    #[error("{} is in use by another process: stop that one first, or, if you mean another, name that with --data-dir", .0.display())]
+    #[error("{} is in use by another process", .0.display())]
     InUse(PathBuf),
     /// It has files that netbelt did not put there.
-    #[error("{} holds other files and no data of netbelt: choose an empty or a new --data-dir", .0.display())]
+    #[error("{} holds other files and no data of netbelt", .0.display())]
     Foreign(PathBuf),
     /// There is no data.
     #[error("{} is no data directory of netbelt: there is no {IDENTITY} in it", .0.display())]
@@ -132,7 +132,7 @@ pub enum DataDirError {
     #[error("a crash interrupted --force-new-cluster in {}: start its node, or run that again, which ends it", .0.display())]
     Interrupted(PathBuf),
     /// It belongs to another node or tool.
-    #[error("{} belongs to {tool} {id}, not to {wanted_tool} {wanted_id}: choose another --data-dir, or start it as {id}", path.display())]
+    #[error("{} belongs to {tool} {id}, not to {wanted_tool} {wanted_id}", path.display())]
     Other {
         /// The directory.
         path: PathBuf,
@@ -146,12 +146,7 @@ pub enum DataDirError {
         wanted_id: String,
     },
     /// It is not the one that the node wrote. Two nodes with the same past would vote twice.
-    #[error(
-        "{} is a copy of the data directory of {id}, and two nodes with one past would vote twice: start {id} with the \
-         original, or this one with another --id and an empty --data-dir. If the original was moved here and is gone for \
-         good, start once with --moved; never do that with a backup that {id} has outlived",
-        path.display()
-    )]
+    #[error("{} is a copy of the data directory of {id}, and two nodes with one past would vote twice", path.display())]
     Copied {
         /// The directory.
         path: PathBuf,
@@ -494,7 +489,7 @@ mod tests {
         fs::create_dir(&copy).unwrap();
         fs::copy(original.join(IDENTITY), copy.join(IDENTITY)).unwrap();
         let said = open(&copy).unwrap_err().to_string();
-        assert!(said.contains(copy.to_str().unwrap()) && said.contains("--moved"), "{said}");
+        assert!(said.contains(copy.to_str().unwrap()), "{said}");
         drop(open_as(&copy, "n1", true).expect("it was moved"));
         drop(open(&copy).expect("once is enough"));
         drop(open(&original).expect("the original is what it was"));
