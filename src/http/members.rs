@@ -109,7 +109,7 @@ impl Members {
         let members = configuration.members();
         if !members.is_empty() {
             let voters: BTreeMap<_, _> = members.iter().map(|(id, member)| (id.as_str(), member.voter)).collect();
-            self.known.members_are(&voters)?;
+            self.known.set_members(&voters)?;
         }
         self.view.send_modify(|view| {
             let gone = |id: &NodeId| view.configuration.contains(*id) && !configuration.contains(*id);
@@ -403,7 +403,7 @@ impl Inner {
             Some(seat) => {
                 let is_other = match (seat.incarnation, incarnation) {
                     (Some(has), Some(wants)) => has != wants,
-                    (None, Some(wants)) => !known.known().may_be(id.as_str(), wants),
+                    (None, Some(wants)) => !known.known().may_take_name(id.as_str(), wants),
                     (_, None) => false,
                 };
                 if is_other {

@@ -68,7 +68,7 @@ pub(super) async fn learn_cluster(node: Handle<RaftKv>, members: Arc<Members>) {
     loop {
         let Ok(cluster) = node.inspect(|machine| machine.state().cluster()).await else { return };
         if let Some(cluster) = cluster {
-            if let Err(error) = members.known().belong_to(RandomId(cluster)) {
+            if let Err(error) = members.known().set_cluster(RandomId(cluster)) {
                 tracing::error!("{error}");
             }
             return;
@@ -102,7 +102,7 @@ pub(super) async fn join(at: String, node: Handle<RaftKv>, dialler: Dialler, out
             Ok(false) => match ask_to_join(&at, &dialler).await {
                 Ok((cluster, addr)) => {
                     known.refused_by(&at, None);
-                    if let Err(error) = known.belong_to(cluster) {
+                    if let Err(error) = known.set_cluster(cluster) {
                         tracing::error!("{error}");
                     }
                     let what = format!(
