@@ -8,8 +8,9 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use super::error::Error;
+use super::frame::LogOffset;
 use super::segment::{HEADER_BYTES, is_named, remove, sync_dir};
-use super::{Error, LogOffset};
 
 const EXTENSION: &str = "first";
 

@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::frame::{self, Rest, Seal};
+use super::frame::{self, Rest, Seal, padded};
 use super::*;
 
 mod damage;
