@@ -29,7 +29,7 @@ pub enum Error {
     #[error("{0}")]
     Resolve(#[from] ResolveError),
     /// A socket cannot be bound.
-    #[error("cannot listen on {addr}: {reason}")]
+    #[error("cannot listen on {addr}: {reason}{}", bind_remedy(reason))]
     Bind {
         /// The address.
         addr: SocketAddr,
@@ -61,7 +61,7 @@ pub enum Error {
         known: String,
     },
     /// The address is a broadcast address, and nobody said that this is meant.
-    #[error("{addr} is a broadcast address")]
+    #[error("{addr} is a broadcast address: pass --broadcast to send to everybody there")]
     Broadcast {
         /// The address.
         addr: SocketAddr,
@@ -74,6 +74,15 @@ pub enum Error {
         /// What the kernel said.
         reason: io::Error,
     },
+}
+
+fn bind_remedy(reason: &io::Error) -> &'static str {
+    match reason.kind() {
+        io::ErrorKind::AddrInUse => " (does something listen there already? choose another port with --listen)",
+        io::ErrorKind::AddrNotAvailable => " (is that an address of this machine? see --listen)",
+        io::ErrorKind::PermissionDenied => " (ports below 1024 need privileges: choose a higher one with --listen)",
+        _ => "",
+    }
 }
 
 fn join_remedy(reason: &io::Error) -> &'static str {

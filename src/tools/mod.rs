@@ -55,24 +55,16 @@ async fn resolve(addr: &str) -> Result<Vec<SocketAddr>, Failure> {
 
 /// What went wrong with a socket, and the exit code for it.
 fn udp_failure(error: &datagram::Error) -> Failure {
-    let (kind, remedy) = match error {
-        datagram::Error::Resolve(error) => (resolve_kind(error), ""),
-        datagram::Error::Broadcast { .. } => (Kind::Usage, ": pass --broadcast to send to everybody there"),
-        datagram::Error::Unreachable { .. } => (Kind::Unreachable, ""),
-        datagram::Error::Bind { reason, .. } => (
-            Kind::Local,
-            match reason.kind() {
-                ErrorKind::AddrInUse => " (does something listen there already? choose another port with --listen)",
-                ErrorKind::AddrNotAvailable => " (is that an address of this machine? see --listen)",
-                ErrorKind::PermissionDenied => " (ports below 1024 need privileges: choose a higher one with --listen)",
-                _ => "",
-            },
-        ),
-        datagram::Error::Setup { .. } | datagram::Error::Join { .. } | datagram::Error::NoInterface { .. } => {
-            (Kind::Local, "")
-        }
+    let kind = match error {
+        datagram::Error::Resolve(error) => resolve_kind(error),
+        datagram::Error::Broadcast { .. } => Kind::Usage,
+        datagram::Error::Unreachable { .. } => Kind::Unreachable,
+        datagram::Error::Bind { .. }
+        | datagram::Error::Setup { .. }
+        | datagram::Error::Join { .. }
+        | datagram::Error::NoInterface { .. } => Kind::Local,
     };
-    Failure::new(kind, format!("{error}{remedy}"))
+    Failure::new(kind, error.to_string())
 }
 
 /// Waits until then, or for ever.

@@ -4,39 +4,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::TcpListener;
 
-use super::Args;
-use crate::cli::{Failure, args, origin};
+use super::args::Args;
+use crate::cli::{Failure, origin};
 use crate::datagram::socket::own_addresses;
 use crate::defaults::{CONNECT_TIMEOUT, JOIN_REMINDER};
 use crate::net::place::{OutOfReach, Place, local_toward};
 use crate::net::tcp;
-use crate::node_id::NodeId;
 use crate::tools::{bind_failure, resolve, udp_failure};
-
-/// Another member, and where it is.
-#[derive(Clone, Debug)]
-pub(super) struct Peer {
-    pub(super) id: NodeId,
-    pub(super) addr: String,
-    /// It was given without a name, and goes by its host's.
-    is_bare: bool,
-}
-
-/// `ID=HOST:PORT`, or `HOST:PORT` with the host as the name; nothing between two commas.
-pub(super) fn peer(text: &str) -> Result<Option<Peer>, String> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let (id, addr) = match text.split_once('=') {
-        Some((id, addr)) => (Some(id.trim()), args::node_address(addr)?),
-        None => (None, args::node_address(text)?),
-    };
-    let name = id.unwrap_or_else(|| addr.rsplit_once(':').map_or(&addr[..], |(host, _)| host));
-    let is_bare = id.is_none();
-    let id = name.parse().map_err(|error: crate::node_id::InvalidNodeId| error.to_string())?;
-    Ok(Some(Peer { id, addr, is_bare }))
-}
 
 impl Args {
     /// Listens. What is wrong with an address that a variable gave names that.
@@ -182,20 +156,5 @@ mod tests {
             assert!(likely.port() == 7001 && own.contains(&likely.ip()), "{likely} of {own:?}");
         }
         assert_eq!(likely("127.0.0.1:1".parse().unwrap()), "127.0.0.1:1".parse().unwrap());
-    }
-
-    #[test]
-    fn a_peer_may_be_written_with_blanks_and_as_a_url() {
-        let of = |text| peer(text).unwrap().map(|peer| (peer.id.to_string(), peer.addr, peer.is_bare));
-        let named = Some(("n2".to_owned(), "host:7002".to_owned(), false));
-        for text in ["n2=host:7002", " n2 = host:7002 ", "n2=http://host:7002", "n2=http://host:7002/"] {
-            assert_eq!(of(text), named, "{text}");
-        }
-        let bare = Some(("node2".to_owned(), "node2:3000".to_owned(), true));
-        for text in ["node2:3000", " node2:3000", "http://node2:3000"] {
-            assert_eq!(of(text), bare, "{text}");
-        }
-        assert!(of(" ").is_none());
-        assert!(peer("n2=host").unwrap_err().contains("HOST:PORT"));
     }
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::{Args, recovery};
+use super::args::Args;
+use super::recovery;
 use crate::cli::{Failure, Output, Tool, signals};
 use crate::kv::State;
 use crate::kv::backup::{Header, Writer};

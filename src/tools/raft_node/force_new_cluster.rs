@@ -1,6 +1,7 @@
 //! `raft-node --force-new-cluster`: one node goes on alone, in a new cluster, when the majority of the old one is lost.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use hyper::Method;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
-use super::{Args, dump, recovery};
+use super::args::Args;
+use super::{dump, recovery};
 use crate::cli::{Failure, Kind, Output, Tool};
 use crate::http::client::Client;
 use crate::kv::State;
@@ -31,6 +33,17 @@ pub(super) struct Survivor {
     pub(super) addr: Option<String>,
     /// Where the operator says that other members are.
     pub(super) given: BTreeMap<NodeId, String>,
+}
+
+impl Survivor {
+    /// The node of these arguments.
+    pub(super) fn of(args: &Args) -> Self {
+        let is_reachable =
+            |addr: &&String| addr.parse().is_ok_and(|at: SocketAddr| at.port() != 0 && !at.ip().is_unspecified());
+        let addr = args.advertise.clone().or_else(|| args.listen.as_ref().filter(is_reachable).cloned());
+        let given = args.others().map(|peer| (peer.id, peer.addr.clone())).collect();
+        Self { id: args.id, dir: args.data_dir(), addr, given }
+    }
 }
 
 /// Makes the data directory that of a cluster of one.
