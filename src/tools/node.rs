@@ -1,9 +1,76 @@
-//! What the tools share that are nodes: random numbers, and the data directory.
+//! What the tools share that are nodes: where they listen, their data directories, random numbers.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use super::{bind_failure, resolve};
 use crate::cli::{Failure, origin};
+use crate::net::bind::BindError;
 use crate::net::identity::data_dir::{Claim, DataDir, DataDirError};
+
+/// Where a node is to listen.
+pub(super) struct Listen<'a> {
+    /// Who listens.
+    pub(super) tool: &'static str,
+    /// As `--listen` or `LISTEN` says.
+    pub(super) listen: Option<&'a str>,
+    /// As `PORT` says.
+    pub(super) port: Option<u16>,
+    /// Where nothing says it.
+    pub(super) default_port: u16,
+    /// Whether others than this machine may reach it.
+    pub(super) insecure: bool,
+}
+
+impl Listen<'_> {
+    /// Has the socket bound. `may_be_exposed` is asked about an address that others reach. What is wrong with an address that a
+    /// variable gave names that.
+    pub(super) async fn bind<S>(
+        &self,
+        may_be_exposed: impl FnOnce(SocketAddr) -> Result<(), Failure>,
+        bind: impl FnOnce(&str, &[SocketAddr]) -> Result<S, BindError>,
+    ) -> Result<S, Failure> {
+        let variable = match self.listen {
+            Some(_) => Some(origin::name("--listen", "LISTEN")).filter(|name| *name == "LISTEN"),
+            None => self.port.map(|_| "PORT"),
+        };
+        self.bind_unnamed(may_be_exposed, bind).await.map_err(|failure| match variable {
+            Some(variable) => Failure::new(failure.kind, format!("{variable} (environment): {failure}")),
+            None => failure,
+        })
+    }
+
+    async fn bind_unnamed<S>(
+        &self,
+        may_be_exposed: impl FnOnce(SocketAddr) -> Result<(), Failure>,
+        bind: impl FnOnce(&str, &[SocketAddr]) -> Result<S, BindError>,
+    ) -> Result<S, Failure> {
+        let (listen, addrs) = match (self.listen, self.port) {
+            (Some(listen), _) => (listen.to_owned(), resolve(listen).await?),
+            // Who serves others than this machine, in a container say, serves them all. Where there is no IPv6, [::] fails.
+            (None, Some(port)) if self.insecure => {
+                let every = [SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), (Ipv4Addr::UNSPECIFIED, port).into()];
+                (format!("port {port} of every address"), every.to_vec())
+            }
+            (None, port) => {
+                let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port.unwrap_or(self.default_port)));
+                (addr.to_string(), vec![addr])
+            }
+        };
+        if let Some(addr) = addrs.iter().find(|addr| !addr.ip().is_loopback()) {
+            may_be_exposed(*addr)?;
+            if !self.insecure {
+                return Err(Failure::usage(format!(
+                    "{addr} can be reached from other machines, and nothing is encrypted or authenticated: listen on \
+                     127.0.0.1, or pass --insecure (INSECURE=1) on a network where you trust everybody (--key-file will do \
+                     better; {} does not have it yet)",
+                    self.tool
+                )));
+            }
+        }
+        bind(&listen, &addrs).map_err(|error| bind_failure(&error))
+    }
+}
 
 /// A random number of the system's.
 pub(super) fn entropy() -> Result<u64, Failure> {

@@ -33,7 +33,7 @@ impl Node {
         let metrics = udp.metrics().clone();
         let (mut driver, handle) =
             Driver::new(Gossip::new(others, seed), seed, Duration::ZERO, NoJournal, udp.clone(), move |event| {
-                events.send(event).unwrap()
+                events.send(event).unwrap();
             });
         let (mut tasks, receiver) = (JoinSet::new(), handle.clone());
         tasks.spawn(async move { driver.run(CancellationToken::new()).await.expect("there is no disk to fail") });
