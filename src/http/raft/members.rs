@@ -94,7 +94,7 @@ async fn add_member(node: &Node, request: Request<Incoming>) -> Result<Reply, Re
         Some(has) => {
             let is_other = match (has.incarnation, incarnation) {
                 (Some(had), Some(wants)) => had != wants,
-                (None, Some(wants)) => !known.may_be(id.as_str(), wants),
+                (None, Some(wants)) => !known.may_take_name(id.as_str(), wants),
                 (_, None) => false,
             };
             if is_other {

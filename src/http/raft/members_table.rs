@@ -70,7 +70,7 @@ impl Members {
         let members = configuration.members();
         if !members.is_empty() {
             let voters: BTreeMap<_, _> = members.iter().map(|(id, member)| (id.as_str(), member.voter)).collect();
-            self.known_peers.members_are(&voters)?;
+            self.known_peers.set_members(&voters)?;
         }
         self.view.send_modify(|view| {
             let gone = |id: &NodeId| view.configuration.contains(*id) && !configuration.contains(*id);

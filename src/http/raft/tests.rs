@@ -32,7 +32,7 @@ use crate::net::identity::known_peers::{KnownPeers, RandomId};
 use crate::net::link::{self, Outbox};
 use crate::net::links::Links;
 use crate::net::place::Place;
-use crate::net::writer::{DiskMetrics, Meaning, Writer};
+use crate::net::writer::{DiskMetrics, RecordKind, Writer};
 use crate::node_id::NodeId;
 use crate::raft::{Config, Configuration, Record};
 
@@ -61,12 +61,12 @@ impl Node {
         let initial: Configuration = config.initial.clone();
         let (log, _) = Log::open(&dir.path().join("log"), Options::new(number)).unwrap().finish().unwrap();
         let machine = RaftKv::recover(config, u64::MAX, []).unwrap();
-        let meaning = Meaning {
+        let kind = RecordKind {
             entries: Record::entries,
             begins: |record| matches!(record, Record::SnapshotBegin(_)),
             completes: |record| matches!(record, Record::SnapshotEnd),
         };
-        let writer = Writer::start(log, DiskMetrics::default(), meaning).unwrap();
+        let writer = Writer::start(log, DiskMetrics::default(), kind).unwrap();
         let starts = BootHistory::begin(dir.path(), RandomId(number)).unwrap();
         let known = Arc::new(KnownPeers::open(dir.path(), id.as_str(), RandomId(number), starts).unwrap());
         let (links, subscribers, halted) = (Links::default(), Subscribers::default(), Halted::default());

@@ -21,6 +21,7 @@ use super::status;
 use crate::cli::Failure;
 use crate::defaults::{MAX_CLIENT_BYTES, MAX_KEPT_NAMES, NAME_PATIENCE};
 use crate::http::client::Response;
+use crate::tools::node::entropy;
 
 /// What the names begin with.
 const PREFIX: &str = "raft-ctl-";
@@ -59,8 +60,7 @@ impl Name {
     /// # Errors
     /// When the system gives no random numbers.
     pub(super) async fn renew(&mut self, cluster: &Cluster) -> Result<(), Failure> {
-        let random =
-            getrandom::u64().map_err(|e| Failure::local(format!("the system gives no random numbers: {e}")))?;
+        let random = entropy()?;
         // The cluster tells for ever whether it has forgotten a name that says since which version it has been in use.
         let since = version_of(cluster).await.map(|version| format!("{SINCE}{version}")).unwrap_or_default();
         (self.name, self.last) = (format!("{PREFIX}{random:016x}{since}"), 0);

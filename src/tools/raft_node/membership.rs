@@ -66,7 +66,7 @@ pub(super) async fn begin(node: Handle<RaftKv>, members: Arc<Members>) {
 /// Remembers the cluster's number as soon as it is in the replicated state.
 pub(super) async fn learn_cluster(node: Handle<RaftKv>, members: Arc<Members>) {
     let Ok(cluster) = node.until(|machine| machine.state().cluster()).await else { return };
-    if let Err(error) = members.known_peers().belong_to(RandomId(cluster)) {
+    if let Err(error) = members.known_peers().set_cluster(RandomId(cluster)) {
         tracing::error!("{error}");
     }
 }
@@ -95,7 +95,7 @@ pub(super) async fn join(at: String, node: Handle<RaftKv>, dialler: Dialler, out
             match ask_to_join(&at, &dialler).await {
                 Ok((cluster, addr)) => {
                     known.refused_by(&at, None);
-                    if let Err(error) = known.belong_to(cluster) {
+                    if let Err(error) = known.set_cluster(cluster) {
                         tracing::error!("{error}");
                     }
                     let what = format!(
