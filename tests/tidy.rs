@@ -19,7 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("kv", &["protocol", "deadlines", "defaults", "node_id", "raft", "wire"]),
     ("sim", &["protocol", "founding", "host", "kv", "node_id", "raft"]),
     ("net", &["protocol", "defaults", "founding", "host", "threads", "wire"]),
-    ("http", &["defaults", "kv", "net", "node_id", "raft", "wire"]),
+    ("http", &["defaults", "kv", "net", "node_id", "protocol", "raft", "wire"]),
     ("echo", &["defaults", "net", "threads", "wire"]),
     ("datagram", &["defaults", "net", "threads"]),
     ("pool", &["defaults", "threads"]),

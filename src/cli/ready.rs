@@ -21,6 +21,11 @@ struct Ready<'a> {
     pid: u32,
 }
 
+/// Removes the file of an earlier life. What is wrong with it shows when the new one is written.
+pub fn forget(ready_file: Option<&Path>) {
+    let _ = ready_file.map(fs::remove_file);
+}
+
 /// Says that `tool` serves at `addr`, as `id` if it has a name: on stdout, in `ready_file` if there is one, and to systemd.
 ///
 /// # Errors

@@ -61,9 +61,7 @@ pub(super) struct Options {
 /// Serves until a signal, or until nobody reads its events any more.
 pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
-    if let Some(file) = &options.ready_file {
-        let _ = std::fs::remove_file(file); // of an earlier life; writing the new one tells what is wrong with it
-    }
+    ready::forget(options.ready_file.as_deref());
     let local = |error: &dyn std::fmt::Display| Failure::local(error.to_string());
     let addrs = resolve(&options.listen).await?;
     let listener = tcp::bind(&options.listen, &addrs).map_err(|error| bind_failure(&error))?;

@@ -14,7 +14,7 @@ use crate::cli::{Common, Failure, Output, Tool, args, ready};
 use crate::datagram;
 use crate::datagram::socket::{self, Group, Listen};
 use crate::defaults::{UDP_MAX_DATAGRAM, UDP_MAX_RCVBUF, UDP_RCVBUF, UDP_REPLY_RATE};
-use crate::net::tcp::another_may_do;
+use crate::net::bind::another_may_do;
 
 mod desk;
 mod lines;
@@ -102,9 +102,7 @@ impl Tool for Args {
     async fn run(self, output: &Output) -> Result<(), Failure> {
         let signals = Signals::new()?;
         self.check()?;
-        if let Some(file) = &self.ready_file {
-            let _ = std::fs::remove_file(file); // of an earlier life; writing the new one tells what is wrong with it
-        }
+        ready::forget(self.ready_file.as_deref());
         let socket = self.open().await?;
         let addr = socket.local_addr().map_err(|error| Failure::local(format!("cannot listen: {error}")))?;
         let writer = self.writer()?;
