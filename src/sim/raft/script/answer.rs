@@ -1,6 +1,6 @@
 //! What commands come to.
 
-use crate::sim::observe::EntryLabel;
+use crate::sim::raft::observe::EntryLabel;
 use crate::sim::trace::Flight;
 
 /// A violation of Raft's promises, or of a machine's own: the run is over.

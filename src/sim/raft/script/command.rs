@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::answer::Field;
-use crate::sim::observe::RAFT_MESSAGES;
+use crate::sim::raft::observe::MESSAGE_TYPES;
 
 /// The most nodes a script may have.
 pub const MOST_NODES: usize = 99;
@@ -298,7 +298,7 @@ impl<'a> Words<'a> {
     /// The next word, when it is a kind of message and no count.
     fn kind(&mut self) -> Option<&'static str> {
         let word = *self.words.get(self.taken)?;
-        let kind = RAFT_MESSAGES.iter().find(|kind| **kind == word);
+        let kind = MESSAGE_TYPES.iter().find(|kind| **kind == word);
         self.taken += usize::from(kind.is_some());
         kind.copied()
     }
@@ -334,7 +334,7 @@ impl<'a> Words<'a> {
         word.parse().ok().filter(|count| *count > 0).ok_or_else(|| {
             let what = "count from 1 on";
             if self.usage.contains("TYPE") {
-                let kinds = RAFT_MESSAGES.join(", ");
+                let kinds = MESSAGE_TYPES.join(", ");
                 return self.wrong(word, &format!("{what}, and no TYPE of message: those are {kinds}"));
             }
             self.wrong(word, what)

@@ -8,7 +8,6 @@
 //! held disk, it neither commits nor speaks on the strength of what is not durable.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +20,7 @@ use crate::raft::{
     self, Change, Config, Event, Index, Payload, Raft, Record, Recovered, Recovery, RoleName, Ticket, Timer, invariants,
 };
 use crate::sim::observe::{Look, Observable};
+use crate::sim::scenario::outlive;
 use crate::sim::trace::{Keep, Moment, Trace, What};
 
 mod answer;
@@ -89,7 +89,8 @@ struct Node {
     now: Time,
     life: u64,
     /// What may be known of it outside: it changes when the disk has everything.
-    shown: Look<NodeId>,
+    shown: Vec<Look>,
+    commit: Index,
     /// What of its log may be known outside: the first index, and the term of each entry. Only in a trace.
     shown_log: (u64, Vec<u64>),
     applied: Index,
@@ -136,10 +137,7 @@ impl Script {
             self.trace.next_step();
         }
         self.trace.moment(self.now, || What::Line { number: line, text: text.to_owned() });
-        // A machine asserts what must hold for itself alone, and the harness must outlive that to tell it.
-        let done = catch_unwind(AssertUnwindSafe(|| self.obey(command)));
-        let answer = done.unwrap_or_else(|panic| Err(format!("a node's own assertion failed: {}", said(&*panic))));
-        answer.and_then(|answer| self.check().map(|()| answer)).map_err(Violation)
+        outlive(|| self.obey(command)).and_then(|answer| self.check().map(|()| answer)).map_err(Violation)
     }
 
     /// The reads that were answered since this was last asked.
@@ -297,7 +295,7 @@ impl Script {
         state.life += 1;
         state.applied = raft.last_applied();
         state.data = data;
-        state.shown = raft.look();
+        (state.shown, state.commit) = (raft.looks(number), raft.commit_index());
         state.host = Some(Host::new(raft, node as u64));
         let records = state.disk.len();
         self.trace.moment(self.now, || What::Started { node, records });
@@ -621,14 +619,8 @@ impl Node {
             held: false,
             now,
             life: 0,
-            shown: Look {
-                role: RoleName::Follower.as_str(),
-                pre_vote: false,
-                term: 0,
-                leader: None,
-                voters: 0,
-                commit: 0,
-            },
+            shown: Vec::new(),
+            commit: Index(0),
             shown_log: (1, Vec::new()),
             applied: Index(0),
             data: Vec::new(),
@@ -659,10 +651,4 @@ fn is_down(node: usize) -> Answer {
 
 const fn not_now(why: String) -> Answer {
     Answer::Refused(Refusal::NotNow(why))
-}
-
-/// What a panic said.
-pub(super) fn said(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it says nothing".to_owned())
 }

@@ -5,6 +5,7 @@ use crate::node_id::NodeId;
 use crate::protocol::Input;
 use crate::raft::{self, Raft};
 use crate::sim::observe::Observable;
+use crate::sim::raft::observe::is_called;
 use crate::sim::trace::{Flight, Loss, What};
 
 /// A message on its way.
@@ -49,7 +50,7 @@ impl Script {
 
     fn oldest(&self, link: Option<Link>, kind: Option<&str>) -> Option<usize> {
         self.in_flight.iter().position(|sent| {
-            link.is_none_or(|link| sent.link == link) && kind.is_none_or(|kind| Raft::label(&sent.message).is(kind))
+            link.is_none_or(|link| sent.link == link) && kind.is_none_or(|kind| is_called(&sent.message, kind))
         })
     }
 

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::json;
+
 use super::{Answer, Field, Known, Refusal, Script, State, Unmet, is_down, number};
 use crate::node_id::NodeId;
 use crate::raft::progress::Flow;
 use crate::raft::{Index, RoleName};
-use crate::sim::observe::{EntryLabel, Look, Observable};
+use crate::sim::observe::{Look, Observable, changed, facts};
+use crate::sim::raft::observe::EntryLabel;
 use crate::sim::trace::What;
 
 impl Script {
@@ -29,22 +32,19 @@ impl Script {
                 let entries: Vec<_> = log.between(Index(keep), last).iter().map(EntryLabel::new).collect();
                 let all = log.between(first.prev(), last);
                 state.shown_log = (first.0, all.iter().map(|entry| entry.position.term.0).collect());
-                self.trace.moment(self.now, || What::Log { node, first: first.0, keep, entries });
+                let log = facts([("first", json!(first.0)), ("keep", json!(keep)), ("entries", json!(entries))]);
+                self.trace.moment(self.now, || What::Changed { node, look: Look { event: "log", facts: log } });
             }
         }
-        let (before, after) = (state.shown, host.machine().look());
-        if before == after {
-            return Ok(());
+        let machine = host.machine();
+        let looks = machine.looks(number);
+        for look in changed(&state.shown, &looks) {
+            self.trace.moment(self.now, || What::Changed { node, look: look.clone() });
         }
-        state.shown = after;
-        let Look { role, pre_vote, term, leader, voters, commit } = after;
-        if before != (Look { commit: before.commit, ..after }) {
-            let leader = leader.map(number);
-            self.trace.moment(self.now, || What::Role { node, role, pre_vote, term, leader, voters });
-        }
-        if before.commit != commit {
-            self.trace.moment(self.now, || What::Committed { node, index: commit });
-            self.checker.on_commit(NodeId::numbered(node), host.machine())?;
+        state.shown = looks;
+        if state.commit != machine.commit_index() {
+            state.commit = machine.commit_index();
+            self.checker.on_commit(NodeId::numbered(node), machine)?;
         }
         Ok(())
     }
@@ -63,16 +63,15 @@ impl Script {
         let log = raft.log();
         let (first, last) = (log.first_index(), log.last().index);
         let unsynced = state.host.as_ref().is_some_and(|host| !host.is_settled());
-        let Look { role, pre_vote, term, leader, .. } = raft.look();
         State {
             id: node,
             up: state.host.is_some(),
-            role,
-            pre_vote,
-            term,
-            leader: leader.map(number),
+            role: raft.role().as_str(),
+            pre_vote: raft.role() == RoleName::PreCandidate,
+            term: raft.hard_state().current_term.0,
+            leader: raft.leader().map(number),
             voted_for: raft.hard_state().voted_for.map(number),
-            commit: if state.host.is_some() { state.shown.commit } else { raft.commit_index().0 },
+            commit: if state.host.is_some() { state.commit.0 } else { raft.commit_index().0 },
             applied: if state.host.is_some() { state.applied.0 } else { raft.last_applied().0 },
             first: first.0,
             last: last.0,
