@@ -88,6 +88,15 @@ pub struct ReadAnswer {
     pub found: Option<(u64, Vec<String>)>,
 }
 
+/// What is asked of a node that has crashed.
+pub(super) fn is_down(node: usize) -> Answer {
+    not_now(format!("node {node} is down"))
+}
+
+pub(super) const fn not_now(why: String) -> Answer {
+    Answer::Refused(Refusal::NotNow(why))
+}
+
 /// A node, to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {

@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::answer::Field;
 use crate::sim::raft::observe::MESSAGE_TYPES;
 
+/// The longest time that passes in one line.
+pub const LONGEST_ELAPSE: Duration = Duration::from_secs(3600);
+
 /// The most nodes a script may have.
 pub const MOST_NODES: usize = 99;
 
@@ -344,7 +347,7 @@ impl<'a> Words<'a> {
     fn milliseconds(&mut self) -> Result<Duration, String> {
         let word = self.word()?;
         let number = word.strip_suffix("ms").unwrap_or(word).parse::<u64>().ok();
-        let time = number.map(Duration::from_millis).filter(|time| *time <= super::LONGEST_ELAPSE);
+        let time = number.map(Duration::from_millis).filter(|time| *time <= LONGEST_ELAPSE);
         time.ok_or_else(|| self.wrong(word, "number of milliseconds up to an hour"))
     }
 

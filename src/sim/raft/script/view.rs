@@ -2,53 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
-
-use super::{Answer, Field, Known, Refusal, Script, State, Unmet, is_down, number};
+use super::answer::{Answer, Field, Known, Refusal, State, Unmet, is_down};
+use super::node::number;
+use super::nodes::Nodes;
 use crate::node_id::NodeId;
+use crate::raft::RoleName;
 use crate::raft::progress::Flow;
-use crate::raft::{Index, RoleName};
-use crate::sim::observe::{Look, Observable, changed, facts};
 use crate::sim::raft::observe::EntryLabel;
-use crate::sim::trace::What;
 
-impl Script {
-    /// What a node with a busy disk believes is nobody's business yet.
-    pub(super) fn show(&mut self, node: usize) -> Result<(), String> {
-        let state = self.nodes.get_mut(&node).expect("numbers are checked");
-        let Some(host) = state.host.as_ref().filter(|host| host.is_settled()) else { return Ok(()) };
-        if self.trace.keeps_moments() {
-            let log = host.machine().log();
-            let (first, last) = (log.first_index(), log.last().index);
-            // Equal terms at an index mean equal logs up to there (Raft §5.3, Log Matching).
-            let (had_first, had) = &mut state.shown_log;
-            let same = |index: &u64| {
-                let place = index.checked_sub(*had_first).and_then(|place| had.get(place as usize));
-                place.copied() == log.position(Index(*index)).map(|at| at.term.0)
-            };
-            let keep = (first.0..=last.0).rev().find(same).unwrap_or(first.0 - 1);
-            let kept = (keep + 1).saturating_sub(*had_first) as usize;
-            if first.0 != *had_first || kept != had.len() || keep != last.0 {
-                let entries: Vec<_> = log.between(Index(keep), last).iter().map(EntryLabel::new).collect();
-                let all = log.between(first.prev(), last);
-                state.shown_log = (first.0, all.iter().map(|entry| entry.position.term.0).collect());
-                let log = facts([("first", json!(first.0)), ("keep", json!(keep)), ("entries", json!(entries))]);
-                self.trace.moment(self.now, || What::Changed { node, look: Look { event: "log", facts: log } });
-            }
-        }
-        let machine = host.machine();
-        let looks = machine.looks(number);
-        for look in changed(&state.shown, &looks) {
-            self.trace.moment(self.now, || What::Changed { node, look: look.clone() });
-        }
-        state.shown = looks;
-        if state.commit != machine.commit_index() {
-            state.commit = machine.commit_index();
-            self.checker.on_commit(NodeId::numbered(node), machine)?;
-        }
-        Ok(())
-    }
-
+impl Nodes {
     pub(super) fn state(&self, node: usize) -> State {
         let state = &self.nodes[&node];
         let stored = || self.recover(node);

@@ -91,7 +91,7 @@ pub(super) fn read(mut lines: impl BufRead) -> Result<Timeline, TraceError> {
         match &mut reader {
             None if line.event == "trace" => reader = Some(Reader::new(&line)),
             None => return Err(wrong("the first line is not {\"event\":\"trace\",..}".to_owned())),
-            Some(reader) => reader.take(line).map_err(wrong)?,
+            Some(reader) => reader.take(&line).map_err(wrong)?,
         }
     }
     reader.ok_or(TraceError::Empty)?.finish().ok_or(TraceError::Empty)
@@ -153,7 +153,7 @@ impl Reader {
         }
     }
 
-    fn take(&mut self, line: Line) -> Result<(), String> {
+    fn take(&mut self, line: &Line) -> Result<(), String> {
         let at = match self.axis {
             Axis::Time => line.time_us as f64,
             Axis::Steps => line.step as f64,
@@ -165,7 +165,7 @@ impl Reader {
         match line.event.as_str() {
             "send" => {
                 let (from, to) = link()?;
-                let arrow = arrow(&line, from, to, at, &mut timeline.words);
+                let arrow = arrow(line, from, to, at, &mut timeline.words);
                 self.flying.insert(line.number("msg").ok_or("it names no msg")?, arrow);
             }
             "deliver" | "drop" => {
