@@ -83,133 +83,125 @@ pub(super) async fn run<S: Scenario>(
         keep: Keep::Nothing,
         ..Plan::default()
     };
+    let job = Job { command, options, plan, results };
     match (options.seed, options.seeds.clone()) {
-        (Some(seed), _) => one(command, seed, &plan, options, results),
-        (None, Some(seeds)) => many(command, seeds, &plan, options, common, results).await,
+        (Some(seed), _) => job.one(seed),
+        (None, Some(seeds)) => job.many(seeds, common).await,
         (None, None) => Err(Failure::usage(nothing)),
     }
 }
 
-/// One seed: what it decides comes first, so that it is known when the run does not come to an end.
-fn one<S: Scenario>(
-    command: &str,
-    seed: u64,
-    plan: &Plan,
-    options: &SeedOptions<S>,
-    results: &Results<'_>,
-) -> Result<(), Failure> {
-    let draws = draw::<S>(seed, plan).to_string();
-    results.result(&json!({ "event": "draws", "seed": seed, "nodes": plan.nodes, "draws": draws }), || {
-        format!("seed {seed}, {} nodes: {draws}", plan.nodes)
-    })?;
-    let keep = if results.has_trace() { Keep::Moments } else { Keep::Hash };
-    let result = run_seed::<S>(seed, &Plan { keep, ..plan.clone() });
-    let moments = result.as_ref().map_or_else(|violation| &violation.trace, |report| &report.trace);
-    results.trace(plan.nodes, false, moments)?;
-    match result {
-        Ok(report) => {
-            let mut line = seed_line::<S>(seed, &report);
-            line["trace_hash"] = json!(format!("{:016x}", report.trace_hash));
-            results.result(&line, || format!("{}, trace {:016x}", describe::<S>(seed, &report), report.trace_hash))
-        }
-        Err(violation) => Err(failed(command, seed, &violation, plan, options, results)),
-    }
+struct Job<'a, S: Scenario> {
+    command: &'a str,
+    options: &'a SeedOptions<S>,
+    plan: Plan,
+    results: &'a Results<'a>,
 }
 
-/// All seeds, in order, until one fails.
-async fn many<S: Scenario>(
-    command: &str,
-    seeds: Range<u64>,
-    plan: &Plan,
-    options: &SeedOptions<S>,
-    common: &Common,
-    results: &Results<'_>,
-) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
-    let started = Instant::now();
-    let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let processors = options.workers.and_then(NonZeroUsize::new).unwrap_or(processors);
-    let check = options.check_determinism;
-    let (ends, mut next) = tokio::sync::mpsc::channel(64);
-    let (all, planned) = (seeds.clone(), plan.clone());
-    let no_thread = |error| Failure::local(format!("cannot start a thread for the seeds: {}", threads::explain(error)));
-    let sweeping = threads::spawn("sweep", move || {
-        sweep::<S>(all, processors, &planned, check, |seed, result| ends.blocking_send((seed, result)).is_ok())
-    });
-    let mut sweeping = Some(sweeping.map_err(no_thread)?);
-    let bar = progress(&seeds, common);
-    let (mut total, mut failure, mut signal) = (Total::<S>::default(), None, None);
-    loop {
-        tokio::select! {
-            result = next.recv() => match result {
-                Some((seed, Ok(report))) => {
-                    bar.inc(1);
-                    if results.is_json() || common.verbose > 0 {
-                        let draws = draw::<S>(seed, plan);
-                        let mut line = seed_line::<S>(seed, &report);
-                        line["draws"] = json!(draws.to_string());
-                        bar.suspend(|| results.result(&line, || format!("{}\n    {draws}", describe::<S>(seed, &report))))?;
+impl<S: Scenario> Job<'_, S> {
+    /// One seed: what it decides comes first, so that it is known when the run does not come to an end.
+    fn one(&self, seed: u64) -> Result<(), Failure> {
+        let Self { plan, results, .. } = self;
+        let draws = draw::<S>(seed, plan).to_string();
+        results.result(&json!({ "event": "draws", "seed": seed, "nodes": plan.nodes, "draws": draws }), || {
+            format!("seed {seed}, {} nodes: {draws}", plan.nodes)
+        })?;
+        let keep = if results.has_trace() { Keep::Moments } else { Keep::Hash };
+        let result = run_seed::<S>(seed, &Plan { keep, ..plan.clone() });
+        let moments = result.as_ref().map_or_else(|violation| &violation.trace, |report| &report.trace);
+        results.trace(plan.nodes, false, moments)?;
+        match result {
+            Ok(report) => {
+                let mut line = seed_line::<S>(seed, &report);
+                line["trace_hash"] = json!(format!("{:016x}", report.trace_hash));
+                results.result(&line, || format!("{}, trace {:016x}", describe::<S>(seed, &report), report.trace_hash))
+            }
+            Err(violation) => Err(self.failed(seed, &violation)),
+        }
+    }
+
+    /// All seeds, in order, until one fails.
+    async fn many(&self, seeds: Range<u64>, common: &Common) -> Result<(), Failure> {
+        let mut signals = Signals::new()?;
+        let started = Instant::now();
+        let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let processors = self.options.workers.and_then(NonZeroUsize::new).unwrap_or(processors);
+        let check = self.options.check_determinism;
+        let (ends, mut next) = tokio::sync::mpsc::channel(64);
+        let (all, planned) = (seeds.clone(), self.plan.clone());
+        let no_thread =
+            |error| Failure::local(format!("cannot start a thread for the seeds: {}", threads::explain(error)));
+        let sweeping = threads::spawn("sweep", move || {
+            sweep::<S>(all, processors, &planned, check, |seed, result| ends.blocking_send((seed, result)).is_ok())
+        });
+        let mut sweeping = Some(sweeping.map_err(no_thread)?);
+        let bar = progress(&seeds, common);
+        let (mut total, mut failure, mut signal) = (Total::<S>::default(), None, None);
+        loop {
+            tokio::select! {
+                result = next.recv() => match result {
+                    Some((seed, Ok(report))) => {
+                        bar.inc(1);
+                        if self.results.is_json() || common.verbose > 0 {
+                            let draws = draw::<S>(seed, &self.plan);
+                            let mut line = seed_line::<S>(seed, &report);
+                            line["draws"] = json!(draws.to_string());
+                            bar.suspend(|| self.results.result(&line, || format!("{}\n    {draws}", describe::<S>(seed, &report))))?;
+                        }
+                        total.add(report);
                     }
-                    total.add(report);
-                }
-                Some((seed, Err(violation))) => {
-                    failure = Some((seed, violation));
-                    break;
-                }
-                None => {
-                    let swept = sweeping.take().map_or(Ok(Ok(())), JoinHandle::join);
-                    swept.unwrap_or_else(|panic| resume_unwind(panic)).map_err(no_thread)?;
-                    break;
-                }
-            },
-            asked = signals.next() => match asked {
-                Signal::Stop(number) => {
-                    signal = Some(number);
-                    break;
-                }
-                Signal::Interval => bar.suspend(|| total.print("interval", started, processors, signal.is_some(), results))?,
-            },
+                    Some((seed, Err(violation))) => {
+                        failure = Some((seed, violation));
+                        break;
+                    }
+                    None => {
+                        let swept = sweeping.take().map_or(Ok(Ok(())), JoinHandle::join);
+                        swept.unwrap_or_else(|panic| resume_unwind(panic)).map_err(no_thread)?;
+                        break;
+                    }
+                },
+                asked = signals.next() => match asked {
+                    Signal::Stop(number) => {
+                        signal = Some(number);
+                        break;
+                    }
+                    Signal::Interval => bar.suspend(|| total.print("interval", started, processors, signal.is_some(), self.results))?,
+                },
+            }
+        }
+        drop(next);
+        bar.finish_and_clear();
+        total.failed = u64::from(failure.is_some());
+        if let Some((seed, _)) = failure.as_ref().filter(|_| self.results.has_trace()) {
+            let kept = run_seed::<S>(*seed, &Plan { keep: Keep::Moments, ..self.plan.clone() });
+            let moments = kept.map_or_else(|violation| violation.trace, |report| report.trace);
+            self.results.trace(self.plan.nodes, false, &moments)?;
+        }
+        let failed = failure.map(|(seed, violation)| self.failed(seed, &violation));
+        total.print("summary", started, processors, signal.is_some(), self.results)?;
+        match (failed, signal) {
+            (Some(failure), _) => Err(failure),
+            (None, Some(signal)) => Err(Failure::new(Kind::Interrupted { signal }, "")),
+            (None, None) => Ok(()),
         }
     }
-    drop(next);
-    bar.finish_and_clear();
-    total.failed = u64::from(failure.is_some());
-    if let Some((seed, _)) = failure.as_ref().filter(|_| results.has_trace()) {
-        let kept = run_seed::<S>(*seed, &Plan { keep: Keep::Moments, ..plan.clone() });
-        let moments = kept.map_or_else(|violation| violation.trace, |report| report.trace);
-        results.trace(plan.nodes, false, &moments)?;
-    }
-    let failed = failure.map(|(seed, violation)| failed(command, seed, &violation, plan, options, results));
-    total.print("summary", started, processors, signal.is_some(), results)?;
-    match (failed, signal) {
-        (Some(failure), _) => Err(failure),
-        (None, Some(signal)) => Err(Failure::new(Kind::Interrupted { signal }, "")),
-        (None, None) => Ok(()),
-    }
-}
 
-/// Prints which property did not hold, and how to see it again.
-fn failed<S: Scenario>(
-    command: &str,
-    seed: u64,
-    violation: &Violation,
-    plan: &Plan,
-    options: &SeedOptions<S>,
-    results: &Results<'_>,
-) -> Failure {
-    let Plan { nodes, faults_for, .. } = plan;
-    let kinds = options.faults.name::<S>();
-    let until = humantime::format_duration(*faults_for).to_string().replace(' ', "");
-    let replay = format!("netsim {command} --seed {seed} --nodes {nodes} --until {until} --faults {kinds}");
-    let draws = draw::<S>(seed, plan).to_string();
-    let json = json!({ "violation": violation.what, "seed": seed, "draws": draws, "replay": replay });
-    let told = if results.is_json() { results.line(&json.to_string()) } else { Ok(()) };
-    match told {
-        Ok(()) => Failure::new(
-            Kind::No,
-            format!("seed {seed} fails: {violation}\n  it decides: {draws}\n  again: {replay} --trace FILE"),
-        ),
-        Err(failure) => failure,
+    /// Prints which property did not hold, and how to see it again.
+    fn failed(&self, seed: u64, violation: &Violation) -> Failure {
+        let Self { command, options, plan, results } = self;
+        let kinds = options.faults.name::<S>();
+        let until = humantime::format_duration(plan.faults_for).to_string().replace(' ', "");
+        let replay = format!("netsim {command} --seed {seed} --nodes {} --until {until} --faults {kinds}", plan.nodes);
+        let draws = draw::<S>(seed, plan).to_string();
+        let json = json!({ "violation": violation.what, "seed": seed, "draws": draws, "replay": replay });
+        let told = if results.is_json() { results.line(&json.to_string()) } else { Ok(()) };
+        match told {
+            Ok(()) => Failure::new(
+                Kind::No,
+                format!("seed {seed} fails: {violation}\n  it decides: {draws}\n  again: {replay} --trace FILE"),
+            ),
+            Err(failure) => failure,
+        }
     }
 }
 
