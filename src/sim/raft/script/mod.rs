@@ -2,7 +2,7 @@
 //!
 //! Messages wait until they are delivered. A disk is done at once, unless it is held. Time stands still until it elapses,
 //! and each node has a clock of its own. The application of each node is the list of commands it has applied. The
-//! invariants are checked after each command ([`invariants`], and a checker that remembers the whole run).
+//! invariants are checked after each command ([`invariants`](crate::raft::invariants), and a checker that remembers the whole run).
 //!
 //! What can be seen of a node is what a machine shows that writes its disk synchronously and happens to be slow: with a
 //! held disk, it neither commits nor speaks on the strength of what is not durable.
