@@ -5,7 +5,8 @@
 //! which is one thing told in several files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::fmt;
+use std::path::Path;
 
 use crate::source::{File, Named, tokens, without_tests};
 
@@ -68,7 +69,7 @@ impl<'a> Crate<'a> {
     }
 
     /// The sets of files each of which uses, in the end, itself; each told with the lines that close the circle.
-    pub(crate) fn circles(&self) -> Vec<Circle> {
+    pub(crate) fn circles(&self) -> Vec<Circle<'a>> {
         let uses = self.uses();
         let reached: BTreeMap<_, _> = self.files.keys().map(|from| (*from, reach(from, &uses))).collect();
         let mut circles = Vec::new();
@@ -78,24 +79,34 @@ impl<'a> Crate<'a> {
             if round.is_empty() || !seen.insert(round.clone()) {
                 continue;
             }
-            let mut text = format!("{} files in a circle:\n", round.len());
-            for ((from, to), lines) in uses.iter().filter(|((from, to), _)| round.contains(from) && round.contains(to))
-            {
+            let inside = |(from, to): &(_, _)| round.contains(from) && round.contains(to);
+            let lines = uses.iter().filter(|(two, _)| inside(two)).map(|((from, to), lines)| {
                 let lines: Vec<_> = lines.iter().map(|(item, line)| format!("{item} (line {line})")).collect();
-                let from = self.files[from].0.path.display();
-                writeln!(text, "    {from} uses {}: {}", self.files[to].0.path.display(), lines.join(", ")).unwrap();
-            }
-            circles.push(Circle { room: from.first().cloned().unwrap_or_default(), text });
+                format!("{} uses {}: {}", self.path(from).display(), self.path(to).display(), lines.join(", "))
+            });
+            let lines = lines.collect();
+            circles.push(Circle { files: round.into_iter().map(|module| self.path(module)).collect(), lines });
         }
         circles
+    }
+
+    fn path(&self, module: &[String]) -> &'a Path {
+        &self.files[module].0.path
     }
 }
 
 /// Files that use each other.
-#[derive(Debug)]
-pub(crate) struct Circle {
-    pub(crate) room: String,
-    pub(crate) text: String,
+pub(crate) struct Circle<'a> {
+    pub(crate) files: Vec<&'a Path>,
+    /// For each two of them what the one names of the other.
+    lines: Vec<String>,
+}
+
+impl fmt::Display for Circle<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} files in a circle:", self.files.len())?;
+        self.lines.iter().try_for_each(|line| writeln!(f, "    {line}"))
+    }
 }
 
 /// The files that `from` uses, and those that they use, and so on.
@@ -118,7 +129,7 @@ fn circles_of(files: &[(&str, &str)]) -> Vec<String> {
             tokens: without_tests(&tokens(text)),
         })
         .collect();
-    Crate::new(&files).circles().into_iter().map(|circle| circle.text).collect()
+    Crate::new(&files).circles().iter().map(Circle::to_string).collect()
 }
 
 #[test]

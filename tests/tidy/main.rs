@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use circles::Crate;
+use circles::{Circle, Crate};
 use source::{File, Named, reached_from};
 
 /// Each room and the rooms it may import, lowest floor first: a room imports only what stands above its row. A folder in a
@@ -79,8 +79,17 @@ const IMPURE: &[&str] = &[
 /// A file of more lines than this hardly holds one idea.
 const LONGEST: usize = 700;
 
-/// Rooms whose circles are being opened by somebody now: they are printed and do not fail. To be empty again soon.
-const BEING_OPENED: &[&str] = &["cli", "datagram", "http", "kv", "net", "raft", "sim", "tools"];
+/// Folders whose circles somebody opens now: those are printed and do not fail. To be empty again soon.
+const BEING_OPENED: &[&str] = &[
+    "src/http",
+    "src/kv",
+    "src/net",
+    "src/raft",
+    "src/sim",
+    "src/tools/netsim",
+    "src/tools/raft_ctl",
+    "src/tools/raft_node",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -162,12 +171,13 @@ fn rooms_import_only_the_rooms_they_may() {
 #[test]
 fn no_files_use_each_other_in_a_circle() {
     let library = library(false);
-    let (open, wrong): (Vec<_>, Vec<_>) =
-        Crate::new(&library).circles().into_iter().partition(|circle| BEING_OPENED.contains(&circle.room.as_str()));
+    let is_opened =
+        |circle: &Circle| BEING_OPENED.iter().any(|folder| circle.files.iter().all(|file| file.starts_with(folder)));
+    let (open, wrong): (Vec<_>, Vec<_>) = Crate::new(&library).circles().into_iter().partition(is_opened);
     for circle in open {
-        eprintln!("being opened: {}: {}", circle.room, circle.text);
+        eprintln!("being opened: {circle}");
     }
-    let wrong: Vec<_> = wrong.into_iter().map(|circle| circle.text).collect();
+    let wrong: Vec<_> = wrong.iter().map(Circle::to_string).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

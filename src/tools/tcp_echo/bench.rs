@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Frame, unreachable};
+use super::common::{Frame, cores, too_many_threads, unreachable};
 use crate::cli::measure::{self, Measured, Period};
 use crate::cli::{Failure, Kind, Output, args};
 use crate::echo::bench::{Bench, Load, Tally};
@@ -100,10 +100,10 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         rate: options.rate,
         reconnect: options.reconnect,
         timeout: options.timeout,
-        workers: options.workers.unwrap_or_else(super::cores).min(options.conns),
+        workers: options.workers.unwrap_or_else(cores).min(options.conns),
     };
     let threads = load.workers;
-    let bench = Bench::start(load).map_err(|error| super::too_many_threads(threads, &error))?;
+    let bench = Bench::start(load).map_err(|error| too_many_threads(threads, &error))?;
     let mut began = Instant::now();
     let begin = || {
         began = Instant::now();

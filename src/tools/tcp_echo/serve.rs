@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Frame;
+use super::common::{Frame, cores, max_frame, too_many_threads};
 use crate::cli::closed;
 use crate::cli::events::Events;
 use crate::cli::signals::{Signal, Signals};
@@ -18,6 +18,9 @@ use crate::echo::server::{self, End, Event, Server};
 use crate::echo::workers::Workers;
 use crate::net::tcp;
 use crate::tools::{bind_failure, resolve};
+
+/// Files that the runtime of a thread takes: epoll, its waker, its share of the signals.
+const FILES_A_WORKER: usize = 4;
 
 /// Echo whatever clients send
 #[derive(Clone, Debug, clap::Args)]
@@ -36,7 +39,7 @@ pub(super) struct Options {
     #[arg(long, value_enum, default_value_t = Frame::Raw, value_name = "FRAME")]
     frame: Frame,
     /// The longest line or frame; whoever sends a longer one is told so and closed
-    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = super::max_frame)]
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = max_frame)]
     max_frame: usize,
     /// How many connections at a time; further ones are told so and closed
     #[arg(long, value_name = "N", default_value_t = ECHO_MAX_CONNECTIONS, value_parser = args::at_least_one)]
@@ -72,8 +75,8 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         tracing::warn!("{addr} can be reached from other machines: anybody there can have their bytes echoed");
     }
 
-    let workers = options.workers.unwrap_or_else(super::cores);
-    let threads = Workers::start("echo", workers).map_err(|error| super::too_many_threads(workers, &error))?;
+    let workers = options.workers.unwrap_or_else(cores);
+    let threads = Workers::start("echo", workers).map_err(|error| too_many_threads(workers, &error))?;
     let stop = CancellationToken::new();
     let events = Events::start(stop.clone())
         .map_err(|error| Failure::local(format!("cannot start the thread that prints events: {error}")))?;
@@ -121,7 +124,7 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
 
 fn server_options(options: &Options, workers: usize) -> server::Options {
     let framing = options.frame.framing();
-    let of_workers = workers * super::FILES_A_WORKER;
+    let of_workers = workers * FILES_A_WORKER;
     let max_connections =
         tcp::most_connections(options.max_conns.saturating_add(of_workers)).saturating_sub(of_workers).max(1);
     if max_connections < options.max_conns {

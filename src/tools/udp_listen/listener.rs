@@ -9,8 +9,8 @@ use serde::Serialize;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::Args;
-use super::desk::Desk;
+use super::options::Args;
+use super::sink::Sink;
 use super::writer::Writer;
 use crate::cli::closed;
 use crate::cli::signals::{self, Signal, Signals};
@@ -27,7 +27,7 @@ pub(super) struct Listener<'a> {
     output: &'a Output,
     socket: UdpSocket,
     receiver: Receiver,
-    desk: Desk,
+    sink: Sink,
     /// Lines that are not in the writer's queue yet.
     waiting: Vec<u8>,
     started: Instant,
@@ -37,14 +37,14 @@ pub(super) struct Listener<'a> {
 
 impl<'a> Listener<'a> {
     /// Begins to listen.
-    pub(super) fn new(args: &'a Args, output: &'a Output, socket: UdpSocket, desk: Desk) -> Self {
+    pub(super) fn new(args: &'a Args, output: &'a Output, socket: UdpSocket, sink: Sink) -> Self {
         let started = Instant::now();
         Self {
             args,
             output,
             socket,
             receiver: Receiver::new(UDP_RECEIVE_BATCH, args.kept(), args.wants_details()),
-            desk,
+            sink,
             waiting: Vec::new(),
             started,
             reported: (started, 0),
@@ -107,10 +107,10 @@ impl<'a> Listener<'a> {
                 () = &mut unread, if shows_there => return Err(Failure::new(Kind::ClosedPipe, "")),
                 // First what is there, as far as a chunk of lines reaches; as soon as nothing is, the lines go.
                 received = self.receiver.receive(&self.socket, left, |datagram| {
-                    self.desk.take(&self.socket, &datagram);
+                    self.sink.take(&self.socket, &datagram);
                 }), if self.waiting.len() < UDP_CHUNK_BYTES => {
                     received.map_err(|error| cannot_receive(&error))?;
-                    self.waiting.append(&mut self.desk.lines);
+                    self.waiting.append(&mut self.sink.lines);
                 }
                 () = writer.write(&mut self.waiting), if !self.waiting.is_empty() => {}
             }
@@ -119,7 +119,7 @@ impl<'a> Listener<'a> {
 
     /// How many to take at most.
     fn left(&self) -> usize {
-        let left = self.args.count.map_or(u64::MAX, |count| count - self.desk.totals.packets);
+        let left = self.args.count.map_or(u64::MAX, |count| count - self.sink.totals.packets);
         usize::try_from(left).unwrap_or(usize::MAX)
     }
 
@@ -128,8 +128,8 @@ impl<'a> Listener<'a> {
         writer.write(&mut self.waiting).await;
         let enough = Instant::now() + UDP_DRAIN;
         while matches!(end, End::Duration | End::Signal) && self.left() > 0 && Instant::now() < enough {
-            match self.receiver.take(&self.socket, self.left(), |datagram| self.desk.take(&self.socket, &datagram)) {
-                Ok(_) => writer.write(&mut self.desk.lines).await,
+            match self.receiver.take(&self.socket, self.left(), |datagram| self.sink.take(&self.socket, &datagram)) {
+                Ok(_) => writer.write(&mut self.sink.lines).await,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(cannot_receive(&error)),
             }
@@ -144,8 +144,8 @@ impl<'a> Listener<'a> {
     /// Says how far it is.
     fn interval(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
-        let (before, packets_before) = std::mem::replace(&mut self.reported, (now, self.desk.totals.packets));
-        let pps = (self.desk.totals.packets - packets_before) as f64 / (now - before).as_secs_f64();
+        let (before, packets_before) = std::mem::replace(&mut self.reported, (now, self.sink.totals.packets));
+        let pps = (self.sink.totals.packets - packets_before) as f64 / (now - before).as_secs_f64();
         let interval = Event { pps: Some(pps.round()), ..self.event("interval") };
         if !self.output.is_json() {
             let _ = writeln!(std::io::stderr(), "{interval}"); // with stderr closed there is nobody to tell
@@ -174,7 +174,7 @@ impl<'a> Listener<'a> {
     }
 
     fn event(&self, event: &'static str) -> Event {
-        let (totals, replies) = (self.desk.totals, self.args.reply.is_some());
+        let (totals, replies) = (self.sink.totals, self.args.reply.is_some());
         Event {
             event,
             packets: totals.packets,

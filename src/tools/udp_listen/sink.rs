@@ -25,7 +25,7 @@ pub(super) struct Totals {
 
 /// Where each datagram goes.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct Sink {
     pub(super) totals: Totals,
     /// The lines of the datagrams since they were last taken from here.
     pub(super) lines: Vec<u8>,
@@ -33,7 +33,7 @@ pub(super) struct Desk {
     replier: Option<Replier>,
 }
 
-impl Desk {
+impl Sink {
     /// Shows and answers, or does without.
     pub(super) fn new(form: Option<Lines>, replier: Option<Replier>) -> Self {
         Self { totals: Totals::default(), lines: Vec::new(), form, replier }
