@@ -21,6 +21,13 @@ struct Ready<'a> {
     pid: u32,
 }
 
+/// Removes the ready file of an earlier life. If that goes wrong, writing the new one tells why.
+pub fn forget(ready_file: Option<&Path>) {
+    if let Some(file) = ready_file {
+        let _ = fs::remove_file(file);
+    }
+}
+
 /// Says that `tool` serves at `addr`, as `id` if it has a name: on stdout, in `ready_file` if there is one, and to systemd.
 ///
 /// # Errors

@@ -124,7 +124,7 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         "size": options.size,
         "window": options.window,
         "reconnect": options.reconnect,
-        "seconds": (measured.seconds * 1000.0).round() / 1000.0,
+        "seconds": measure::rounded_seconds(measured.seconds),
         "messages": latency.len(),
         "msgs_per_s": messages_per_s.map(f64::round),
         "mb_per_s": megabytes_per_s.map(|per_s| (per_s * 100.0).round() / 100.0),
@@ -137,9 +137,9 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         summary["rate_kept"] = json!(due.is_kept);
     }
     measure::quantiles(&mut summary, "", latency);
-    summary["unanswered_us"] = json!((tally.unanswered.as_nanos() as f64 / 100.0).round() / 10.0);
+    summary["unanswered_us"] = json!(measure::microseconds(tally.unanswered.as_nanos() as u64));
     if let Some(silence) = &silence {
-        summary["last_reply_s"] = json!((silence.after * 1000.0).round() / 1000.0);
+        summary["last_reply_s"] = json!(measure::rounded_seconds(silence.after));
     }
     let why = tally.first_error.as_deref();
     if let Some(error) = why {

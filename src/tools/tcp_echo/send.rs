@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::common::{Frame, max_frame, unreachable};
+use crate::cli::measure::microseconds;
 use crate::cli::signals::Signals;
 use crate::cli::{Failure, Kind, Output, args};
 use crate::defaults::{ECHO_READ, RECONNECT, STDIN_QUEUE};
@@ -280,7 +281,7 @@ impl Printer<'_> {
         let (key, value) = text_or_hex(payload);
         let mut event = json!({ "event": "reply", "reply": self.replies, "bytes": payload.len(), key: value });
         if let Some(round_trip) = round_trip {
-            event["rtt_us"] = json!((round_trip.as_nanos() as f64 / 100.0).round() / 10.0);
+            event["rtt_us"] = json!(microseconds(round_trip.as_nanos() as u64));
         }
         self.output.line(&event.to_string())
     }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::common::{Frame, cores, max_frame, too_many_threads};
 use crate::cli::closed;
 use crate::cli::events::Events;
+use crate::cli::measure::rounded_seconds;
 use crate::cli::signals::{Signal, Signals};
 use crate::cli::{Failure, Kind, Output, args, ready};
 use crate::defaults::{DRAIN, ECHO_MAX_CONNECTIONS};
@@ -64,9 +65,7 @@ pub(super) struct Options {
 /// Serves until a signal, or until nobody reads its events any more.
 pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
-    if let Some(file) = &options.ready_file {
-        let _ = std::fs::remove_file(file); // of an earlier life; writing the new one tells what is wrong with it
-    }
+    ready::forget(options.ready_file.as_deref());
     let local = |error: &dyn std::fmt::Display| Failure::local(error.to_string());
     let addrs = resolve(&options.listen).await?;
     let listener = tcp::bind(&options.listen, &addrs).map_err(|error| bind_failure(&error))?;
@@ -186,7 +185,7 @@ fn event_lines(event: &Event, put: impl Fn(String)) {
             };
             line(json!({
                 "event": "disconnect", "connection": connection, "peer": peer, "bytes": bytes, "frames": frames,
-                "seconds": seconds(*open), "reason": reason,
+                "seconds": rounded_seconds(open.as_secs_f64()), "reason": reason,
             }));
         }
         Event::Rejected { peer, max_connections } => {
@@ -200,7 +199,7 @@ fn totals(output: &Output, name: &str, server: &Server, events: &Events, started
     let elapsed = started.elapsed();
     let mut event = json!({
         "event": name, "connections": totals.connections, "open": totals.open, "rejected": totals.rejected,
-        "bytes": totals.bytes, "seconds": seconds(elapsed),
+        "bytes": totals.bytes, "seconds": rounded_seconds(elapsed.as_secs_f64()),
     });
     if name == "summary" {
         event["interrupted"] = json!(true); // nothing else ends it
@@ -218,9 +217,4 @@ fn totals(output: &Output, name: &str, server: &Server, events: &Events, started
             elapsed.as_secs_f64()
         )
     })
-}
-
-/// To the millisecond.
-fn seconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }

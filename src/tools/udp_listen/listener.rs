@@ -13,6 +13,7 @@ use super::options::Args;
 use super::sink::Sink;
 use super::writer::Writer;
 use crate::cli::closed;
+use crate::cli::measure::rounded_seconds;
 use crate::cli::signals::{self, Signal, Signals};
 use crate::cli::{Failure, Kind, Output, ready};
 use crate::datagram::receiver::Receiver;
@@ -180,7 +181,7 @@ impl<'a> Listener<'a> {
             packets: totals.packets,
             bytes: totals.bytes,
             dropped: dropped(&self.socket),
-            seconds: (self.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+            seconds: rounded_seconds(self.started.elapsed().as_secs_f64()),
             pps: None,
             truncated: self.args.size.map(|_| totals.truncated),
             replies: replies.then_some(totals.replies),

@@ -24,9 +24,7 @@ impl Tool for Args {
     async fn run(self, output: &Output) -> Result<(), Failure> {
         let signals = Signals::new()?;
         self.check()?;
-        if let Some(file) = &self.ready_file {
-            let _ = std::fs::remove_file(file); // of an earlier life; writing the new one tells what is wrong with it
-        }
+        ready::forget(self.ready_file.as_deref());
         let socket = self.open().await?;
         let addr = socket.local_addr().map_err(|error| Failure::local(format!("cannot listen: {error}")))?;
         let writer = self.writer()?;

@@ -14,13 +14,14 @@ use tokio::io::Interest;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use crate::cli::signals::{Signal as Asked, Signals};
 use crate::cli::{Failure, Kind};
 use crate::pool::family::Process;
 use crate::pool::files;
 use crate::pool::groups::Groups;
+use crate::tools::at;
 
 use super::job::Work;
 use super::report::Printer;
@@ -81,7 +82,7 @@ impl Control {
                     self.work.unread.store(true, Ordering::Relaxed);
                     self.work.end();
                 }
-                () = patience_ends(patience) => return Ok(None),
+                () = at(patience) => return Ok(None),
             }
         }
     }
@@ -98,13 +99,6 @@ impl Control {
         } else {
             self.work.say(what);
         }
-    }
-}
-
-async fn patience_ends(patience: Option<Instant>) {
-    match patience {
-        Some(end) => sleep_until(end).await,
-        None => future::pending().await,
     }
 }
 

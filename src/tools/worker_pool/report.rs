@@ -11,6 +11,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::{Instant, interval_at};
 
+use crate::cli::measure::rounded_seconds;
 use crate::cli::{Failure, Kind, Output};
 use crate::pool::capture::{Capture, Spilled};
 use crate::pool::joblog::{Entry, Joblog};
@@ -191,7 +192,7 @@ impl Printer {
     }
 
     fn seconds(&self) -> f64 {
-        (self.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
+        rounded_seconds(self.started.elapsed().as_secs_f64())
     }
 
     fn update_bar(&self) {
@@ -238,7 +239,7 @@ impl Printer {
         if let Some(failure) = self.intake.failure() {
             return Err(failure);
         }
-        if let Some(why) = self.work.places.none.get() {
+        if let Some(why) = self.work.places.exhausted.get() {
             let left = summary.not_started;
             return Err(Failure::local(format!("{why}; {}, {left} not started", self.tally)));
         }
