@@ -21,11 +21,9 @@ struct Ready<'a> {
     pid: u32,
 }
 
-/// Removes the ready file of an earlier life. If that goes wrong, writing the new one tells why.
+/// Removes the file of an earlier life. What is wrong with it shows when the new one is written.
 pub fn forget(ready_file: Option<&Path>) {
-    if let Some(file) = ready_file {
-        let _ = fs::remove_file(file);
-    }
+    let _ = ready_file.map(fs::remove_file);
 }
 
 /// Says that `tool` serves at `addr`, as `id` if it has a name: on stdout, in `ready_file` if there is one, and to systemd.
