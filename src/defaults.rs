@@ -47,7 +47,7 @@ pub const LOG_REMOVE_PIECE: u64 = 1 << 20;
 pub const LOG_REMOVE_PAUSE: Duration = Duration::from_millis(10);
 /// How long a leader's proposals wait for those before them, to share a write and an answer a follower: longer than a
 /// write takes where disks and followers are near, and next to nothing beside the way to followers that are far.
-pub const GATHER: Duration = Duration::from_millis(1);
+pub const BATCH_DELAY: Duration = Duration::from_millis(1);
 /// How long after a commit a node notes it in its log, when no write has taken the note along: a few syncs a second at the
 /// most, and whoever is started without the others shows all but what was committed last.
 pub const NOTE_COMMIT: Duration = Duration::from_millis(250);
@@ -251,6 +251,9 @@ pub const UDP_RECEIVE_BATCH: usize = 64;
 pub const UDP_SEND_BATCH: usize = 64;
 /// Most bytes of payload a datagram can have: 65,535 less the header of UDP, over IPv6.
 pub const UDP_MAX_DATAGRAM: usize = 65_527;
+/// Most bytes of a machine's message over UDP: what an Ethernet frame has room for beside the headers of IPv4 and UDP. A longer
+/// datagram travels in fragments, and is lost with each of them.
+pub const MAX_MESSAGE_DATAGRAM: usize = 1_472;
 /// Bytes the kernel is asked to keep for a busy listener: 20 ms of small datagrams at 500,000 a second.
 pub const UDP_RCVBUF: usize = 4 << 20;
 /// The largest such buffer that may be asked for; the kernel counts in signed 32 bits, and doubles.

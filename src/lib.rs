@@ -17,6 +17,7 @@
 
 pub mod cli;
 pub mod datagram;
+pub mod deadlines;
 pub mod defaults;
 pub mod echo;
 pub mod founding;

@@ -9,14 +9,13 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
-use tokio::net::TcpStream;
 
-use super::server::prepare;
+use super::socket::{host_header, prepare};
 use crate::defaults::{CLIENT_STALL, CONNECT_TIMEOUT, MAX_ANSWER_BYTES};
-use crate::net::{address, tcp};
+use crate::net::tcp;
 
 /// A connection to a node.
 #[derive(Debug)]
@@ -29,7 +28,7 @@ pub struct Client {
 
 /// An answer.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Response {
     /// Its status.
     pub status: StatusCode,
     /// Its body.
@@ -119,7 +118,7 @@ impl Client {
         body: Bytes,
         headers: &[(&str, String)],
         timeout: Duration,
-    ) -> Result<Answer, ClientError> {
+    ) -> Result<Response, ClientError> {
         let mut request = Request::builder().method(method).uri(path).header(HOST, self.host.clone());
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -132,7 +131,7 @@ impl Client {
             let response = self.send(request).await?;
             let status = response.status();
             let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-            Ok(Answer { status, body: body.map_err(|error| broken_off(&self.addr, error))?.to_bytes() })
+            Ok(Response { status, body: body.map_err(|error| broken_off(&self.addr, error))?.to_bytes() })
         };
         match tokio::time::timeout(timeout, exchange).await {
             Ok(answer) => answer,
@@ -164,7 +163,7 @@ impl Client {
         }
     }
 
-    async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<hyper::Response<Incoming>, ClientError> {
         let failed = |addr: &str, source: hyper::Error| {
             let addr = addr.to_owned();
             if source.is_parse() {
@@ -201,22 +200,16 @@ impl Stream {
     ///
     /// # Errors
     /// When it is too large, or does not come within `timeout`.
-    pub async fn whole(self, timeout: Duration) -> Result<Answer, ClientError> {
+    pub async fn whole(self, timeout: Duration) -> Result<Response, ClientError> {
         let body = Limited::new(self.body, MAX_ANSWER_BYTES).collect();
         match tokio::time::timeout(timeout, body).await {
             Ok(body) => {
                 let body = body.map_err(|error| broken_off(&self.addr, error))?;
-                Ok(Answer { status: self.status, body: body.to_bytes() })
+                Ok(Response { status: self.status, body: body.to_bytes() })
             }
             Err(_) => Err(ClientError::TimedOut { addr: self.addr, after: timeout }),
         }
     }
-}
-
-/// What a request says of where it goes: on loopback the address itself, since a node there trusts few names.
-pub(super) fn host_header(stream: &TcpStream, addr: &str) -> String {
-    let peer = stream.peer_addr().ok().filter(|peer| peer.ip().to_canonical().is_loopback());
-    peer.map_or_else(|| address::without_zone(addr), |peer| peer.to_string())
 }
 
 /// An answer that began and did not end.

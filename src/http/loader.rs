@@ -13,8 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-use super::client::{ClientError, host_header};
-use super::server::prepare;
+use super::client::ClientError;
+use super::socket::{host_header, prepare};
 use crate::defaults::{CLIENT_STALL, CONNECT_TIMEOUT, MAX_ANSWER_BYTES, MAX_HEADER_BYTES};
 use crate::net::tcp;
 
@@ -30,7 +30,7 @@ pub struct Connection {
 
 /// An answer; its body lies in the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer<'a> {
+pub struct Response<'a> {
     /// Its status code.
     pub status: u16,
     /// Its body.
@@ -79,7 +79,7 @@ impl Connection {
     ///
     /// # Errors
     /// When there is no whole answer in time. The connection cannot be used after that.
-    pub async fn get(&mut self, path: &str, now: Instant) -> Result<Answer<'_>, ClientError> {
+    pub async fn get(&mut self, path: &str, now: Instant) -> Result<Response<'_>, ClientError> {
         let Wire { request, host, .. } = &mut self.wire;
         request.clear();
         put(request, format_args!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n"));
@@ -90,7 +90,7 @@ impl Connection {
     ///
     /// # Errors
     /// When there is no whole answer in time. The connection cannot be used after that.
-    pub async fn post(&mut self, path: &str, body: &[u8], now: Instant) -> Result<Answer<'_>, ClientError> {
+    pub async fn post(&mut self, path: &str, body: &[u8], now: Instant) -> Result<Response<'_>, ClientError> {
         let Wire { request, host, .. } = &mut self.wire;
         request.clear();
         let len = body.len();
@@ -104,7 +104,7 @@ impl Connection {
         self.exchange(now).await
     }
 
-    async fn exchange(&mut self, now: Instant) -> Result<Answer<'_>, ClientError> {
+    async fn exchange(&mut self, now: Instant) -> Result<Response<'_>, ClientError> {
         let (wire, alarm, deadline) = (&mut self.wire, &mut self.alarm, now + self.timeout);
         let exchanged = {
             let mut exchange = pin!(wire.exchange());
@@ -123,7 +123,7 @@ impl Connection {
         };
         let addr = || self.addr.clone();
         match exchanged {
-            Some(Ok(Head { status, len, body })) => Ok(Answer { status, body: &self.wire.answer[len..len + body] }),
+            Some(Ok(Head { status, len, body })) => Ok(Response { status, body: &self.wire.answer[len..len + body] }),
             Some(Err(Trouble::Lost(source))) => Err(ClientError::Lost { addr: addr(), source }),
             Some(Err(Trouble::Protocol(why))) => Err(ClientError::Protocol { addr: addr(), why }),
             None => Err(ClientError::TimedOut { addr: addr(), after: self.timeout }),
@@ -224,10 +224,10 @@ mod tests {
         let mut connection = answered_with(parts, PATIENCE).await;
         for _ in 0..3 {
             let answer = connection.get("/kv/a", Instant::now()).await.unwrap();
-            assert_eq!(answer, Answer { status: 200, body: b"hello" });
+            assert_eq!(answer, Response { status: 200, body: b"hello" });
         }
         let answer = connection.post("/kv", b"{}", Instant::now()).await.unwrap();
-        assert_eq!(answer, Answer { status: 200, body: b"hello" });
+        assert_eq!(answer, Response { status: 200, body: b"hello" });
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@
 //! the request, so it can take over the room of that; and where it would tell what a key holds, it leaves that out.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::BytesMut;
@@ -17,19 +18,68 @@ use hyper::body::{Body as _, Bytes, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::api::{Accounted, Inner};
 use super::reply::{Body, Refusal, Reply};
-use crate::defaults::{BODY_TIMEOUT, LARGE_ANSWER, MAX_BODY_BYTES, MAX_BODY_MEMORY, MAX_VALUE_BYTES, SMALL_BODY};
-use crate::kv::raft_kv::Answer;
+use crate::defaults::{
+    BODY_TIMEOUT, LARGE_ANSWER, MAX_ANSWER_MEMORY, MAX_BODY_BYTES, MAX_BODY_MEMORY, MAX_VALUE_BYTES, SMALL_BODY,
+};
 
 /// The right to as much memory as a body takes beyond what is small.
 pub(super) type Room = Option<OwnedSemaphorePermit>;
 
+/// What bodies and answers may take together.
+#[derive(Debug)]
+pub(super) struct Memory {
+    bodies: Bodies,
+    answers: Arc<Semaphore>,
+}
+
 /// The memory of bodies.
 #[derive(Debug)]
-pub(super) struct Bodies {
+struct Bodies {
     memory: Arc<Semaphore>,
     arriving: Mutex<Arrivals>,
+    next_id: AtomicU64,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { bodies: Bodies::default(), answers: Arc::new(Semaphore::new(MAX_ANSWER_MEMORY)) }
+    }
+}
+
+impl Memory {
+    /// All that bodies may take, and all that answers may.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> (Arc<Semaphore>, Arc<Semaphore>) {
+        (Arc::clone(&self.bodies.memory), Arc::clone(&self.answers))
+    }
+
+    /// The whole body, and the room it takes.
+    pub(super) async fn body(&self, body: Incoming) -> Result<(Bytes, Room), Refusal> {
+        self.bodies.collect(body).await
+    }
+
+    /// Makes room for a large answer, until its last byte has been sent; None when there is none.
+    pub(super) fn with_room(&self, reply: Reply) -> Option<Reply> {
+        let room = self.room_for(&reply)?;
+        Some(holding(reply, room))
+    }
+
+    /// The same for an answer that repeats its request. Where there is no room it takes over that of the request, which was as
+    /// long but for a few bytes: JSON is not written longer here than any client can write it.
+    pub(super) fn with_room_of(&self, request: Room, reply: Reply) -> Reply {
+        let room = self.room_for(&reply).unwrap_or(request);
+        holding(reply, room)
+    }
+
+    /// None when there is none. A small answer needs none.
+    fn room_for(&self, reply: &Reply) -> Option<Room> {
+        let size = reply.body().size_hint().exact().unwrap_or_default() as usize;
+        if size <= LARGE_ANSWER {
+            return Some(None);
+        }
+        Arc::clone(&self.answers).try_acquire_many_owned(size as u32).ok().map(Some)
+    }
 }
 
 /// The bodies that are still arriving. Sizes are in bytes of their room.
@@ -60,7 +110,11 @@ impl Arrivals {
 
 impl Default for Bodies {
     fn default() -> Self {
-        Self { memory: Arc::new(Semaphore::new(MAX_BODY_MEMORY)), arriving: Mutex::default() }
+        Self {
+            memory: Arc::new(Semaphore::new(MAX_BODY_MEMORY)),
+            arriving: Mutex::default(),
+            next_id: AtomicU64::default(),
+        }
     }
 }
 
@@ -100,7 +154,7 @@ impl Arriving<'_> {
                 self.bodies.arriving().awaited -= std::mem::take(&mut self.awaits);
                 room
             }
-            Err(_) => return Err(Refusal::of(&Answer::Overloaded)),
+            Err(_) => return Err(Refusal::overloaded()),
         };
         self.take(room);
         Ok(())
@@ -183,12 +237,6 @@ fn evicted() -> Refusal {
 }
 
 impl Bodies {
-    /// All of it.
-    #[cfg(test)]
-    pub(super) fn memory(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.memory)
-    }
-
     fn arriving(&self) -> std::sync::MutexGuard<'_, Arrivals> {
         self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -198,14 +246,13 @@ impl Bodies {
         Arriving { bodies: self, id, bytes: Bytes::new(), room: None, awaits: 0, evicted: None }
     }
 
-    /// The whole of a body, within its limits of size and time, and the room it takes: what has not arrived takes none. `id`
-    /// is another one for each.
-    async fn collect(&self, id: u64, body: Incoming) -> Result<(Bytes, Room), Refusal> {
+    /// The whole of a body, within its limits of size and time, and the room it takes: what has not arrived takes none.
+    async fn collect(&self, body: Incoming) -> Result<(Bytes, Room), Refusal> {
         let announced = body.size_hint().lower();
         if announced > MAX_BODY_BYTES as u64 {
             return Err(too_large(&announced.to_string()));
         }
-        let mut arriving = self.begin(id);
+        let mut arriving = self.begin(self.next_id.fetch_add(1, Ordering::Relaxed));
         let read = tokio::time::timeout(BODY_TIMEOUT, arriving.read(body)).await;
         read.unwrap_or_else(|_| {
             let message = format!("the body did not arrive within {BODY_TIMEOUT:?}");
@@ -224,32 +271,15 @@ fn too_large(size: &str) -> Refusal {
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, &message)
 }
 
-impl Inner {
-    /// The whole body, and the room it takes.
-    pub(super) async fn body(&self, body: Incoming) -> Result<(Bytes, Room), Refusal> {
-        self.bodies.collect(self.next_id(), body).await
-    }
+/// Bytes of an answer, with the right to take that much memory.
+struct Accounted {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
 
-    /// Makes room for a large answer, until its last byte has been sent; None when there is none.
-    pub(super) fn with_room(&self, reply: Reply) -> Option<Reply> {
-        let room = self.room_for(&reply)?;
-        Some(holding(reply, room))
-    }
-
-    /// The same for an answer that repeats its request. Where there is no room it takes over that of the request, which was as
-    /// long but for a few bytes: JSON is not written longer here than any client can write it.
-    pub(super) fn with_room_of(&self, request: Room, reply: Reply) -> Reply {
-        let room = self.room_for(&reply).unwrap_or(request);
-        holding(reply, room)
-    }
-
-    /// None when there is none. A small answer needs none.
-    fn room_for(&self, reply: &Reply) -> Option<Room> {
-        let size = reply.body().size_hint().exact().unwrap_or_default() as usize;
-        if size <= LARGE_ANSWER {
-            return Some(None);
-        }
-        Arc::clone(&self.answer_memory).try_acquire_many_owned(size as u32).ok().map(Some)
+impl AsRef<[u8]> for Accounted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -259,7 +289,7 @@ fn holding(reply: Reply, room: Room) -> Reply {
     reply.map(|body| {
         let Body::Whole(full) = body else { return body };
         let bytes = full.into_inner().unwrap_or_default();
-        Body::from(Bytes::from_owner(Accounted { bytes, _permit: room }))
+        Body::from(Bytes::from_owner(Accounted { bytes, _room: room }))
     })
 }
 

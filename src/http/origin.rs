@@ -20,9 +20,16 @@ use super::upgrade;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Refuses what a page of another host is behind; `addr` is where the node serves, and `names` are its own.
-pub(super) fn check<B>(request: &Request<B>, on_loopback: bool, addr: &str, names: &[String]) -> Result<(), Refusal> {
-    if is_plain(request, addr) || upgrade::is_from_peer(request) {
+/// Refuses what a page of another host is behind; `addr` is where the node serves, `names` are its own, and with its peers it
+/// speaks `protocol`.
+pub(super) fn check<B>(
+    request: &Request<B>,
+    on_loopback: bool,
+    addr: &str,
+    names: &[String],
+    protocol: &str,
+) -> Result<(), Refusal> {
+    if is_plain(request, addr) || upgrade::is_from_peer(request, protocol) {
         return Ok(());
     }
     let headers = request.headers();

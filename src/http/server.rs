@@ -14,7 +14,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -22,13 +21,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::attentive::{Attention, Attentive, Place};
+use super::hangup::{EventStream, HangupAware, StreamSlot};
 use super::reply::Reply;
+use super::socket::prepare;
 use super::upgrade;
 use crate::defaults::{
     ACCEPT_PAUSE, CLIENT_STALL, DOORSTEP, DOORSTEP_TIMEOUT, HEADER_TIMEOUT, MAX_CONNECTIONS, MAX_HEADER_BYTES,
 };
-use crate::net::link::KEEP_ALIVE;
 use crate::net::tcp::{Acceptor, most_connections};
 
 /// Serves connections with `handle` until `stop`; then takes no more and returns once those in hand have got their
@@ -129,15 +128,15 @@ pub trait AsyncHandler: Clone + Send + 'static {
 async fn serve_connection<H: AsyncHandler>(stream: TcpStream, handle: H, terms: Terms, stop: CancellationToken) {
     prepare(&stream, CLIENT_STALL);
     let on_loopback = stream.local_addr().is_ok_and(|addr| addr.ip().to_canonical().is_loopback());
-    let attention = Attention::default();
-    let stream = Attentive::new(stream, attention.clone());
-    let paying = attention.clone();
+    let events = EventStream::default();
+    let stream = HangupAware::new(stream, events.clone());
+    let begun = events.clone();
     let service = service_fn(move |request| {
-        let (handle, attention) = (handle.clone(), paying.clone());
+        let (handle, events) = (handle.clone(), begun.clone());
         async move {
             let mut reply = handle.answer(request, on_loopback).await;
-            if let Some(place) = reply.extensions_mut().remove::<Arc<Place>>() {
-                attention.pay(place);
+            if let Some(slot) = reply.extensions_mut().remove::<Arc<StreamSlot>>() {
+                events.begin(slot);
             }
             Ok::<_, Infallible>(reply)
         }
@@ -152,30 +151,16 @@ async fn serve_connection<H: AsyncHandler>(stream: TcpStream, handle: H, terms: 
         .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
-        ended = attention.attend(connection.as_mut()) => ended,
+        ended = events.run(connection.as_mut()) => ended,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            attention.attend(connection.as_mut()).await
+            events.run(connection.as_mut()).await
         }
     };
     match ended {
         Some(Ok(())) => {}
         Some(Err(error)) => tracing::debug!("a connection ended: {error}"),
         None => tracing::debug!("broke off a connection on which nothing was taken"),
-    }
-}
-
-/// Small answers leave at once, a peer that vanished is noticed, and so is one that has taken nothing of what it was
-/// sent for the time `stall` (TCP_USER_TIMEOUT).
-pub(super) fn prepare(stream: &TcpStream, stall: Duration) {
-    let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE / 5).with_retries(3);
-    let socket = SockRef::from(stream);
-    let prepared = stream
-        .set_nodelay(true)
-        .and_then(|()| socket.set_tcp_keepalive(&keep_alive))
-        .and_then(|()| socket.set_tcp_user_timeout(Some(stall)));
-    if let Err(error) = prepared {
-        tracing::debug!("cannot set the options of a connection: {error}");
     }
 }
 

@@ -18,10 +18,11 @@
 //!
 //! and of a found the cluster's id, 8 bytes. Numbers are big-endian.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
 use thiserror::Error;
 
 use crate::defaults::{MAX_CLIENT_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use crate::wire::{put_sized, take, take_sized};
 
 /// The first byte of every encoded request.
 pub const FORMAT: u8 = 2;
@@ -157,24 +158,20 @@ pub enum DecodeError {
     Client(usize),
 }
 
+impl From<TryGetError> for DecodeError {
+    fn from(_: TryGetError) -> Self {
+        Self::Length
+    }
+}
+
 impl SessionRequest {
     /// A command without a session.
     pub const fn once(command: Operation) -> Self {
         Self { session: None, command }
     }
 
-    /// Whether an encoded request has a session; false of anything else.
-    pub fn has_session(encoded: &[u8]) -> bool {
-        matches!(encoded, [FORMAT, client, ..] if *client > 0)
-    }
-
-    /// Whether an encoded request is a [`Operation::InitCluster`] that begins to keep forgotten names; false of anything else.
-    pub fn is_to_keep_forgotten(encoded: &[u8]) -> bool {
-        matches!(encoded, [FORMAT, 0, 4, ..])
-    }
-
     /// As bytes for a log entry.
-    pub fn encode(&self) -> Bytes {
+    pub fn encode(&self) -> EncodedRequest {
         let (client, command) = (self.session.as_ref().map_or(0, |session| session.client.len()), self.command.size());
         let mut out = BytesMut::with_capacity(10 + client + command);
         out.put_u8(FORMAT);
@@ -184,7 +181,7 @@ impl SessionRequest {
             out.put_u64(*sequence);
         }
         self.command.encode(&mut out);
-        out.freeze()
+        EncodedRequest(out.freeze())
     }
 
     /// From the bytes of a log entry, sharing their memory.
@@ -192,18 +189,48 @@ impl SessionRequest {
     /// # Errors
     /// When the bytes are no request of this format or are outside the limits.
     pub fn decode(mut bytes: Bytes) -> Result<Self, DecodeError> {
-        let format = take_u8(&mut bytes)?;
+        let format = bytes.try_get_u8()?;
         if format != FORMAT {
             return Err(DecodeError::Format(format));
         }
-        let session = match usize::from(take_u8(&mut bytes)?) {
+        let session = match usize::from(bytes.try_get_u8()?) {
             0 => None,
             len @ 1..=MAX_CLIENT_BYTES => {
-                Some(SessionId { client: take(&mut bytes, len)?, sequence: take_u64(&mut bytes)? })
+                Some(SessionId { client: take(&mut bytes, len)?, sequence: bytes.try_get_u64()? })
             }
             len => return Err(DecodeError::Client(len)),
         };
         Ok(Self { session, command: Operation::decode(bytes)? })
+    }
+}
+
+/// A [`SessionRequest`] as bytes, which can be decoded for certain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedRequest(Bytes);
+
+impl EncodedRequest {
+    /// Whether it has a session.
+    pub fn has_session(&self) -> bool {
+        self.0[1] > 0
+    }
+
+    /// Whether it is an [`Operation::InitCluster`] that begins to keep forgotten names.
+    pub fn keeps_forgotten(&self) -> bool {
+        self.0[1..3] == [0, 4]
+    }
+
+    /// The bytes, for a log entry.
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+}
+
+/// From anywhere.
+impl TryFrom<Bytes> for EncodedRequest {
+    type Error = DecodeError;
+
+    fn try_from(bytes: Bytes) -> Result<Self, DecodeError> {
+        SessionRequest::decode(bytes.clone()).map(|_| Self(bytes))
     }
 }
 
@@ -248,35 +275,35 @@ impl Operation {
             Some(Condition::Value(_)) => 2,
             Some(Condition::Version(_)) => 3,
         });
-        put_bytes(out, key);
+        put_sized(out, key);
         if let Some(value) = value {
-            put_bytes(out, value);
+            put_sized(out, value);
         }
         match condition {
             None | Some(Condition::Absent) => {}
-            Some(Condition::Value(value)) => put_bytes(out, value),
+            Some(Condition::Value(value)) => put_sized(out, value),
             Some(Condition::Version(version)) => out.put_u64(*version),
         }
     }
 
     fn decode(mut bytes: Bytes) -> Result<Self, DecodeError> {
-        let kind = take_u8(&mut bytes)?;
+        let kind = bytes.try_get_u8()?;
         if matches!(kind, 3 | 4) {
-            let found = Self::InitCluster { cluster: take_u64(&mut bytes)?, keep_forgotten: kind == 4 };
+            let found = Self::InitCluster { cluster: bytes.try_get_u64()?, keep_forgotten: kind == 4 };
             return if bytes.is_empty() { Ok(found) } else { Err(DecodeError::Length) };
         }
-        let condition_kind = take_u8(&mut bytes)?;
-        let key = take_bytes(&mut bytes)?;
+        let condition_kind = bytes.try_get_u8()?;
+        let key = take_sized(&mut bytes)?;
         let value = match kind {
-            1 => Some(take_bytes(&mut bytes)?),
+            1 => Some(take_sized(&mut bytes)?),
             2 => None,
             other => return Err(DecodeError::Kind(other)),
         };
         let condition = match condition_kind {
             0 => None,
             1 => Some(Condition::Absent),
-            2 => Some(Condition::Value(take_bytes(&mut bytes)?)),
-            3 => Some(Condition::Version(take_u64(&mut bytes)?)),
+            2 => Some(Condition::Value(take_sized(&mut bytes)?)),
+            3 => Some(Condition::Version(bytes.try_get_u64()?)),
             other => return Err(DecodeError::Kind(other)),
         };
         if !bytes.is_empty() {
@@ -291,28 +318,6 @@ impl Operation {
             None => Self::Delete { key, condition },
         })
     }
-}
-
-fn put_bytes(out: &mut BytesMut, bytes: &Bytes) {
-    out.put_u32(u32::try_from(bytes.len()).expect("keys and values are far below 4 GiB"));
-    out.put_slice(bytes);
-}
-
-fn take_bytes(from: &mut Bytes) -> Result<Bytes, DecodeError> {
-    let len = from.try_get_u32().map_err(|_| DecodeError::Length)? as usize;
-    take(from, len)
-}
-
-fn take(from: &mut Bytes, len: usize) -> Result<Bytes, DecodeError> {
-    if from.len() < len { Err(DecodeError::Length) } else { Ok(from.split_to(len)) }
-}
-
-fn take_u8(from: &mut Bytes) -> Result<u8, DecodeError> {
-    from.try_get_u8().map_err(|_| DecodeError::Length)
-}
-
-fn take_u64(from: &mut Bytes) -> Result<u64, DecodeError> {
-    from.try_get_u64().map_err(|_| DecodeError::Length)
 }
 
 #[cfg(test)]
@@ -349,14 +354,15 @@ mod tests {
     proptest! {
         #[test]
         fn a_request_survives_its_encoding(request in request()) {
-            let bytes = request.encode();
-            prop_assert_eq!(SessionRequest::has_session(&bytes), request.session.is_some());
-            prop_assert_eq!(SessionRequest::decode(bytes), Ok(request));
+            let encoded = request.encode();
+            prop_assert_eq!(encoded.has_session(), request.session.is_some());
+            prop_assert_eq!(EncodedRequest::try_from(encoded.clone().into_bytes()), Ok(encoded.clone()));
+            prop_assert_eq!(SessionRequest::decode(encoded.into_bytes()), Ok(request));
         }
 
         #[test]
         fn a_shortened_or_lengthened_request_is_refused(request in request(), cut in 0usize..400) {
-            let bytes = request.encode();
+            let bytes = request.encode().into_bytes();
             if cut < bytes.len() {
                 prop_assert!(SessionRequest::decode(bytes.slice(..cut)).is_err());
             }
@@ -368,7 +374,7 @@ mod tests {
         fn arbitrary_bytes_are_refused_or_canonical(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
             let bytes = Bytes::from([&[FORMAT][..], &bytes].concat());
             if let Ok(request) = SessionRequest::decode(bytes.clone()) {
-                prop_assert_eq!(request.encode(), bytes);
+                prop_assert_eq!(request.encode().into_bytes(), bytes);
             }
         }
     }

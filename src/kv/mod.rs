@@ -3,7 +3,7 @@
 //! - [`command`]: what can be asked of it, and how a request travels in a log entry;
 //! - [`state`]: the replicated state, pure: same requests, same answers. It is the [`store`] and the [`sessions`], which
 //!   make a repeated request harmless, also of a client that they have [`forgotten`];
-//! - [`view`], [`snapshot`]: the state as it was at one moment, read while it goes on changing, as bytes, and back;
+//! - [`view`], [`snapshot`], [`restore`]: the state as it was at one moment, read while it goes on changing, as bytes, and back;
 //! - [`changes`]: the latest changes, for those who watch;
 //! - [`raft_kv`]: Raft and the state as one [`Protocol`](crate::protocol::Protocol), with forwarding to the leader.
 
@@ -15,6 +15,7 @@ pub mod command;
 pub mod forgotten;
 mod key;
 pub mod raft_kv;
+pub mod restore;
 pub mod sessions;
 pub mod snapshot;
 pub mod state;
@@ -24,9 +25,10 @@ mod tests;
 pub mod view;
 
 pub use changes::{Change, Changes, Gone};
-pub use command::{Condition, Operation, Outcome, SessionId, SessionRequest, Versioned};
+pub use command::{Condition, EncodedRequest, Operation, Outcome, SessionId, SessionRequest, Versioned};
 pub use raft_kv::RaftKv;
-pub use snapshot::{Restorer, SnapshotError};
+pub use restore::Restorer;
+pub use snapshot::SnapshotError;
 pub use state::State;
 pub use store::{Page, Store};
 pub use view::ViewId;

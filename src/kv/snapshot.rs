@@ -34,18 +34,17 @@
 //!
 //! Numbers are big-endian.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
 use thiserror::Error;
 
 use super::command::Versioned;
-use super::forgotten::Forgotten;
 use super::sessions::{Answered, Client, Remembered, Sessions};
-use super::state::State;
 use super::store::Store;
 use crate::defaults::{
     FORGOTTEN_GENERATION, FORGOTTEN_GENERATIONS, MAX_CLIENT_BYTES, MAX_CLIENTS, MAX_KEY_BYTES, MAX_VALUE_BYTES,
     SESSION_WINDOW,
 };
+use crate::wire::take;
 
 /// The first byte of every snapshot, the newest that is known.
 pub const FORMAT: u8 = 2;
@@ -92,8 +91,8 @@ pub enum SnapshotError {
     },
 }
 
-impl From<bytes::TryGetError> for SnapshotError {
-    fn from(_: bytes::TryGetError) -> Self {
+impl From<TryGetError> for SnapshotError {
+    fn from(_: TryGetError) -> Self {
         Self::Truncated
     }
 }
@@ -102,25 +101,25 @@ impl From<bytes::TryGetError> for SnapshotError {
 #[derive(Debug, Default)]
 pub struct Reader {
     header: Option<Header>,
-    clients: Vec<(Bytes, Client)>,
-    forgotten: Vec<u64>,
+    pub(super) clients: Vec<(Bytes, Client)>,
+    pub(super) forgotten: Vec<u64>,
     keys: u64,
     last_key: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Header {
-    version: u64,
-    cluster: Option<u64>,
-    clock: u64,
-    clients: usize,
+pub(super) struct Header {
+    pub(super) version: u64,
+    pub(super) cluster: Option<u64>,
+    pub(super) clock: u64,
+    pub(super) clients: usize,
     keys: u64,
-    forgotten: Option<ForgottenHeader>,
+    pub(super) forgotten: Option<ForgottenHeader>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct ForgottenHeader {
-    since: Option<u64>,
+pub(super) struct ForgottenHeader {
+    pub(super) since: Option<u64>,
     names: usize,
 }
 
@@ -178,44 +177,13 @@ impl Reader {
         self.whole().map(|header| header.keys)
     }
 
-    fn whole(&self) -> Result<Header, SnapshotError> {
+    pub(super) fn whole(&self) -> Result<Header, SnapshotError> {
         let header = self.header.ok_or(SnapshotError::Truncated)?;
         let has_all = self.clients.len() == header.clients && self.forgotten.len() == header.forgotten_names();
         if !has_all || self.keys < header.keys {
             return Err(SnapshotError::Incomplete { keys: self.keys, all: header.keys });
         }
         Ok(header)
-    }
-}
-
-/// Puts a state together from its chunks. It takes as much memory as they do, and no more on the word of a header.
-#[derive(Debug, Default)]
-pub struct Restorer {
-    reader: Reader,
-    items: Vec<(Bytes, Versioned)>,
-}
-
-impl Restorer {
-    /// Takes the next chunk.
-    ///
-    /// # Errors
-    /// When it cannot follow what came before. The restorer is of no use after that.
-    pub fn push(&mut self, chunk: Bytes) -> Result<(), SnapshotError> {
-        self.reader.read(chunk, |key, versioned| self.items.push((key, versioned)))
-    }
-
-    /// The state, once all chunks have come.
-    ///
-    /// # Errors
-    /// When some have not, or when two clients have one name.
-    pub fn finish(self) -> Result<State, SnapshotError> {
-        let header = self.reader.whole()?;
-        let forgotten = header.forgotten.map(|header| Forgotten::restore(header.since, &self.reader.forgotten));
-        let sessions = Sessions::restore(header.clock, self.reader.clients, forgotten);
-        if sessions.len() < header.clients {
-            return Err(SnapshotError::Bad("client, which comes twice"));
-        }
-        Ok(State::restore(Store::restore(header.version, self.items), sessions, header.cluster))
     }
 }
 
@@ -356,8 +324,6 @@ fn take_option(from: &mut Bytes) -> Result<Option<u64>, SnapshotError> {
 }
 
 /// The next bytes, in memory of their own: one key must not keep a whole chunk.
-fn take_copy(from: &mut Bytes, len: usize) -> Result<Bytes, SnapshotError> {
-    let bytes = from.get(..len).map(Bytes::copy_from_slice).ok_or(SnapshotError::Truncated)?;
-    from.advance(len);
-    Ok(bytes)
+fn take_copy(from: &mut Bytes, len: usize) -> Result<Bytes, TryGetError> {
+    Ok(Bytes::copy_from_slice(&take(from, len)?))
 }

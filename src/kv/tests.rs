@@ -5,8 +5,9 @@ use proptest::prelude::*;
 
 use super::command::{Condition, Operation, Outcome, SessionId, SessionRequest};
 use super::forgotten::Forgotten;
+use super::restore::Restorer;
 use super::sessions::Sessions;
-use super::snapshot::{FORMAT, Restorer, SnapshotError};
+use super::snapshot::{FORMAT, SnapshotError};
 use super::state::State;
 use super::store::Store;
 use super::view::ViewId;
@@ -315,7 +316,9 @@ fn forgotten_names_of_every_generation_come_back_from_a_snapshot() {
 #[test]
 fn what_the_store_keeps_does_not_keep_the_batch_it_came_in() {
     let mut state = State::default();
-    let batch = Bytes::from([SessionRequest::once(set("k", "v")).encode(), Bytes::from(vec![0; 1 << 20])].concat());
+    let batch = Bytes::from(
+        [SessionRequest::once(set("k", "v")).encode().into_bytes(), Bytes::from(vec![0; 1 << 20])].concat(),
+    );
     let request = SessionRequest::decode(batch.slice(..batch.len() - (1 << 20))).unwrap();
     let (_, change) = state.apply(request);
     assert!(batch.is_unique(), "neither the store nor {change:?} shares its memory");

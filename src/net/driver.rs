@@ -7,13 +7,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::links::Links;
-use super::writer::{Done, Writer};
+use super::transport::Transport;
+use super::writer::Journal;
 use crate::defaults::{DISK_PATIENCE, DRIVER_BATCH, DRIVER_QUEUE};
 use crate::host::{Host, Output};
 use crate::net::disk;
 use crate::protocol::{Input, Protocol, Time};
-use crate::wire::Wire;
 
 /// How others reach the machine.
 pub struct Handle<P: Protocol> {
@@ -24,7 +23,11 @@ pub struct Handle<P: Protocol> {
 enum Post<P: Protocol> {
     Input(Input<P>),
     Inspect(Box<dyn FnOnce(&P) + Send>),
+    Watch(Watch<P>),
 }
+
+/// Is shown the machine after everything that happens to it, as long as it says true.
+type Watch<P> = Box<dyn FnMut(&P) -> bool + Send>;
 
 /// The driver has stopped; there is nobody to ask.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -68,6 +71,27 @@ impl<P: Protocol> Handle<P> {
         answered.await.map_err(|_| Stopped)
     }
 
+    /// Waits until `look` finds something in the machine, at which it looks after each batch of inputs: as for [`Handle::inspect`],
+    /// not behind the durability barrier.
+    ///
+    /// # Errors
+    /// When the driver has stopped.
+    pub async fn until<T: Send + 'static>(
+        &self,
+        mut look: impl FnMut(&P) -> Option<T> + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let (found, is_found) = tokio::sync::oneshot::channel();
+        let mut found = Some(found);
+        let watch = Box::new(move |machine: &P| {
+            if let Some(what) = look(machine) {
+                found.take().map(|found| found.send(what));
+            }
+            found.as_ref().is_some_and(|found| !found.is_closed())
+        });
+        self.post(Post::Watch(watch)).await?;
+        is_found.await.map_err(|_| Stopped)
+    }
+
     async fn post(&self, post: Post<P>) -> Result<(), Stopped> {
         self.queue.send(post).await.map_err(|_| Stopped)
     }
@@ -79,39 +103,34 @@ impl<P: Protocol> Clone for Handle<P> {
     }
 }
 
-/// Owns the machine and everything it needs. `F` is told the machine's events.
-pub struct Driver<P: Protocol, F> {
+/// Owns the machine and everything it needs: `T` carries its messages, `J` keeps its records, `F` is told its events.
+pub struct Driver<P: Protocol, T, J, F> {
     host: Host<P>,
     queue: mpsc::Receiver<Post<P>>,
-    writer: Writer<P::Record>,
-    links: Links<P::Peer>,
+    journal: J,
+    transport: T,
     on_event: F,
     epoch: Instant,
     busy_poll: Duration,
     /// When it last had something to do, and whether that was soon after the time before.
     last_busy: Instant,
-    in_a_hurry: bool,
+    polling: bool,
 }
 
-impl<P, F> Driver<P, F>
+impl<P, T, J, F> Driver<P, T, J, F>
 where
-    P: Protocol<Message: Wire, Record: Wire + Send + 'static>,
+    P: Protocol,
+    T: Transport<P>,
+    J: Journal<P::Record>,
     F: FnMut(P::Event),
 {
     /// A driver for `machine`, whose timers `seed` jitters, and the handle to reach it. While one thing closely follows
     /// another, it looks for the next one up to `busy_poll` before it sleeps.
-    pub fn new(
-        machine: P,
-        seed: u64,
-        busy_poll: Duration,
-        writer: Writer<P::Record>,
-        links: Links<P::Peer>,
-        on_event: F,
-    ) -> (Self, Handle<P>) {
+    pub fn new(machine: P, seed: u64, busy_poll: Duration, journal: J, transport: T, on_event: F) -> (Self, Handle<P>) {
         let (sender, queue) = mpsc::channel(DRIVER_QUEUE);
         let (host, epoch) = (Host::new(machine, seed), Instant::now());
         let driver =
-            Self { host, queue, writer, links, on_event, epoch, busy_poll, last_busy: epoch, in_a_hurry: false };
+            Self { host, queue, journal, transport, on_event, epoch, busy_poll, last_busy: epoch, polling: false };
         (driver, Handle { queue: sender })
     }
 
@@ -122,14 +141,15 @@ where
     pub async fn run(&mut self, stop: CancellationToken) -> Result<(), disk::Error> {
         let mut posts = Vec::with_capacity(DRIVER_BATCH);
         let mut alarm = Alarm::default();
+        let mut watches: Vec<Watch<P>> = Vec::new();
         loop {
             self.carry_out();
             alarm.set(self.host.next_deadline().map(|at| self.epoch + at.since_epoch()));
-            self.linger().await;
+            self.busy_poll().await;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                done = self.writer.done() => self.on_disk(done)?,
+                done = self.journal.done() => self.on_disk(done)?,
                 count = self.queue.recv_many(&mut posts, DRIVER_BATCH) => {
                     if count == 0 {
                         break; // every handle is gone
@@ -138,18 +158,20 @@ where
                 () = alarm.rings() => {}
             }
             let now = self.now();
-            self.in_a_hurry = self.last_busy.elapsed() < self.busy_poll;
+            self.polling = self.last_busy.elapsed() < self.busy_poll;
             self.last_busy = Instant::now();
             for post in posts.drain(..) {
                 match post {
                     Post::Input(input) => self.host.step(now, input),
                     Post::Inspect(look) => look(self.host.machine()),
+                    Post::Watch(watch) => watches.push(watch),
                 }
             }
             self.host.fire_due(now);
+            watches.retain_mut(|watch| watch(self.host.machine()));
         }
-        while self.writer.is_writing() {
-            let done = tokio::time::timeout(DISK_PATIENCE, self.writer.done()).await;
+        while self.journal.is_writing() {
+            let done = tokio::time::timeout(DISK_PATIENCE, self.journal.done()).await;
             self.on_disk(done.map_err(|_| disk::Error::StandsStill)?)?;
             self.carry_out();
         }
@@ -164,7 +186,7 @@ where
                 () = stop.cancelled() => return,
                 post = self.queue.recv() => match post {
                     Some(Post::Inspect(look)) => look(self.host.machine()),
-                    Some(Post::Input(_)) => {}
+                    Some(Post::Input(_) | Post::Watch(_)) => {}
                     None => return,
                 },
             }
@@ -178,35 +200,35 @@ where
         while let Some(output) = self.host.next_output() {
             match output {
                 Output::Send { to, message } => {
-                    self.links.put(to, &message);
+                    self.transport.put(to, &message);
                     sent = true;
                 }
                 Output::Emit(event) => (self.on_event)(event),
             }
         }
         if sent {
-            self.links.flush();
+            self.transport.flush();
         }
         if let Some(records) = self.host.take_batch(self.now()) {
-            self.writer.write(records);
+            self.journal.write(records);
         }
     }
 
     /// Looks for the next thing to do before sleeping. To wake a sleeping processor takes some 20 us on a virtual
     /// machine, several times a write; three nodes and one client on two processors do 4,300 writes a second with this
     /// and 3,300 without. Whoever else wants the processor gets it at every look.
-    async fn linger(&mut self) {
-        if !self.in_a_hurry {
+    async fn busy_poll(&mut self) {
+        if !self.polling {
             return;
         }
-        while self.queue.is_empty() && !self.writer.is_done() && self.last_busy.elapsed() < self.busy_poll {
+        while self.queue.is_empty() && !self.journal.is_done() && self.last_busy.elapsed() < self.busy_poll {
             std::thread::yield_now();
             tokio::task::yield_now().await;
         }
     }
 
-    fn on_disk(&mut self, done: Done) -> Result<(), disk::Error> {
-        done.result?;
+    fn on_disk(&mut self, done: Result<(), disk::Error>) -> Result<(), disk::Error> {
+        done?;
         self.host.batch_durable(self.now());
         Ok(())
     }

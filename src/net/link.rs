@@ -19,9 +19,10 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::driver::{Handle, Stopped};
-use crate::defaults::{LINK_QUEUE_BYTES, LINK_STANDS, MAX_FRAME_BYTES, RECONNECT};
+use super::session;
+use crate::defaults::{LINK_QUEUE_BYTES, LINK_STANDS, RECONNECT};
 use crate::protocol::Protocol;
-use crate::wire::envelope::{self, EnvelopeError};
+use crate::wire::envelope::EnvelopeError;
 use crate::wire::{Wire, WireError};
 
 /// What waits to be sent to a peer.
@@ -61,7 +62,7 @@ impl Outbox {
     pub fn put(&self, message: &impl Wire) {
         let mut queue = self.queue();
         if queue.stream.is_some() && queue.frames.len() < LINK_QUEUE_BYTES {
-            envelope::put(&mut queue.frames, |out| message.encode(out));
+            session::seal(&mut queue.frames, message);
         } else {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -224,7 +225,7 @@ where
 {
     let mut buffer = BytesMut::with_capacity(64 << 10);
     loop {
-        while let Some(content) = envelope::take(&mut buffer, MAX_FRAME_BYTES)? {
+        while let Some(content) = session::open(&mut buffer)? {
             handle.received(from, P::Message::decode(content)?).await?;
         }
         buffer.reserve(16 << 10);

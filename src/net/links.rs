@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::link::Outbox;
+use super::transport::Transport;
+use crate::protocol::Protocol;
 use crate::wire::Wire;
 
 /// A link to each peer whose address is known. Cheap to clone: all clones are the same links.
@@ -50,18 +52,6 @@ impl<P: Copy + Ord> Links<P> {
         }
     }
 
-    /// Queues a message for a peer. Dropped when there is no link.
-    pub fn put(&self, to: P, message: &impl Wire) {
-        if let Some(link) = self.lock().get(&to) {
-            link.outbox.put(message);
-        }
-    }
-
-    /// Sends what is queued, now or as soon as the peers take it.
-    pub fn flush(&self) {
-        self.lock().values().for_each(|link| link.outbox.flush());
-    }
-
     /// How each link does.
     pub fn states(&self) -> BTreeMap<P, LinkState> {
         let state = |link: &Link| LinkState {
@@ -74,6 +64,20 @@ impl<P: Copy + Ord> Links<P> {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<P, Link>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<P: Protocol<Message: Wire>> Transport<P> for Links<P::Peer> {
+    /// Queues the message. Dropped when there is no link.
+    fn put(&mut self, to: P::Peer, message: &P::Message) {
+        if let Some(link) = self.lock().get(&to) {
+            link.outbox.put(message);
+        }
+    }
+
+    /// Sends what is queued, now or as soon as the peers take it.
+    fn flush(&mut self) {
+        self.lock().values().for_each(|link| link.outbox.flush());
     }
 }
 

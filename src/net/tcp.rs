@@ -1,5 +1,5 @@
 //! TCP as every tool wants it: ports bound, connections made and taken, with errors that say which of these
-//! failed and what to do about it.
+//! failed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,6 +10,7 @@ use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::address::{ResolveError, resolve};
+use super::bind::{BindError, bind_first};
 use crate::defaults::{ACCEPT_PAUSE, BACKLOG, RESERVED_FILES};
 
 /// Why there is no connection.
@@ -92,53 +93,12 @@ pub fn failed(addr: &str, timeout: Duration, source: io::Error) -> ConnectError 
     }
 }
 
-/// Why a port cannot be served.
-#[derive(Debug, Error)]
-pub enum BindError {
-    /// It is nowhere.
-    #[error("{0}")]
-    Resolve(#[from] ResolveError),
-    /// The port cannot be had.
-    #[error("cannot listen on {listen}: {source}{}", remedy(.source))]
-    Port {
-        /// Where to listen.
-        listen: String,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-/// What to do when an address cannot be bound.
-pub fn remedy(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => " (is another one running there? choose another port with --listen)",
-        io::ErrorKind::AddrNotAvailable => " (is that an address of this machine?)",
-        io::ErrorKind::PermissionDenied => " (ports below 1024 need privileges: choose a higher one)",
-        _ => "",
-    }
-}
-
-/// Whether another address of the same name may do, where one cannot be bound: a port that is taken is somebody's mistake, and
-/// to serve next to it would hide that.
-pub fn another_may_do(error: &io::Error) -> bool {
-    !matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
-}
-
 /// Listens on the first of `addrs` that can be bound; `listen` is what they are called. On `[::]` it takes IPv4, too.
 ///
 /// # Errors
-/// Says what the system said of the last, and what to do.
+/// Says what the system said of the last.
 pub fn bind(listen: &str, addrs: &[SocketAddr]) -> Result<TcpListener, BindError> {
-    let failed = |source| BindError::Port { listen: listen.to_owned(), source };
-    let mut last = io::Error::other("the name has no address");
-    for addr in addrs {
-        match bind_to(*addr) {
-            Ok(listener) => return Ok(listener),
-            Err(error) if another_may_do(&error) => last = error,
-            Err(error) => return Err(failed(error)),
-        }
-    }
-    Err(failed(last))
+    bind_first(listen, addrs, bind_to)
 }
 
 fn bind_to(addr: SocketAddr) -> io::Result<TcpListener> {

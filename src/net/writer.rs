@@ -9,14 +9,50 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::sync::mpsc;
 
-use super::disk::{self, Batch, Log, Place};
+use super::disk::{self, Batch, Log, LogOffset};
 use crate::defaults::DISK_PATIENCE;
+use crate::protocol::NoRecord;
 use crate::threads;
 use crate::wire::Wire;
 
-/// What the disk needs to know of the records it writes.
+/// Where a machine's records become durable, a batch at a time.
+pub trait Journal<R> {
+    /// Hands over a batch. There is one at a time: the next one waits for [`Journal::done`].
+    fn write(&mut self, records: Vec<R>);
+
+    /// Whether a batch is on its way.
+    fn is_writing(&self) -> bool;
+
+    /// Whether [`Journal::done`] has an answer already.
+    fn is_done(&self) -> bool;
+
+    /// Waits until the batch on its way is durable, or never will be; for ever, when there is none.
+    fn done(&mut self) -> impl Future<Output = Result<(), disk::Error>>;
+}
+
+/// The journal of a machine that has no disk, and so no records.
+#[derive(Clone, Copy, Debug)]
+pub struct NoJournal;
+
+impl Journal<NoRecord> for NoJournal {
+    fn write(&mut self, _none: Vec<NoRecord>) {}
+
+    fn is_writing(&self) -> bool {
+        false
+    }
+
+    fn is_done(&self) -> bool {
+        false
+    }
+
+    async fn done(&mut self) -> Result<(), disk::Error> {
+        std::future::pending().await
+    }
+}
+
+/// What the disk needs to know of the records it writes. By default the log never begins anew.
 #[derive(Debug)]
-pub struct Meaning<R> {
+pub struct RecordKind<R> {
     /// How many log entries it holds.
     pub entries: fn(&R) -> usize,
     /// Whether a log may begin with it, once all that belongs to it is there.
@@ -26,28 +62,19 @@ pub struct Meaning<R> {
     pub completes: fn(&R) -> bool,
 }
 
-impl<R> Clone for Meaning<R> {
-    fn clone(&self) -> Self {
-        *self
+impl<R> Default for RecordKind<R> {
+    fn default() -> Self {
+        Self { entries: |_| 1, begins: |_| false, completes: |_| false }
     }
 }
-
-impl<R> Copy for Meaning<R> {}
 
 /// The disk thread's end at the driver.
 #[derive(Debug)]
 pub struct Writer<R> {
     batches: blocking::Sender<Vec<R>>,
-    done: mpsc::UnboundedReceiver<Done>,
+    done: mpsc::UnboundedReceiver<Result<(), disk::Error>>,
     writing: bool,
     metrics: DiskMetrics,
-}
-
-/// A batch is durable, or never will be.
-#[derive(Debug)]
-pub struct Done {
-    /// Which of the two.
-    pub result: Result<(), disk::Error>,
 }
 
 /// How the disk does. Cheap to clone: all clones count together.
@@ -100,14 +127,14 @@ impl<R: Wire + Send + 'static> Writer<R> {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(log: Log, metrics: DiskMetrics, meaning: Meaning<R>) -> std::io::Result<Self> {
+    pub fn start(log: Log, metrics: DiskMetrics, kind: RecordKind<R>) -> std::io::Result<Self> {
         let (batches, queue) = blocking::channel();
         let (report, done) = mpsc::unbounded_channel();
         let thread = Thread {
             log,
             batch: Batch::new(),
             encoded: BytesMut::new(),
-            meaning,
+            kind,
             begins: false,
             completes: false,
             beginning: None,
@@ -119,27 +146,23 @@ impl<R: Wire + Send + 'static> Writer<R> {
     }
 }
 
-impl<R> Writer<R> {
-    /// Hands over a batch. There is one at a time: the next one waits for [`Writer::done`].
-    pub fn write(&mut self, records: Vec<R>) {
+impl<R> Journal<R> for Writer<R> {
+    fn write(&mut self, records: Vec<R>) {
         assert!(!self.writing, "one batch at a time");
         self.writing = true;
         *self.metrics.busy_since() = Some(tokio::time::Instant::now());
         self.batches.send(records).expect("the disk thread lives as long as its writer");
     }
 
-    /// Whether a batch is on its way.
-    pub const fn is_writing(&self) -> bool {
+    fn is_writing(&self) -> bool {
         self.writing
     }
 
-    /// Whether [`Writer::done`] has an answer already.
-    pub fn is_done(&self) -> bool {
+    fn is_done(&self) -> bool {
         !self.done.is_empty()
     }
 
-    /// Waits for the batch on its way; for ever, when there is none.
-    pub async fn done(&mut self) -> Done {
+    async fn done(&mut self) -> Result<(), disk::Error> {
         if !self.writing {
             std::future::pending::<()>().await;
         }
@@ -155,26 +178,31 @@ struct Thread<R> {
     log: Log,
     batch: Batch,
     encoded: BytesMut,
-    meaning: Meaning<R>,
+    kind: RecordKind<R>,
     /// Whether the batch begins with a record that begins a log, and whether it has one that completes such a log.
     begins: bool,
     completes: bool,
     /// Where the latest record that begins a log is, until that is complete.
-    beginning: Option<Place>,
+    beginning: Option<LogOffset>,
     /// Where the log may begin.
-    complete: Option<Place>,
+    complete: Option<LogOffset>,
 }
 
 impl<R: Wire> Thread<R> {
-    fn run(mut self, queue: &blocking::Receiver<Vec<R>>, report: &mpsc::UnboundedSender<Done>, metrics: &DiskMetrics) {
+    fn run(
+        mut self,
+        queue: &blocking::Receiver<Vec<R>>,
+        report: &mpsc::UnboundedSender<Result<(), disk::Error>>,
+        metrics: &DiskMetrics,
+    ) {
         while let Ok(records) = queue.recv() {
             #[expect(clippy::disallowed_methods, reason = "a metric; nothing is decided by it")]
             let started = Instant::now();
             let result = self.write(&records, metrics);
             metrics.fsync_seconds.observe(started.elapsed().as_secs_f64());
             metrics.segments.set(i64::try_from(self.log.segments()).unwrap_or(i64::MAX));
-            metrics.batch_entries.observe(records.iter().map(self.meaning.entries).sum::<usize>() as f64);
-            if report.send(Done { result }).is_err() {
+            metrics.batch_entries.observe(records.iter().map(self.kind.entries).sum::<usize>() as f64);
+            if report.send(result).is_err() {
                 return;
             }
         }
@@ -184,16 +212,16 @@ impl<R: Wire> Thread<R> {
     /// begin with one of them.
     fn write(&mut self, records: &[R], metrics: &DiskMetrics) -> Result<(), disk::Error> {
         for record in records {
-            if (self.meaning.begins)(record) {
+            if (self.kind.begins)(record) {
                 self.flush()?;
                 self.begins = true;
             }
             self.push(record)?;
-            self.completes |= (self.meaning.completes)(record);
+            self.completes |= (self.kind.completes)(record);
         }
         self.flush()?;
-        let Some(place) = self.complete.take() else { return Ok(()) };
-        match self.log.begin_with(place) {
+        let Some(at) = self.complete.take() else { return Ok(()) };
+        match self.log.begin_with(at) {
             Ok(()) => drop(metrics.snapshots.inc()),
             Err(error @ disk::Error::NoSpace { .. }) => {
                 tracing::warn!("the log stays longer than it need be: {error}");
@@ -221,9 +249,9 @@ impl<R: Wire> Thread<R> {
 
     /// Makes durable what has been pushed.
     fn flush(&mut self) -> Result<(), disk::Error> {
-        let Some(place) = self.log.append(&mut self.batch)? else { return Ok(()) };
+        let Some(at) = self.log.append(&mut self.batch)? else { return Ok(()) };
         if std::mem::take(&mut self.begins) {
-            self.beginning = Some(place);
+            self.beginning = Some(at);
         }
         if std::mem::take(&mut self.completes) {
             self.complete = self.beginning.take().or(self.complete);
@@ -256,16 +284,16 @@ mod tests {
         }
     }
 
-    const MEANING: Meaning<Note> =
-        Meaning { entries: |_| 1, begins: |note| note.0 == "begin", completes: |note| note.0 == "end" };
+    const KIND: RecordKind<Note> =
+        RecordKind { entries: |_| 1, begins: |note| note.0 == "begin", completes: |note| note.0 == "end" };
 
     /// Writes each batch to the log in `dir` through a thread of its own, which has then ended.
     async fn write(dir: &Path, batches: &[&[&str]]) {
         let (log, _) = Log::open(dir, Options::new(7)).unwrap().finish().unwrap();
-        let mut writer = Writer::start(log, DiskMetrics::default(), MEANING).unwrap();
+        let mut writer = Writer::start(log, DiskMetrics::default(), KIND).unwrap();
         for batch in batches {
             writer.write(batch.iter().map(|note| Note((*note).to_owned())).collect());
-            writer.done().await.result.unwrap();
+            writer.done().await.unwrap();
         }
     }
 
@@ -293,11 +321,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let options = Options { segment_bytes: 1024, ..Options::new(7) };
         let (log, _) = Log::open(dir.path(), options).unwrap().finish().unwrap();
-        let mut writer = Writer::start(log, DiskMetrics::default(), MEANING).unwrap();
+        let mut writer = Writer::start(log, DiskMetrics::default(), KIND).unwrap();
         let long = "more than half a segment".repeat(25);
         for note in ["begin", &long, &long, "begin", "end"] {
             writer.write(vec![Note(note.to_owned())]);
-            writer.done().await.result.unwrap();
+            writer.done().await.unwrap();
         }
         let old = dir.path().join("00000000000000000001.log");
         tokio::time::timeout(Duration::from_secs(20), async {

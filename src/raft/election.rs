@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use super::message::{Ballot, Body, Event, Message, Timer};
 use super::progress::Flow;
+use super::record::{HardState, Record};
+use super::role::{Follower, Role};
+use super::state::Raft;
 use super::types::{Position, Term};
-use super::{Ballot, Body, Event, Follower, HardState, Message, Raft, Record, Role, Timer};
 use crate::node_id::NodeId;
 use crate::protocol::{Effects, Time};
 
@@ -27,7 +30,7 @@ impl Raft {
                 if self.may_campaign() && !self.disk_stands_still(now) =>
             {
                 if !matches!(self.role, Role::Follower(_)) {
-                    self.patience.was_fruitless();
+                    self.patience.candidacy_failed();
                 }
                 let ballot = if self.config.pre_vote { Ballot::PreVote } else { Ballot::Vote };
                 self.campaign(now, ballot, false, out);
@@ -147,8 +150,8 @@ impl Raft {
             Role::Leader(leader) => {
                 let unwanted = leader.progress.iter().filter(|(_, p)| matches!(p.flow, Flow::Snapshot(_)));
                 unwanted.for_each(|(to, _)| out.emit(Event::ChunksUnwanted { to: *to }));
-                if let Some(handover) = leader.handover.take() {
-                    out.emit(Event::SteppedDown { ticket: handover.ticket });
+                if let Some(transfer) = leader.transfer.take() {
+                    out.emit(Event::SteppedDown { ticket: transfer.ticket });
                 }
                 let mut tickets = leader.reads.take_local();
                 tickets.extend(leader.proposals.drain(..).map(|(ticket, _)| ticket));

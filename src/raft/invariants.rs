@@ -5,7 +5,10 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Entry, Index, Raft, Role, RoleName};
+use super::message::RoleName;
+use super::role::Role;
+use super::state::Raft;
+use super::types::{Entry, Index};
 use crate::node_id::NodeId;
 
 /// Panics when a single node's state cannot be.

@@ -1,24 +1,13 @@
-//! Changes of the members, one at a time (thesis §4), and the transfer of leadership (thesis §3.10).
-
-use std::collections::BTreeMap;
+//! Changes of the members, one at a time (thesis §4).
 
 use super::configuration::{Change, Configuration, Refusal};
+use super::message::{Body, Event, Ticket};
 use super::progress::{CatchingUp, Flow, Progress};
+use super::role::{Leader, Role};
+use super::state::Raft;
 use super::types::{Entry, Payload, Position};
-use super::{Ballot, Body, Event, Leader, Raft, Role, Ticket, flush_soon};
 use crate::node_id::NodeId;
 use crate::protocol::{Effects, Time};
-
-/// A leader that lets another one lead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Handover {
-    pub(super) ticket: Ticket,
-    to: NodeId,
-    /// Until then the leader takes no new entries; after that it goes on as if nothing had been.
-    deadline: Time,
-    /// The other has all entries and was told to seek election.
-    told: bool,
-}
 
 impl Raft {
     /// The members that the latest configuration in the log names, committed or not.
@@ -67,7 +56,7 @@ impl Raft {
             {
                 Err(Refusal::ChangePending)
             }
-            Role::Leader(Leader { handover: Some(_), .. }) => Err(Refusal::ChangePending),
+            Role::Leader(Leader { transfer: Some(_), .. }) => Err(Refusal::ChangePending),
             Role::Leader(_) => Ok(()),
             Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. } => Err(Refusal::NotLeader),
         }
@@ -128,82 +117,6 @@ impl Raft {
                 self.send(successor, Body::TimeoutNow, out);
             }
             self.become_follower(self.term(), None, out);
-        }
-    }
-}
-
-impl Raft {
-    pub(super) fn transfer(&mut self, now: Time, ticket: Ticket, to: Option<NodeId>, out: &mut Effects<Self>) {
-        match self.successor(to) {
-            Ok(to) => {
-                let deadline = now + *self.config.election_timeout.end();
-                if let Role::Leader(leader) = &mut self.role {
-                    leader.handover = Some(Handover { ticket, to, deadline, told: false });
-                }
-                self.go_on_with_handover(to, out);
-            }
-            Err(why) => out.emit(Event::Refused { ticket, why }),
-        }
-    }
-
-    fn successor(&self, to: Option<NodeId>) -> Result<NodeId, Refusal> {
-        let Role::Leader(leader) = &self.role else { return Err(Refusal::NotLeader) };
-        if leader.handover.is_some() {
-            return Err(Refusal::ChangePending);
-        }
-        match to {
-            None => self.best_follower().ok_or(Refusal::CannotLead),
-            Some(to) => match leader.progress.get(&to) {
-                // A new leader has heard nobody yet; a handover to somebody who is not there comes to its end in time.
-                Some(progress)
-                    if (progress.reachable || self.commit_index < leader.first_of_term)
-                        && self.configuration().is_voter(to) =>
-                {
-                    Ok(to)
-                }
-                Some(_) => Err(Refusal::CannotLead),
-                None if to == self.config.id => Err(Refusal::CannotLead),
-                None => Err(Refusal::NotAMember),
-            },
-        }
-    }
-
-    /// The voter that has most, among those that are there.
-    fn best_follower(&self) -> Option<NodeId> {
-        let nobody = BTreeMap::new();
-        let followers = self.progress().unwrap_or(&nobody).iter();
-        let able = followers.filter(|(id, progress)| progress.reachable && self.configuration().is_voter(**id));
-        able.max_by_key(|(_, progress)| progress.match_index).map(|(id, _)| *id)
-    }
-
-    /// As soon as the successor has every entry, it is told to seek election.
-    pub(super) fn go_on_with_handover(&mut self, from: NodeId, out: &mut Effects<Self>) {
-        let last = self.log.last().index;
-        let Role::Leader(leader) = &mut self.role else { return };
-        let Some(handover) = leader.handover.as_mut().filter(|handover| handover.to == from && !handover.told) else {
-            return;
-        };
-        if leader.progress.get(&from).is_some_and(|progress| progress.match_index == last) {
-            handover.told = true;
-            self.send(from, Body::TimeoutNow, out);
-        }
-    }
-
-    /// The successor did not take over in time.
-    pub(super) fn end_late_handover(&mut self, now: Time, out: &mut Effects<Self>) {
-        let Role::Leader(leader) = &mut self.role else { return };
-        if let Some(handover) = leader.handover.take_if(|handover| now >= handover.deadline) {
-            out.emit(Event::Refused { ticket: handover.ticket, why: Refusal::NotTakenOver });
-            flush_soon(out);
-        }
-    }
-
-    /// The leader wants this node to lead. It asks at once and without a pre-vote, since the others hear a leader.
-    pub(super) fn on_timeout_now(&mut self, now: Time, from: NodeId, out: &mut Effects<Self>) {
-        let follows =
-            matches!(&self.role, Role::Follower(follower) if follower.leader.is_none_or(|(id, _)| id == from));
-        if follows && self.may_campaign() {
-            self.campaign(now, Ballot::Vote, true, out);
         }
     }
 }

@@ -5,7 +5,6 @@ use std::hash::{Hash, Hasher};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::Raft;
 use crate::protocol::Time;
 
 /// Candidacies that came to nothing, beyond which patience grows no more.
@@ -32,7 +31,7 @@ impl Hash for Patience {
 
 impl Patience {
     /// The disk was given a record.
-    pub(super) fn given(&mut self, now: Time) {
+    pub(super) fn record_given(&mut self, now: Time) {
         self.busy_since.get_or_insert(now);
     }
 
@@ -43,12 +42,12 @@ impl Patience {
     }
 
     /// A candidacy came to nothing: perhaps the voters were not given the time to answer.
-    pub(super) fn was_fruitless(&mut self) {
+    pub(super) fn candidacy_failed(&mut self) {
         self.fruitless = (self.fruitless + 1).min(MOST_FRUITLESS);
     }
 
     /// There is a leader.
-    pub(super) const fn has_leader(&mut self) {
+    pub(super) const fn leader_found(&mut self) {
         self.fruitless = 0;
     }
 
@@ -59,25 +58,22 @@ impl Patience {
         }
         self.took[0].min(self.took[1]).min(LONGEST_SYNC)
     }
-}
 
-impl Raft {
     /// How long a follower waits for its leader, and a candidate for votes.
     ///
     /// A candidate makes its own vote durable, then the voters make theirs, and each of these may have to wait for a sync under
     /// way: an election takes up to four syncs. So a slow disk asks for more time than the configuration gives, and one that
     /// is fast enough changes nothing. Of the voters' disks a candidate knows nothing: it gives them more time with each
     /// candidacy that came to nothing.
-    pub(super) fn election_timeout(&self) -> RangeInclusive<Duration> {
-        let configured = &self.config.election_timeout;
-        let slow_disk = (4 * self.patience.usual_sync()).saturating_sub(*configured.start());
-        let more = slow_disk + *configured.start() * self.patience.fruitless;
+    pub(super) fn election_timeout(&self, configured: &RangeInclusive<Duration>) -> RangeInclusive<Duration> {
+        let slow_disk = (4 * self.usual_sync()).saturating_sub(*configured.start());
+        let more = slow_disk + *configured.start() * self.fruitless;
         *configured.start() + more..=*configured.end() + more
     }
 
-    /// Whether its disk stands still, as far as anybody can tell from a disk that is always slow.
-    pub fn disk_stands_still(&self, now: Time) -> bool {
-        let patience = self.config.disk_patience.max(self.patience.usual_sync().saturating_mul(4));
-        self.patience.busy_since.is_some_and(|since| now.since(since) >= patience)
+    /// Whether the disk stands still, as far as anybody can tell from a disk that is always slow.
+    pub(super) fn disk_stands_still(&self, now: Time, configured: Duration) -> bool {
+        let patience = configured.max(self.usual_sync().saturating_mul(4));
+        self.busy_since.is_some_and(|since| now.since(since) >= patience)
     }
 }

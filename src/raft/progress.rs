@@ -9,9 +9,9 @@ use crate::protocol::Time;
 /// A follower as its leader sees it (Raft, Figure 2, "Volatile state on leaders").
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Progress {
-    /// The next entry to send.
+    /// The next entry to send: `match_index < next_index <= last log index + 1`.
     pub next_index: Index,
-    /// The follower's log is known to equal the leader's up to here.
+    /// The follower's log is known to equal the leader's up to here: `0 <= match_index < next_index`.
     pub match_index: Index,
     /// How entries travel.
     pub flow: Flow,
@@ -102,7 +102,7 @@ impl Progress {
     }
 
     /// The follower has answered for its log.
-    pub const fn answers(&mut self, now: Time) {
+    pub const fn note_answer(&mut self, now: Time) {
         (self.heard, self.answered, self.reachable) = (now, now, true);
     }
 

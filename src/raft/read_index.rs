@@ -4,71 +4,13 @@
 //! that round, a read of everything up to that index is linearizable. One round serves all reads that wait. A
 //! follower asks the leader for the index and serves the read itself as soon as it has committed that far.
 
-use std::collections::VecDeque;
-
+use super::message::{Body, Event, Round, Ticket};
+use super::reads::{Asked, Reader};
+use super::role::Role;
+use super::state::Raft;
 use super::types::Index;
-use super::{Body, Event, Raft, Role, Round, Ticket, flush_soon};
 use crate::node_id::NodeId;
 use crate::protocol::{Effects, Time};
-
-/// Reads at a leader.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct LeaderReads {
-    round: Round,
-    /// Not yet in a round.
-    gathered: Vec<Reader>,
-    /// Rounds not yet confirmed, oldest first, each with the commit index when it began.
-    rounds: VecDeque<(Round, Index, Vec<Reader>)>,
-}
-
-/// Whom a read index is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Reader {
-    Local(Ticket),
-    Follower { node: NodeId, question: u64 },
-}
-
-impl LeaderReads {
-    /// The latest round.
-    pub(super) const fn round(&self) -> Round {
-        self.round
-    }
-
-    /// Gives up every read; followers find out by themselves.
-    pub(super) fn take_local(&mut self) -> Vec<Ticket> {
-        let waiting = self.rounds.drain(..).flat_map(|(_, _, readers)| readers).chain(self.gathered.drain(..));
-        waiting
-            .filter_map(|reader| match reader {
-                Reader::Local(ticket) => Some(ticket),
-                Reader::Follower { .. } => None,
-            })
-            .collect()
-    }
-}
-
-/// Reads at a follower.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct FollowerReads {
-    /// Not yet asked for.
-    gathered: Vec<Ticket>,
-    /// Asked for, oldest first.
-    asked: VecDeque<Asked>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Asked {
-    question: u64,
-    at: Time,
-    tickets: Vec<Ticket>,
-}
-
-impl FollowerReads {
-    /// Gives up every read.
-    pub(super) fn take_all(&mut self) -> Vec<Ticket> {
-        let asked = self.asked.drain(..).flat_map(|asked| asked.tickets);
-        self.gathered.drain(..).chain(asked).collect()
-    }
-}
 
 impl Raft {
     /// Gathers a read for the next round.
@@ -80,14 +22,14 @@ impl Raft {
                 return out.emit(Event::Dropped { tickets: vec![ticket] });
             }
         }
-        flush_soon(out);
+        Self::flush_soon(out);
     }
 
     /// A follower wants a read index.
     pub(super) fn on_read_index(&mut self, from: NodeId, question: u64, out: &mut Effects<Self>) {
         if let Role::Leader(leader) = &mut self.role {
             leader.reads.gathered.push(Reader::Follower { node: from, question });
-            flush_soon(out);
+            Self::flush_soon(out);
         }
     }
 
@@ -131,7 +73,7 @@ impl Raft {
                 }
             }
             if !local.is_empty() {
-                self.behind.push((index, local));
+                self.pending_reads.push((index, local));
             }
         }
         self.serve_reads(out);
@@ -160,14 +102,14 @@ impl Raft {
         let reads = &mut follower.reads;
         let Some(place) = reads.asked.iter().position(|asked| asked.question == question) else { return };
         let asked = reads.asked.remove(place).expect("it was found there");
-        self.behind.push((index, asked.tickets));
+        self.pending_reads.push((index, asked.tickets));
         self.serve_reads(out);
     }
 
     /// Serves the reads whose index has been applied. They outlive a change of role: their index stays right.
     pub(super) fn serve_reads(&mut self, out: &mut Effects<Self>) {
         for (_, tickets) in self
-            .behind
+            .pending_reads
             .extract_if(.., |(index, _)| *index <= self.last_applied || cfg!(mutant = "follower_read_does_not_wait"))
         {
             out.emit(Event::ReadReady { tickets });
@@ -182,7 +124,7 @@ impl Raft {
         let lost = |asked: &mut Asked| now.since(asked.at) > patience;
         while let Some(asked) = reads.asked.pop_front_if(lost) {
             reads.gathered.extend(asked.tickets);
-            flush_soon(out);
+            Self::flush_soon(out);
         }
     }
 }

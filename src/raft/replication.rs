@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::message::{Append, AppendOutcome};
+use super::message::{Append, AppendOutcome, Body, Event, Message, Round, Ticket, Timer};
 use super::progress::{Flow, Progress};
+use super::reads::LeaderReads;
+use super::role::{Leader, Role};
+use super::state::Raft;
 use super::types::{Entry, Index, Payload, Position};
-use super::{Body, Event, Leader, LeaderReads, Message, Raft, Role, Round, Ticket, Timer, flush_soon};
 use crate::node_id::NodeId;
 use crate::protocol::{Effects, Time};
 
@@ -20,11 +22,11 @@ impl Raft {
             progress: self.peers().into_iter().map(|peer| (peer, Progress::new(last, now))).collect(),
             first_of_term: noop.position.index,
             proposals: Vec::new(),
-            gathering: None,
+            batch_since: None,
             reads: LeaderReads::default(),
-            handover: None,
+            transfer: None,
         });
-        self.patience.has_leader();
+        self.patience.leader_found();
         out.cancel_timer(Timer::Election);
         out.set_timer(Timer::Heartbeat, self.config.heartbeat..=self.config.heartbeat);
         self.append_and_send(vec![noop], out);
@@ -36,7 +38,7 @@ impl Raft {
         match &mut self.role {
             Role::Leader(leader) => {
                 leader.proposals.push((ticket, command));
-                flush_soon(out);
+                Self::flush_soon(out);
             }
             Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. } => {
                 out.emit(Event::Dropped { tickets: vec![ticket] });
@@ -48,9 +50,9 @@ impl Raft {
     /// take over, proposals wait.
     pub(super) fn replicate_batch(&mut self, now: Time, out: &mut Effects<Self>) {
         let new_round = self.open_read_round();
-        let gathers = self.gathers(now, out);
+        let held_back = self.holds_batch_back(now, out);
         let Role::Leader(leader) = &mut self.role else { return };
-        let waits = gathers || leader.handover.is_some();
+        let waits = held_back || leader.transfer.is_some();
         let proposals = if waits { Vec::new() } else { std::mem::take(&mut leader.proposals) };
 
         let term = self.hard_state.current_term;
@@ -82,16 +84,16 @@ impl Raft {
 
     /// Whether proposals wait for those before them to be committed, so that those which come meanwhile share an append, a
     /// write and an answer of each follower (as Nagle's algorithm does with segments, RFC 896). A long way to the
-    /// followers holds them up for no more than [`Config::gather`](super::Config::gather).
-    fn gathers(&mut self, now: Time, out: &mut Effects<Self>) -> bool {
+    /// followers holds them up for no more than [`Config::batch_delay`](super::Config::batch_delay).
+    fn holds_batch_back(&mut self, now: Time, out: &mut Effects<Self>) -> bool {
         let Role::Leader(leader) = &mut self.role else { return false };
         if leader.proposals.is_empty() || self.commit_index == self.log.last().index {
-            leader.gathering = None;
+            leader.batch_since = None;
             return false;
         }
-        let until = *leader.gathering.get_or_insert(now) + self.config.gather;
+        let until = *leader.batch_since.get_or_insert(now) + self.config.batch_delay;
         if now >= until {
-            leader.gathering = None;
+            leader.batch_since = None;
             return false;
         }
         let left = until.since(now);
@@ -180,7 +182,7 @@ impl Raft {
             return self.become_follower(self.term(), None, out);
         }
         out.set_timer(Timer::Heartbeat, self.config.heartbeat..=self.config.heartbeat);
-        self.end_late_handover(now, out);
+        self.end_late_transfer(now, out);
         for peer in self.peers() {
             self.send_empty_append(peer, out);
             if heard.contains(&peer) {
@@ -195,7 +197,7 @@ impl Raft {
     pub(super) fn hear_from(&mut self, now: Time, follower: NodeId) {
         let Role::Leader(leader) = &mut self.role else { return };
         if let Some(progress) = leader.progress.get_mut(&follower) {
-            progress.answers(now);
+            progress.note_answer(now);
         }
     }
 
@@ -229,7 +231,7 @@ impl Raft {
             return self.bad_message();
         }
         let Some(progress) = leader.progress.get_mut(&from) else { return };
-        progress.answers(now);
+        progress.note_answer(now);
         progress.round = progress.round.max(round);
         match outcome {
             AppendOutcome::Matched(index) => {
@@ -252,7 +254,7 @@ impl Raft {
         self.confirm_reads(out);
         self.send_entries(from, out);
         self.promote(now, from, out);
-        self.go_on_with_handover(from, out);
+        self.go_on_with_transfer(from, out);
     }
 
     /// Commits what a majority has, if it is of the current term: an older entry is never committed by counting,
@@ -271,9 +273,9 @@ impl Raft {
         }
         let first_of_term_committed = self.commit_index < leader.first_of_term;
         self.commit_through(index, out);
-        let gathered = matches!(&self.role, Role::Leader(leader) if leader.gathering.is_some());
+        let gathered = matches!(&self.role, Role::Leader(leader) if leader.batch_since.is_some());
         if first_of_term_committed || gathered {
-            flush_soon(out); // reads, or proposals, may have waited for this
+            Self::flush_soon(out); // reads, or proposals, may have waited for this
         }
         self.leave_if_removed(out);
     }
@@ -360,7 +362,7 @@ impl Raft {
                 self.become_follower(self.term(), Some((from, now)), out);
             }
         }
-        self.patience.has_leader();
+        self.patience.leader_found();
         out.set_timer(Timer::Election, self.election_timeout());
         true
     }

@@ -11,33 +11,19 @@ use bytes::Bytes;
 
 use super::configuration::Configuration;
 use super::log::Log;
-use super::message::{AppendOutcome, InstallSnapshot};
+use super::message::{AppendOutcome, Body, Event, InstallSnapshot, Message, Round, Timer};
 use super::progress::{Flow, Install, Unanswered};
 use super::record::{Checkpoint, Record};
 use super::replication::in_parts;
+use super::role::Role;
+use super::state::{Incoming, Raft, Source};
 use super::types::{Index, Position, Term};
-use super::{Body, Event, Message, Raft, Role, Round, Timer};
 use crate::defaults::{APPLY_PAUSE, INSTALL_PATIENCE};
 use crate::node_id::NodeId;
 use crate::protocol::{Effects, Time};
 
 /// No log gets so long: a snapshot that says otherwise is a mistake, and would leave no room for what follows it.
 const MOST_ENTRIES: u64 = 1 << 62;
-
-/// A snapshot that this node's disk is getting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Incoming {
-    last: Position,
-    source: Source,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Source {
-    /// This node's own application.
-    Own,
-    /// The leader, which is to send this part next.
-    Leader { next: u64 },
-}
 
 /// A node's own snapshot.
 impl Raft {
@@ -238,7 +224,7 @@ impl Raft {
             return false;
         };
         let is_leader = *term > self.term() || self.leader().is_none_or(|leader| leader == from);
-        let is_heard = self.may_be_sane(from, *term) && *term >= self.term() && is_leader;
+        let is_heard = self.is_plausible(from, *term) && *term >= self.term() && is_leader;
         let is_new = is_possible(*last, *term) && last.index > self.commit_index;
         let next = self.next_part(*last);
         is_heard && is_new && (*number == next || *number == 0 && next != 1)

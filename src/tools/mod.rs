@@ -2,6 +2,7 @@
 
 mod backup_target;
 pub mod netsim;
+mod node;
 pub mod raft_ctl;
 pub mod raft_node;
 pub mod tcp_echo;
@@ -9,7 +10,7 @@ pub mod udp_listen;
 pub mod udp_send;
 pub mod worker_pool;
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use tokio::time::Instant;
@@ -17,16 +18,24 @@ use tokio::time::Instant;
 use crate::cli::{Failure, Kind};
 use crate::datagram;
 use crate::net::address::{self, ResolveError};
-use crate::net::tcp::BindError;
+use crate::net::bind::BindError;
 use crate::threads;
 
 /// Why nothing can be served, and the exit code for it.
 fn bind_failure(error: &BindError) -> Failure {
-    let kind = match error {
-        BindError::Resolve(error) => resolve_kind(error),
-        BindError::Port { .. } => Kind::Local,
+    let (kind, remedy) = match error {
+        BindError::Resolve(error) => (resolve_kind(error), ""),
+        BindError::Port { source, .. } => (
+            Kind::Local,
+            match source.kind() {
+                ErrorKind::AddrInUse => " (is another one running there? choose another port with --listen)",
+                ErrorKind::AddrNotAvailable => " (is that an address of this machine?)",
+                ErrorKind::PermissionDenied => " (ports below 1024 need privileges: choose a higher one)",
+                _ => "",
+            },
+        ),
     };
-    Failure::new(kind, error.to_string())
+    Failure::new(kind, format!("{error}{remedy}"))
 }
 
 /// Why an address leads nowhere, as an exit code.
@@ -59,9 +68,9 @@ fn udp_failure(error: &datagram::Error) -> Failure {
 
 fn bind_remedy(reason: &io::Error) -> &'static str {
     match reason.kind() {
-        io::ErrorKind::AddrInUse => " (does something listen there already? choose another port with --listen)",
-        io::ErrorKind::AddrNotAvailable => " (is that an address of this machine? see --listen)",
-        io::ErrorKind::PermissionDenied => " (ports below 1024 need privileges: choose a higher one with --listen)",
+        ErrorKind::AddrInUse => " (does something listen there already? choose another port with --listen)",
+        ErrorKind::AddrNotAvailable => " (is that an address of this machine? see --listen)",
+        ErrorKind::PermissionDenied => " (ports below 1024 need privileges: choose a higher one with --listen)",
         _ => "",
     }
 }

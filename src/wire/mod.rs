@@ -5,11 +5,11 @@
 //! - [`sse`]: server-sent events.
 //!
 //! Decoders borrow nothing from the outside world and trust nothing: every length is checked against what is there
-//! before it is used. Numbers are big-endian. Encoders and decoders of a type stand side by side.
+//! before it is used, with [`take`] and its like and the `try_get` of [`Buf`]. Numbers are big-endian. Encoders and decoders of a type stand side by side.
 
 #![warn(clippy::wildcard_enum_match_arm)] // inputs, messages and effects are matched exhaustively
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
 use thiserror::Error;
 
 pub mod envelope;
@@ -54,8 +54,8 @@ pub enum WireError {
     Bad(&'static str),
 }
 
-impl From<bytes::TryGetError> for WireError {
-    fn from(_: bytes::TryGetError) -> Self {
+impl From<TryGetError> for WireError {
+    fn from(_: TryGetError) -> Self {
         Self::Truncated
     }
 }
@@ -64,15 +64,16 @@ impl From<bytes::TryGetError> for WireError {
 ///
 /// # Errors
 /// When there are fewer.
-pub fn take(from: &mut Bytes, len: usize) -> Result<Bytes, WireError> {
-    if from.len() < len { Err(WireError::Truncated) } else { Ok(from.split_to(len)) }
+pub fn take(from: &mut Bytes, len: usize) -> Result<Bytes, TryGetError> {
+    let available = from.len();
+    if available < len { Err(TryGetError { requested: len, available }) } else { Ok(from.split_to(len)) }
 }
 
 /// Bytes that are preceded by their length, as [`put_sized`] writes them.
 ///
 /// # Errors
 /// When there are fewer.
-pub fn take_sized(from: &mut Bytes) -> Result<Bytes, WireError> {
+pub fn take_sized(from: &mut Bytes) -> Result<Bytes, TryGetError> {
     let len = from.try_get_u32()?;
     take(from, len as usize)
 }
@@ -99,7 +100,7 @@ pub fn put_sized(out: &mut BytesMut, bytes: &[u8]) {
 /// # Errors
 /// When it is neither, or not there.
 pub fn take_bool(from: &mut Bytes) -> Result<bool, WireError> {
-    match take(from, 1)?[0] {
+    match from.try_get_u8()? {
         0 => Ok(false),
         1 => Ok(true),
         value => Err(WireError::Unknown { what: "truth value", value }),

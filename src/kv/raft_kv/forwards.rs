@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::RequestId;
+use super::message::RequestId;
 use crate::defaults::MAX_REQUESTS;
 use crate::node_id::NodeId;
 use crate::raft::Term;

@@ -1,10 +1,12 @@
 //! What a Raft key-value node is asked, what it answers, and what nodes say to each other.
 
+use std::fmt::{self, Debug};
 use std::time::Duration;
 
 use bytes::Bytes;
+use thiserror::Error;
 
-use crate::kv::command::{Outcome, Versioned};
+use crate::kv::command::{EncodedRequest, Outcome, Versioned};
 use crate::kv::snapshot::SnapshotError;
 use crate::kv::store::Page;
 use crate::kv::view::ViewId;
@@ -29,8 +31,8 @@ pub struct Command {
 /// What is asked.
 #[derive(Clone, Debug)]
 pub enum Ask {
-    /// Change the store: an encoded [`Request`](crate::kv::SessionRequest).
-    Write(Bytes),
+    /// Change the store.
+    Write(EncodedRequest),
     /// Read the store, linearizably: the read sees every write that was acknowledged before it was asked.
     Read(Query),
     /// Read this node's store as it is, which may be out of date.
@@ -92,44 +94,91 @@ pub enum Answer {
     Version(u64),
     /// It is done.
     Done,
-    /// The leader refuses; nothing was done.
-    Refused(Refusal),
     /// The view is open. It is closed when nobody asks for its chunks for [`BACKUP_PATIENCE`](crate::defaults::BACKUP_PATIENCE).
-    View {
-        /// Its name.
-        id: ViewId,
-        /// The version of the latest change in it.
-        version: u64,
-        /// The cluster's id.
-        cluster: Option<u64>,
-        /// The last entry that is carried out in it.
-        through: Index,
-        /// The last entry that the node has, committed or not.
-        last: Index,
-    },
+    View(OpenedView),
     /// The next chunk; None at the end of the view, which is closed then.
     Chunk(Option<Bytes>),
-    /// The view is not open, or not any more.
-    ViewClosed,
-    /// There was no leader in time; nothing was done.
+}
+
+/// A view that was opened for a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenedView {
+    /// Its name.
+    pub id: ViewId,
+    /// The version of the latest change in it.
+    pub version: u64,
+    /// The cluster's id.
+    pub cluster: Option<u64>,
+    /// The last entry that is carried out in it.
+    pub through: Index,
+    /// The last entry that the node has, committed or not.
+    pub last: Index,
+}
+
+/// Each kind of answer as what it holds, for whoever knows what was asked.
+macro_rules! answer_holds {
+    ($($kind:pat => $content:expr, $type:ty;)*) => {$(
+        impl TryFrom<Answer> for $type {
+            type Error = Answer;
+
+            fn try_from(answer: Answer) -> Result<Self, Answer> {
+                if let $kind = answer { Ok($content) } else { Err(answer) }
+            }
+        }
+    )*};
+}
+
+answer_holds! {
+    Answer::Written(outcome) => outcome, Outcome;
+    Answer::Value(value) => value, Option<Versioned>;
+    Answer::Page(page) => page, Page;
+    Answer::Version(version) => version, u64;
+    Answer::Done => (), ();
+    Answer::View(view) => view, OpenedView;
+    Answer::Chunk(chunk) => chunk, Option<Bytes>;
+}
+
+/// Why a request has no answer. Only after [`RequestError::OutcomeUnknown`] it may have been carried out, or may be yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RequestError {
+    /// There was no leader in time.
+    #[error("no leader")]
     NoLeader,
     /// There was a leader, and no majority confirmed it in time; nothing was read.
+    #[error("no majority answered in time")]
     TooLate,
     /// The write was handed over and its outcome did not come back: it may or may not take effect.
+    #[error("outcome unknown")]
     OutcomeUnknown,
-    /// This node or the leader has too much to do; nothing was done.
+    /// This node or the leader has too much to do.
+    #[error("overloaded")]
     Overloaded,
+    /// The leader refuses.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// The view is not open, or not any more.
+    #[error("the view was not read in time and has been closed")]
+    ViewClosed,
+}
+
+impl RequestError {
+    /// Whether it rests on no record: then it need not wait for the disk, which may be why it is given.
+    pub(super) const fn rests_on_nothing(self) -> bool {
+        match self {
+            Self::NoLeader | Self::TooLate | Self::OutcomeUnknown | Self::Overloaded => true,
+            Self::Refused(_) | Self::ViewClosed => false,
+        }
+    }
 }
 
 /// What the application is told.
-#[derive(Debug)]
 pub enum Event {
     /// The answer to a request; each request gets one.
     Answered {
         /// The request.
         id: RequestId,
-        /// The answer.
-        answer: Answer,
+        /// The answer, or why there is none.
+        answer: Result<Answer, RequestError>,
     },
     /// The members are others now, committed or not.
     MembersChanged(Configuration),
@@ -157,6 +206,30 @@ pub enum Event {
     },
 }
 
+/// Traces of the simulation are compared by what this writes.
+impl Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answered { id, answer } => {
+                let answer: &dyn Debug = match answer {
+                    Ok(answer) => answer,
+                    Err(error) => error,
+                };
+                f.debug_struct("Answered").field("id", id).field("answer", answer).finish()
+            }
+            Self::MembersChanged(members) => f.debug_tuple("MembersChanged").field(members).finish(),
+            Self::SnapshotRefused { from, why } => {
+                f.debug_struct("SnapshotRefused").field("from", from).field("why", why).finish()
+            }
+            Self::Changed { through } => f.debug_struct("Changed").field("through", through).finish(),
+            Self::RoleChanged { role, term, leader } => {
+                let mut changed = f.debug_struct("RoleChanged");
+                changed.field("role", role).field("term", term).field("leader", leader).finish()
+            }
+        }
+    }
+}
+
 /// What nodes say to each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -168,7 +241,7 @@ pub enum Message {
         id: RequestId,
         /// The term in which the receiver leads.
         term: Term,
-        /// The encoded request.
+        /// A [`SessionRequest`](crate::kv::SessionRequest) as bytes, which may be anything.
         command: Bytes,
     },
     /// A follower hands [`Ask::Administer`] to the leader of `term`.

@@ -5,9 +5,8 @@
 //! and new, do what the old ones do. A follower says it by forwarding that very command, which an old leader cannot decode
 //! and ignores.
 
-use std::collections::BTreeSet;
-
-use super::{Message, Origin, RaftKv, RequestId};
+use super::message::{Message, RequestId};
+use super::node::{Origin, RaftKv, Ready};
 use crate::kv::command::{Operation, SessionRequest};
 use crate::node_id::NodeId;
 use crate::protocol::{Effects, Time};
@@ -15,14 +14,6 @@ use crate::raft::{RoleName, Term};
 
 /// A follower says it again after so many entries, lest it was lost.
 const AGAIN: u64 = 256;
-
-/// Who has said so to the leader of which term.
-#[derive(Debug, Default)]
-pub(super) struct Ready {
-    term: Term,
-    members: BTreeSet<NodeId>,
-    proposed: bool,
-}
 
 impl RaftKv {
     /// Whether a follower that applies this entry is to tell that it is ready: once for each leader, and now and then.
@@ -33,7 +24,10 @@ impl RaftKv {
     pub(super) fn tell_ready(&self, out: &mut Effects<Self>) {
         let (term, leader) = (self.raft.hard_state().current_term, self.raft.leader());
         if let Some(leader) = leader.filter(|leader| *leader != self.raft.config().id && self.is_behind()) {
-            out.send(leader, Message::Forward { id: RequestId(0), term, command: self.found_command().encode() });
+            out.send(
+                leader,
+                Message::Forward { id: RequestId(0), term, command: self.init_request().encode().into_bytes() },
+            );
         }
     }
 
@@ -42,24 +36,24 @@ impl RaftKv {
         if term == self.raft.hard_state().current_term && self.raft.role() == RoleName::Leader && self.is_behind() {
             self.ready_in(term).members.insert(node);
             if self.all_are_ready() {
-                self.found(now, out);
+                self.init_cluster(now, out);
             }
         }
     }
 
-    /// Whether this leader is to found the cluster, or to have it keep forgotten names.
-    pub(super) fn is_to_found(&mut self) -> bool {
+    /// Whether this leader is to give the cluster its id, or to have it keep forgotten names.
+    pub(super) fn is_to_init_cluster(&mut self) -> bool {
         self.ready_in(self.raft.hard_state().current_term);
         self.state.cluster().is_none() || (self.is_behind() && self.all_are_ready())
     }
 
-    pub(super) fn found(&mut self, now: Time, out: &mut Effects<Self>) {
+    pub(super) fn init_cluster(&mut self, now: Time, out: &mut Effects<Self>) {
         self.ready.proposed = true;
-        self.propose(now, Origin::Own, self.found_command().encode(), out);
+        self.propose(now, Origin::Own, self.init_request().encode(), out);
     }
 
-    fn found_command(&self) -> SessionRequest {
-        let cluster = self.raft.config().life; // a random number that nobody else has
+    fn init_request(&self) -> SessionRequest {
+        let cluster = self.raft.config().boot_nonce; // a random number that nobody else has
         SessionRequest::once(Operation::InitCluster { cluster, keep_forgotten: true })
     }
 

@@ -1,6 +1,15 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::forwards::ForwardsSeen;
 use super::*;
-use crate::kv::command::{Operation as Write, Outcome, SessionId, SessionRequest as WriteRequest};
-use crate::raft::{Ballot, Body, Config, HardState, Record};
+use crate::defaults::MAX_REQUESTS;
+use crate::kv::command::{EncodedRequest, Operation as Write, Outcome, SessionId, SessionRequest as WriteRequest};
+use crate::kv::state::State;
+use crate::protocol::Effect;
+use crate::protocol::testing::Did;
+use crate::raft::{Ballot, Body, Config, Entry, HardState, Index, Payload, Position, Record, RoleName, Term};
 
 const LIFE: u64 = 77;
 
@@ -19,25 +28,24 @@ fn leader() -> RaftKv {
 }
 
 fn step(node: &mut RaftKv, input: Input<RaftKv>) -> Vec<Message> {
-    let mut effects = Effects::new();
-    node.step(Time::ZERO, input, &mut effects);
-    let sent = effects
-        .drain()
-        .filter_map(|effect| if let Effect::Send { message, .. } = effect { Some(message) } else { None });
-    sent.collect()
+    Did::of(node, Time::ZERO, input).sent.into_iter().map(|(_, message)| message).collect()
 }
 
 fn hear(node: &mut RaftKv, message: Message) -> Vec<Message> {
     step(node, Input::Received { from: NodeId::numbered(2), message })
 }
 
-fn write(session: Option<SessionId>) -> Bytes {
+fn answer(event: Event) -> Option<Result<Answer, RequestError>> {
+    if let Event::Answered { answer, .. } = event { Some(answer) } else { None }
+}
+
+fn write(session: Option<SessionId>) -> EncodedRequest {
     let command = Write::Set { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"v"), condition: None };
     WriteRequest { session, command }.encode()
 }
 
 fn forward(id: u64, term: u64) -> Message {
-    Message::Forward { id: RequestId(id), term: Term(term), command: write(None) }
+    Message::Forward { id: RequestId(id), term: Term(term), command: write(None).into_bytes() }
 }
 
 fn refusal(id: u64, term: u64) -> Vec<Message> {
@@ -82,7 +90,7 @@ fn alone_a_node_answers_a_write() {
     step(&mut node, Input::Requested(Command { id: RequestId(1), ask, timeout: Duration::from_secs(5) }));
     let mut effects = Effects::new();
     node.step(Time::ZERO, Input::Elapsed(Timer::Raft(raft::Timer::Flush)), &mut effects);
-    let answer = Answer::Written(Outcome::Set { version: 1 });
+    let answer = Ok(Answer::Written(Outcome::Set { version: 1 }));
     let answered =
         effects.drain().any(|effect| matches!(effect, Effect::Emit(Event::Answered { answer: a, .. }) if a == answer));
     assert!(answered && node.requests_in_hand() == 0);
@@ -99,7 +107,7 @@ fn a_read_that_no_majority_confirms_in_time_is_not_told_that_there_is_no_leader(
     let answers = effects.drain().filter_map(|effect| {
         if let Effect::EmitAtOnce(Event::Answered { answer, .. }) = effect { Some(answer) } else { None }
     });
-    assert_eq!(answers.collect::<Vec<_>>(), [Answer::TooLate]);
+    assert_eq!(answers.collect::<Vec<_>>(), [Err(RequestError::TooLate)]);
 }
 
 /// A crash after the end of a snapshot, and before the log began with it.
@@ -108,11 +116,7 @@ fn of_two_whole_snapshots_in_the_log_the_second_is_the_state() {
     let mut node = leader();
     let mut records = vec![Record::HardState(node.raft().hard_state())];
     let mut persist = |node: &mut RaftKv, input| {
-        let mut effects = Effects::new();
-        node.step(Time::ZERO, input, &mut effects);
-        let persisted =
-            effects.drain().filter_map(|effect| if let Effect::Persist(record) = effect { Some(record) } else { None });
-        records.extend(persisted);
+        records.extend(Did::of(node, Time::ZERO, input).persisted);
     };
     persist(&mut node, Input::Elapsed(Timer::Raft(raft::Timer::Flush)));
     for id in 0..2 {
@@ -185,7 +189,7 @@ fn a_cluster_of_an_older_netbelt_keeps_forgotten_names_once_every_member_knows_h
     node.state.apply(WriteRequest::once(Write::InitCluster { cluster: 5, keep_forgotten: false }));
     acknowledge(&mut node, 2);
     assert_eq!(entries(&mut node), 1, "n2 and n3 have not said that they know");
-    let command = WriteRequest::once(Write::InitCluster { cluster: LIFE, keep_forgotten: true }).encode();
+    let command = WriteRequest::once(Write::InitCluster { cluster: LIFE, keep_forgotten: true }).encode().into_bytes();
     let ready = |term| Message::Forward { id: RequestId(0), term: Term(term), command: command.clone() };
     let hear = |node: &mut RaftKv, from, message| {
         step(node, Input::Received { from: NodeId::numbered(from), message });
@@ -212,7 +216,7 @@ fn a_follower_in_a_cluster_of_an_older_netbelt_tells_its_leader_that_it_is_ready
             round: raft::Round::default(),
         };
         let sent = hear(&mut node, Message::Raft(raft::Message { term: Term(3), body: Body::Append(append) }));
-        let is_ready = |message: &&Message| matches!(message, Message::Forward { term: Term(3), command, .. } if WriteRequest::is_to_keep_forgotten(command));
+        let is_ready = |message: &&Message| matches!(message, Message::Forward { term: Term(3), command, .. } if EncodedRequest::try_from(command.clone()).is_ok_and(|request| request.keeps_forgotten()));
         assert_eq!(sent.iter().filter(is_ready).count(), told, "{sent:?}");
     }
 }
@@ -239,34 +243,22 @@ fn a_write_whose_leader_is_gone_is_tried_with_the_next_one_if_it_has_a_session()
             step(&mut node, Input::Requested(Command { id: RequestId(1), ask, timeout: Duration::from_secs(5) }));
         assert!(matches!(sent[..], [Message::Forward { term: Term(3), .. }]));
 
-        let mut effects = Effects::new();
         let from = NodeId::numbered(3);
-        node.step(Time::ZERO, Input::Received { from, message: heartbeat(4) }, &mut effects);
-        node.step(Time::ZERO, Input::Elapsed(Timer::Deadline), &mut effects);
-        let (mut forwarded, mut answered) = (None, None);
-        for effect in effects.drain() {
-            match effect {
-                Effect::Send { to, message: Message::Forward { term, .. } } => forwarded = Some((to, term)),
-                Effect::Emit(Event::Answered { answer, .. }) | Effect::EmitAtOnce(Event::Answered { answer, .. }) => {
-                    answered = Some(answer);
-                }
-                Effect::Send { .. }
-                | Effect::Meanwhile { .. }
-                | Effect::EmitAtOnce(_)
-                | Effect::Emit(_)
-                | Effect::Persist(_)
-                | Effect::SetTimer(..)
-                | Effect::CancelTimer(_) => {}
-            }
-        }
+        let heard = Did::of(&mut node, Time::ZERO, Input::Received { from, message: heartbeat(4) });
+        let woken = Did::of(&mut node, Time::ZERO, Input::Elapsed(Timer::Deadline));
+        let forwarded = heard.sent.iter().chain(&woken.sent).find_map(|(to, message)| match message {
+            Message::Forward { term, .. } => Some((*to, *term)),
+            Message::Raft(_) | Message::Administer { .. } | Message::Forwarded { .. } => None,
+        });
+        let answered = heard.told.into_iter().chain(woken.told).find_map(answer);
         assert_eq!(forwarded, sent_again_in.map(|term: u64| (from, Term(term))));
-        assert_eq!(answered, sent_again_in.is_none().then_some(Answer::OutcomeUnknown));
+        assert_eq!(answered, sent_again_in.is_none().then_some(Err(RequestError::OutcomeUnknown)));
         if sent_again_in.is_some() {
             let refused = Message::Forwarded { id: RequestId(1), term: Term(4), result: Forwarding::Overloaded };
             let mut effects = Effects::new();
             node.step(Time::ZERO, Input::Received { from, message: refused }, &mut effects);
             let unknown = effects.drain().any(|effect| {
-                matches!(effect, Effect::EmitAtOnce(Event::Answered { answer: Answer::OutcomeUnknown, .. }))
+                matches!(effect, Effect::EmitAtOnce(Event::Answered { answer: Err(RequestError::OutcomeUnknown), .. }))
             });
             assert!(unknown, "the second leader did nothing, the first may have");
         }
@@ -293,22 +285,11 @@ impl Straggler {
         let configuration = raft::Configuration::of_voters((1..=3).map(NodeId::numbered));
         let part = raft::InstallSnapshot { last, configuration, number, data: data.clone(), done };
         let message = Message::Raft(raft::Message { term: Term(term), body: Body::InstallSnapshot(part) });
-        let mut effects = Effects::new();
-        self.node.step(Time::ZERO, Input::Received { from: NodeId::numbered(2), message }, &mut effects);
-        let mut answered = false;
-        for effect in effects.drain() {
-            match effect {
-                Effect::Persist(record) => self.records.push(record),
-                Effect::Send { .. } => answered = true,
-                Effect::Emit(Event::SnapshotRefused { why, .. }) => self.refused.push(why.to_string()),
-                Effect::Emit(_)
-                | Effect::EmitAtOnce(_)
-                | Effect::Meanwhile { .. }
-                | Effect::SetTimer(..)
-                | Effect::CancelTimer(_) => {}
-            }
-        }
-        answered
+        let did = Did::of(&mut self.node, Time::ZERO, Input::Received { from: NodeId::numbered(2), message });
+        self.records.extend(did.persisted);
+        let refused = |event| if let Event::SnapshotRefused { why, .. } = event { Some(why.to_string()) } else { None };
+        self.refused.extend(did.told.into_iter().filter_map(refused));
+        !did.sent.is_empty()
     }
 
     /// What a restart makes of it.

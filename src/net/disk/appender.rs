@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::Error;
+use super::error::Error;
 use super::segment::{BLOCK, Segment, open_direct};
 
 /// Writes at the end of one segment.

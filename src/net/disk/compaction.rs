@@ -8,61 +8,62 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use super::error::Error;
+use super::frame::LogOffset;
 use super::segment::{HEADER_BYTES, is_named, remove, sync_dir};
-use super::{Error, Place};
 
 const EXTENSION: &str = "first";
 
 /// Where the log in `dir` begins, if somebody said so: the latest that was said counts.
-pub(super) fn find(dir: &Path) -> Result<Option<Place>, Error> {
-    Ok(list(dir)?.pop().map(|(place, _)| place))
+pub(super) fn find(dir: &Path) -> Result<Option<LogOffset>, Error> {
+    Ok(list(dir)?.pop().map(|(at, _)| at))
 }
 
-/// The log in `dir` begins at `place` from now on, also after a crash.
-pub(super) fn set(dir: &Path, place: Place) -> Result<(), Error> {
-    let path = path(dir, place);
+/// The log in `dir` begins at `at` from now on, also after a crash.
+pub(super) fn set(dir: &Path, at: LogOffset) -> Result<(), Error> {
+    let path = path(dir, at);
     File::create(&path).map_err(Error::io("create", &path))?;
     sync_dir(dir)?;
-    for (_, older) in list(dir)?.into_iter().filter(|(other, _)| *other < place) {
+    for (_, older) in list(dir)?.into_iter().filter(|(other, _)| *other < at) {
         let _ = remove(&older); // one that stays does no harm
     }
     Ok(())
 }
 
 /// What has been said in `dir`, the latest last.
-fn list(dir: &Path) -> Result<Vec<(Place, PathBuf)>, Error> {
+fn list(dir: &Path) -> Result<Vec<(LogOffset, PathBuf)>, Error> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
         let file = entry.map_err(Error::io("list", dir))?.path();
         if is_named(&file, EXTENSION) {
-            let place = said_by(dir, &file).ok_or_else(|| Error::unknown(file.clone()))?;
+            let at = said_by(dir, &file).ok_or_else(|| Error::unknown(file.clone()))?;
             let said = fs::metadata(&file).map_err(Error::io("examine", &file))?;
             if said.len() > 0 {
                 return Err(Error::NewerFile { file }); // it says more than its name
             }
-            found.push((place, file));
+            found.push((at, file));
         }
     }
     found.sort_unstable();
     Ok(found)
 }
 
-/// The place that the name of `file` says. Earlier versions named a segment only, which a log then began with.
-fn said_by(dir: &Path, file: &Path) -> Option<Place> {
+/// The offset that the name of `file` says. Earlier versions named a segment only, which a log then began with.
+fn said_by(dir: &Path, file: &Path) -> Option<LogOffset> {
     let name = file.file_stem()?.to_str()?;
-    let (place, named) = match name.split_once('-') {
+    let (at, named) = match name.split_once('-') {
         Some((segment, offset)) => {
-            let place = Place { segment: segment.parse().ok()?, offset: offset.parse().ok()? };
-            (place, path(dir, place))
+            let at = LogOffset { segment: segment.parse().ok()?, offset: offset.parse().ok()? };
+            (at, path(dir, at))
         }
         None => {
             let segment = name.parse().ok()?;
-            (Place { segment, offset: HEADER_BYTES as u64 }, dir.join(format!("{segment:020}.{EXTENSION}")))
+            (LogOffset { segment, offset: HEADER_BYTES as u64 }, dir.join(format!("{segment:020}.{EXTENSION}")))
         }
     };
-    (named == file).then_some(place)
+    (named == file).then_some(at)
 }
 
-fn path(dir: &Path, Place { segment, offset }: Place) -> PathBuf {
+fn path(dir: &Path, LogOffset { segment, offset }: LogOffset) -> PathBuf {
     dir.join(format!("{segment:020}-{offset:010}.{EXTENSION}"))
 }

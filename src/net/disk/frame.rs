@@ -12,6 +12,14 @@ use crc32c::{crc32c, crc32c_append};
 /// `len`, `prev`, `crc`, `check`.
 pub(super) const HEADER_BYTES: usize = 16;
 
+/// Where a frame begins: later ones have larger offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogOffset {
+    pub(super) segment: u64,
+    /// In bytes from the start of the segment.
+    pub(super) offset: u64,
+}
+
 /// Frames start at multiples of this, which is what makes the search for one cheap.
 const ALIGN: usize = 8;
 

@@ -8,9 +8,49 @@ use std::vec;
 use bytes::{Buf, Bytes};
 
 use super::appender::Appender;
-use super::frame::{self, Rest, Scan};
+use super::compaction;
+use super::error::Error;
+use super::frame::{self, LogOffset, Rest, Scan};
+use super::log::Log;
+use super::options::Options;
 use super::segment::{self, Access, Removing, Segment};
-use super::{Cut, Error, Log, Options, Place, compaction};
+
+/// The end of the last segment, which held no whole batch and was zeroed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The segment's file.
+    pub file: PathBuf,
+    /// Where the cut begins, in bytes from the start of the file; the next batch will be written here.
+    pub offset: u64,
+    /// How many bytes the cut covers: from `offset` up to and including the last byte that was not zero.
+    pub bytes: u64,
+}
+
+impl Log {
+    /// Begins to open the log in `dir`, creating the directory (not its parents) where there is none. The caller takes the
+    /// records it holds, and then the log ([`Recovery::finish`]).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] and [`Error::NewerFormat`], here or later, leave the segments untouched; so do
+    /// [`Error::NewerFile`], [`Error::UnknownFile`] and [`Error::SegmentBytes`]. A full disk ([`Error::NoSpace`]) does not keep an existing log
+    /// from opening, unless somebody shortened its last segment.
+    pub fn open(dir: &Path, options: Options) -> Result<Recovery, Error> {
+        if !Options::is_possible(options.segment_bytes) {
+            return Err(Error::SegmentBytes { given: options.segment_bytes });
+        }
+        segment::prepare_dir(dir)?;
+        Recovery::begin(dir, options, Access::Write)
+    }
+
+    /// The records of the log in `dir`, whose files are opened for reading only: it may be somebody's last copy.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] and the like, here or later.
+    pub fn read(dir: &Path) -> Result<Records, Error> {
+        Records::begin(dir)
+    }
+}
 
 /// A log while it is read back: its records, oldest first, a segment in memory at a time. After an error it is at its end,
 /// and [`Recovery::finish`] repeats no part of it.
@@ -19,7 +59,7 @@ pub struct Recovery {
     dir: PathBuf,
     options: Options,
     /// Where the log begins.
-    first: Place,
+    first: LogOffset,
     /// Segments from before it, of a removal that a crash interrupted.
     unneeded: Vec<u64>,
     /// The segments that have not been read.
@@ -74,7 +114,7 @@ impl Recovery {
     /// Finds the segments of `dir`.
     pub(super) fn begin(dir: &Path, options: Options, access: Access) -> Result<Self, Error> {
         let said = compaction::find(dir)?;
-        let first = said.unwrap_or(Place { segment: 1, offset: segment::HEADER_BYTES as u64 });
+        let first = said.unwrap_or(LogOffset { segment: 1, offset: segment::HEADER_BYTES as u64 });
         let mut unneeded = segment::list(dir)?;
         let numbers = unneeded.split_off(unneeded.partition_point(|number| *number < first.segment));
         let corrupt = |number, why| Err(Error::Corrupt { file: segment::path(dir, number), offset: 0, why });

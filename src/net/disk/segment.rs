@@ -13,8 +13,9 @@ use crc32c::crc32c;
 use rustix::fs::OFlags;
 
 use super::background::{Background, Haste};
+use super::error::Error;
 use super::frame::{Seal, ZEROS};
-use super::{Error, Options};
+use super::options::Options;
 use crate::defaults::{LOG_FILL_PAUSE, LOG_REMOVE_PAUSE, LOG_REMOVE_PIECE};
 
 /// Size of a segment's header; the first frame follows it.

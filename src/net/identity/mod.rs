@@ -2,5 +2,6 @@
 
 pub mod boot_history;
 pub mod data_dir;
+mod files;
 pub mod known_peers;
 pub mod random_id;

@@ -18,20 +18,20 @@ impl fmt::Display for RandomId {
 }
 
 impl FromStr for RandomId {
-    type Err = InvalidToken;
+    type Err = InvalidRandomId;
 
-    fn from_str(text: &str) -> Result<Self, InvalidToken> {
+    fn from_str(text: &str) -> Result<Self, InvalidRandomId> {
         if text.len() != 16 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(InvalidToken);
+            return Err(InvalidRandomId);
         }
-        u64::from_str_radix(text, 16).map(Self).map_err(|_| InvalidToken)
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| InvalidRandomId)
     }
 }
 
 impl TryFrom<String> for RandomId {
-    type Error = InvalidToken;
+    type Error = InvalidRandomId;
 
-    fn try_from(text: String) -> Result<Self, InvalidToken> {
+    fn try_from(text: String) -> Result<Self, InvalidRandomId> {
         text.parse()
     }
 }
@@ -45,7 +45,7 @@ impl From<RandomId> for String {
 /// Not 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, Error)]
 #[error("not 16 hexadecimal digits")]
-pub struct InvalidToken;
+pub struct InvalidRandomId;
 
 /// What the members' configuration says of one of them: `HOST:PORT`, or `HOST:PORT#INCARNATION`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl MemberAddr {
     pub fn of(text: &str) -> Self {
         match text.rsplit_once('#').map(|(addr, token)| (addr, token.parse())) {
             Some((addr, Ok(incarnation))) => Self { addr: addr.to_owned(), incarnation: Some(incarnation) },
-            Some((_, Err(InvalidToken))) | None => Self { addr: text.to_owned(), incarnation: None },
+            Some((_, Err(InvalidRandomId))) | None => Self { addr: text.to_owned(), incarnation: None },
         }
     }
 }

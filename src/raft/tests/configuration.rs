@@ -16,7 +16,7 @@ fn settings_that_cannot_work_are_refused_with_the_remedy() {
 
 #[test]
 fn a_node_id_is_short_printable_and_without_separators() {
-    for good in ["n1", "raft-0.raft.svc", &"x".repeat(63)] {
+    for good in ["n1", "raft-0.machine.svc", &"x".repeat(63)] {
         assert_eq!(good.parse::<NodeId>().unwrap().as_str(), good);
     }
     for bad in ["", "a b", "a=b", "a,b", "a/b", "ü", &"x".repeat(64)] {

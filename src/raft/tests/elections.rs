@@ -53,10 +53,10 @@ fn a_candidate_that_finds_a_leader_in_its_term_keeps_its_vote() {
     let mut node = Node::with_log(1, &[1]);
     node.fire(Timer::Election);
     node.hear(2, 2, Body::Vote { ballot: Ballot::PreVote, granted: true });
-    assert_eq!(node.raft.role(), RoleName::Candidate);
+    assert_eq!(node.machine.role(), RoleName::Candidate);
     node.append(3, 2, (1, 1), &[2], 0);
-    assert_eq!((node.raft.role(), node.raft.leader()), (RoleName::Follower, Some(n(3))));
-    assert_eq!(node.raft.hard_state(), HardState { current_term: Term(2), voted_for: Some(n(1)) });
+    assert_eq!((node.machine.role(), node.machine.leader()), (RoleName::Follower, Some(n(3))));
+    assert_eq!(node.machine.hard_state(), HardState { current_term: Term(2), voted_for: Some(n(1)) });
 }
 
 /// Thesis §9.6: a node that cannot win does not raise its term.
@@ -67,7 +67,7 @@ fn a_node_that_was_cut_off_comes_back_in_its_old_term() {
         node.pass(Duration::from_secs(1));
         node.fire(Timer::Election);
     }
-    assert_eq!(node.raft.term(), Term(4));
+    assert_eq!(node.machine.term(), Term(4));
     assert!(node.fire(Timer::Election).sent.iter().all(|(_, message)| message.term == Term(5)), "it asks for the next");
 }
 
@@ -79,7 +79,7 @@ fn nobody_votes_while_he_hears_a_leader() {
         node.append(3, 2, (1, 1), &[], 0);
         node.pass(Duration::from_millis(149));
         assert!(node.hear(2, 9, request(ballot, (9, 9))).sent.is_empty(), "{ballot:?}");
-        assert_eq!(node.raft.term(), Term(2));
+        assert_eq!(node.machine.term(), Term(2));
         node.pass(Duration::from_millis(1));
         assert_eq!(node.hear(2, 9, request(ballot, (9, 9))).votes(), [(n(2), true)], "{ballot:?}");
     }
@@ -92,7 +92,7 @@ fn granting_a_pre_vote_changes_nothing() {
     let did = node.hear(2, 3, request(Ballot::PreVote, (1, 1)));
     assert_eq!(did.votes(), [(n(2), true)]);
     assert_eq!((did.persisted.len(), did.timers.len()), (0, 0));
-    assert_eq!(node.raft.hard_state(), HardState { current_term: Term(2), voted_for: None });
+    assert_eq!(node.machine.hard_state(), HardState { current_term: Term(2), voted_for: None });
     assert_eq!(node.hear(3, 3, request(Ballot::PreVote, (1, 1))).votes(), [(n(3), true)], "to everybody who asks");
 }
 
@@ -104,15 +104,19 @@ fn a_repeated_or_late_vote_does_not_count() {
     for _ in 0..3 {
         node.hear(2, 1, Body::Vote { ballot: Ballot::PreVote, granted: true });
     }
-    assert_eq!(node.raft.role(), RoleName::PreCandidate, "one peer is no majority of five, however often it answers");
+    assert_eq!(
+        node.machine.role(),
+        RoleName::PreCandidate,
+        "one peer is no majority of five, however often it answers"
+    );
     node.hear(3, 1, Body::Vote { ballot: Ballot::PreVote, granted: true });
-    assert_eq!(node.raft.role(), RoleName::Candidate);
+    assert_eq!(node.machine.role(), RoleName::Candidate);
     node.fire(Timer::Election);
     node.hear(2, 2, Body::Vote { ballot: Ballot::PreVote, granted: true });
     node.hear(3, 2, Body::Vote { ballot: Ballot::PreVote, granted: true });
     node.hear(4, 1, Body::Vote { ballot: Ballot::Vote, granted: true });
     node.hear(5, 1, Body::Vote { ballot: Ballot::Vote, granted: true });
-    assert_eq!((node.raft.role(), node.raft.term()), (RoleName::Candidate, Term(2)), "votes of term 1 are void");
+    assert_eq!((node.machine.role(), node.machine.term()), (RoleName::Candidate, Term(2)), "votes of term 1 are void");
 }
 
 /// Thesis §6.2.
@@ -123,14 +127,14 @@ fn a_leader_that_hears_from_no_majority_steps_down_within_one_election_timeout()
         node.pass(Duration::from_millis(50));
         node.fire(Timer::Heartbeat);
     }
-    assert_eq!(node.raft.role(), RoleName::Follower, "after 150 ms");
+    assert_eq!(node.machine.role(), RoleName::Follower, "after 150 ms");
     let mut node = Node::leader(2, &[1]);
     for _ in 0..10 {
         node.pass(Duration::from_millis(50));
         node.matched(3, 2, 1);
         node.fire(Timer::Heartbeat);
     }
-    assert_eq!(node.raft.role(), RoleName::Leader, "one follower of two is enough");
+    assert_eq!(node.machine.role(), RoleName::Leader, "one follower of two is enough");
 }
 
 /// Raft, Figure 2, all servers: "If RPC request or response contains term T > currentTerm".
@@ -138,18 +142,18 @@ fn a_leader_that_hears_from_no_majority_steps_down_within_one_election_timeout()
 fn a_newer_term_in_an_answer_deposes_a_leader() {
     let mut node = Node::leader(2, &[1]);
     let did = node.hear(2, 3, Body::Appended { round: Round(0), outcome: AppendOutcome::Matched(Index(1)) });
-    assert_eq!((node.raft.role(), node.raft.term()), (RoleName::Follower, Term(3)));
+    assert_eq!((node.machine.role(), node.machine.term()), (RoleName::Follower, Term(3)));
     assert_eq!(did.persisted, [hard(3, None)]);
-    assert!(did.timers.contains(&Timer::Election), "a deposed leader waits for another one");
+    assert!(did.timers.contains_key(&Timer::Election), "a deposed leader waits for another one");
 }
 
 /// A cluster of one elects itself at once.
 #[test]
 fn alone_a_node_leads_at_once_and_commits_behind_its_own_disk() {
     let config = Config::new(n(1), 0, [n(1)]);
-    let mut node = Node { raft: Raft::recover(config, []).unwrap(), now: Time::ZERO };
+    let mut node = Node { machine: Raft::recover(config, []).unwrap(), now: Time::ZERO };
     let did = node.step(Input::Started);
-    assert_eq!(node.raft.role(), RoleName::Leader);
+    assert_eq!(node.machine.role(), RoleName::Leader);
     assert_eq!(did.order[..3], ["persist", "persist", "emit"], "term, entry, and only then the commit");
     node.propose("x");
     assert_eq!(node.fire(Timer::Flush).order[..2], ["persist", "emit"]);

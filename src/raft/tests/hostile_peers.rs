@@ -55,7 +55,7 @@ proptest! {
         fire in proptest::collection::vec(0usize..9, 60),
     ) {
         let mut node = Node::with_log(2, &[1, 1, 2]);
-        node.raft.config.retained_bytes = 20;
+        node.machine.config.retained_bytes = 20;
         let mut committed: Vec<Entry> = Vec::new();
         for ((from, term, body), fire) in messages.into_iter().zip(fire) {
             match fire {
@@ -73,10 +73,10 @@ proptest! {
             }
             node.pass(Duration::from_millis(100));
             node.hear(from, term, body);
-            let log = node.raft.log();
+            let log = node.machine.log();
             let kept = committed.iter().filter(|entry| entry.position.index > log.base().index);
             prop_assert!(kept.clone().all(|entry| log.get(entry.position.index) == Some(entry)));
-            committed = log.between(log.base().index, node.raft.commit_index());
+            committed = log.between(log.base().index, node.machine.commit_index());
         }
     }
 }
@@ -86,5 +86,5 @@ proptest! {
 fn a_term_from_the_far_future_is_not_believed() {
     let mut node = Node::with_log(3, &[1]);
     let did = node.hear(2, u64::MAX, Body::Vote { ballot: Ballot::Vote, granted: false });
-    assert_eq!((node.raft.term(), did.persisted.len(), node.raft.counters().bad_messages), (Term(3), 0, 1));
+    assert_eq!((node.machine.term(), did.persisted.len(), node.machine.counters().bad_messages), (Term(3), 0, 1));
 }

@@ -53,18 +53,18 @@ fn membership_change_right_after_an_election_is_refused_until_an_entry_of_the_te
 fn a_new_member_is_a_learner_until_it_has_caught_up() {
     let mut node = settled();
     let did = node.add(4);
-    assert_eq!(members(&node.raft), [(n(1), true), (n(2), true), (n(3), true), (n(4), false)]);
+    assert_eq!(members(&node.machine), [(n(1), true), (n(2), true), (n(3), true), (n(4), false)]);
     assert!(did.told.iter().any(|event| matches!(event, Event::ConfigurationChanged(_))));
     assert!(did.appends().iter().any(|(to, _)| *to == n(4)), "it gets the log at once");
     node.matched(2, 1, 2);
-    assert_eq!(node.raft.commit_index(), Index(2), "two of three are a majority, as before");
+    assert_eq!(node.machine.commit_index(), Index(2), "two of three are a majority, as before");
     let did = node.matched(4, 1, 2);
-    assert_eq!(members(&node.raft)[3], (n(4), true), "caught up");
+    assert_eq!(members(&node.machine)[3], (n(4), true), "caught up");
     assert!(did.appends().iter().any(|(_, append)| matches!(append.entries[0].payload, Payload::Configuration(_))));
     node.matched(2, 1, 3);
-    assert_eq!(node.raft.commit_index(), Index(2), "now it takes three of four");
+    assert_eq!(node.machine.commit_index(), Index(2), "now it takes three of four");
     node.matched(4, 1, 3);
-    assert_eq!(node.raft.commit_index(), Index(3));
+    assert_eq!(node.machine.commit_index(), Index(3));
 }
 
 #[test]
@@ -74,16 +74,16 @@ fn a_learner_that_catches_up_slowly_stays_one() {
     node.matched(2, 1, 2);
     node.pass(Duration::from_secs(1));
     node.matched(4, 1, 2);
-    assert_eq!(members(&node.raft)[3], (n(4), false), "that took too long: another round");
+    assert_eq!(members(&node.machine)[3], (n(4), false), "that took too long: another round");
     node.matched(4, 1, 2);
-    assert_eq!(members(&node.raft)[3], (n(4), true));
+    assert_eq!(members(&node.machine)[3], (n(4), true));
 }
 
 #[test]
 fn a_node_that_does_not_vote_never_seeks_election() {
     let mut config = Config::new(n(ME), 0, []);
     config.initial = Configuration::default();
-    let mut node = Node { raft: Raft::recover(config, []).unwrap(), now: Time::ZERO };
+    let mut node = Node { machine: Raft::recover(config, []).unwrap(), now: Time::ZERO };
     node.step(Input::Started);
     assert!(node.fire(Timer::Election).sent.is_empty());
     let learner: Configuration =
@@ -103,9 +103,9 @@ fn a_node_that_does_not_vote_never_seeks_election() {
 fn a_configuration_that_is_overwritten_counts_no_more() {
     let mut node = settled();
     node.add(4);
-    assert_eq!(members(&node.raft).len(), 4);
+    assert_eq!(members(&node.machine).len(), 4);
     let did = node.append(3, 2, (1, 1), &[2], 1);
-    assert_eq!(members(&node.raft).len(), 3);
+    assert_eq!(members(&node.machine).len(), 3);
     assert!(did.told.iter().any(|event| matches!(event, Event::ConfigurationChanged(_))));
 }
 
@@ -115,11 +115,15 @@ fn a_leader_that_is_removed_leads_until_that_is_committed_and_names_a_successor(
     let mut node = settled();
     node.matched(3, 1, 1);
     node.remove(ME);
-    assert_eq!(node.raft.role(), RoleName::Leader);
+    assert_eq!(node.machine.role(), RoleName::Leader);
     node.matched(2, 1, 2);
-    assert_eq!((node.raft.commit_index(), node.raft.role()), (Index(1), RoleName::Leader), "one of the two others");
+    assert_eq!(
+        (node.machine.commit_index(), node.machine.role()),
+        (Index(1), RoleName::Leader),
+        "one of the two others"
+    );
     let did = node.matched(3, 1, 2);
-    assert_eq!((node.raft.commit_index(), node.raft.role()), (Index(2), RoleName::Follower));
+    assert_eq!((node.machine.commit_index(), node.machine.role()), (Index(2), RoleName::Follower));
     assert!(did.sent.iter().any(|(_, message)| message.body == Body::TimeoutNow));
     assert!(node.fire(Timer::Election).sent.is_empty());
 }
@@ -136,11 +140,11 @@ fn who_is_about_to_be_removed_seeks_election_until_that_is_committed() {
     node.hear(2, 1, Body::Append(append));
     node.fire(Timer::Election);
     node.hear(2, 2, Body::Vote { ballot: Ballot::PreVote, granted: true });
-    assert_eq!(node.raft.role(), RoleName::Candidate, "its own vote does not count, the other's does");
+    assert_eq!(node.machine.role(), RoleName::Candidate, "its own vote does not count, the other's does");
     node.hear(2, 2, Body::Vote { ballot: Ballot::Vote, granted: true });
-    assert_eq!(node.raft.role(), RoleName::Leader);
+    assert_eq!(node.machine.role(), RoleName::Leader);
     let did = node.matched(2, 2, 3);
-    assert_eq!((node.raft.commit_index(), node.raft.role()), (Index(3), RoleName::Follower));
+    assert_eq!((node.machine.commit_index(), node.machine.role()), (Index(3), RoleName::Follower));
     assert!(did.sent.iter().any(|(_, message)| message.body == Body::TimeoutNow));
     assert!(node.fire(Timer::Election).sent.is_empty(), "now it is none");
 }
@@ -149,17 +153,17 @@ fn who_is_about_to_be_removed_seeks_election_until_that_is_committed() {
 fn members_survive_a_restart_and_a_snapshot() {
     let mut node = settled();
     let mut records = vec![hard(1, Some(ME)), Record::Append(entries(1, &[1]))];
-    node.raft.config.retained_bytes = 0;
+    node.machine.config.retained_bytes = 0;
     records.extend(node.add(4).persisted);
     node.matched(2, 1, 2);
     let config = || Config::new(n(ME), 0, (1..=3).map(n));
-    assert_eq!(members(&Raft::recover(config(), records.clone()).unwrap()), members(&node.raft));
+    assert_eq!(members(&Raft::recover(config(), records.clone()).unwrap()), members(&node.machine));
     for command in [Command::BeginSnapshot, Command::EndSnapshot] {
         records.extend(node.step(Input::Requested(command)).persisted);
     }
     let recovered = Raft::recover(config(), records).unwrap();
     assert_eq!(recovered.log().base(), at(1, 2));
-    assert_eq!(members(&recovered), members(&node.raft));
+    assert_eq!(members(&recovered), members(&node.machine));
 }
 
 #[test]

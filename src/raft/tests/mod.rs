@@ -13,42 +13,26 @@ mod replication;
 mod snapshots;
 mod transfer;
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::*;
-use crate::protocol::Effect;
+use crate::protocol::testing::{self, Bench};
 
 const ME: usize = 1;
 
-/// A machine with its effects, asked the way a driver asks.
-struct Node {
-    raft: Raft,
-    now: Time,
-}
+/// A node with its time.
+type Node = Bench<Raft>;
 
-/// What one input led to.
-#[derive(Debug, Default)]
-struct Did {
-    persisted: Vec<Record>,
-    sent: Vec<(NodeId, Message)>,
-    meanwhile: Vec<(NodeId, Message)>,
-    told: Vec<Event>,
-    /// Names of effects in order, for rules about order.
-    order: Vec<&'static str>,
-    timers: Vec<Timer>,
-    /// Of these timers, in the same order.
-    lengths: Vec<RangeInclusive<Duration>>,
-}
+type Did = testing::Did<Raft>;
 
 impl Node {
     /// One of `members` nodes, started with `records`.
     fn with(members: usize, records: Vec<Record>) -> Self {
         let config = Config::new(n(ME), 0, (1..=members).map(n));
-        let mut node = Self { raft: Raft::recover(config, records).unwrap(), now: Time::ZERO };
-        node.step(Input::Started);
-        node
+        Self::start(Raft::recover(config, records).unwrap())
     }
 
     /// One of three nodes, with a log of these terms, in `term`.
@@ -60,54 +44,15 @@ impl Node {
     fn leader(term: u64, terms: &[u64]) -> Self {
         let mut node = Self::with_log(term - 1, terms);
         node.elect();
-        assert_eq!((node.raft.role(), node.raft.term()), (RoleName::Leader, Term(term)));
+        assert_eq!((node.machine.role(), node.machine.term()), (RoleName::Leader, Term(term)));
         node
     }
 
     fn elect(&mut self) -> Did {
         self.fire(Timer::Election);
-        let term = self.raft.term().next().0;
+        let term = self.machine.term().next().0;
         self.hear(2, term, Body::Vote { ballot: Ballot::PreVote, granted: true });
         self.hear(2, term, Body::Vote { ballot: Ballot::Vote, granted: true })
-    }
-
-    /// Steps with a disk that is done at once; [`Node::step_with_busy_disk`] leaves it busy.
-    fn step(&mut self, input: Input<Raft>) -> Did {
-        let did = self.step_with_busy_disk(input);
-        self.step_with_busy_disk(Input::Synced { took: Duration::ZERO, more: false });
-        did
-    }
-
-    fn step_with_busy_disk(&mut self, input: Input<Raft>) -> Did {
-        let mut effects = Effects::new();
-        self.raft.step(self.now, input, &mut effects);
-        let mut did = Did::default();
-        for effect in effects.drain() {
-            match effect {
-                Effect::Persist(record) => {
-                    did.order.push("persist");
-                    did.persisted.push(record);
-                }
-                Effect::Send { to, message } => {
-                    did.order.push("send");
-                    did.sent.push((to, message));
-                }
-                Effect::Meanwhile { to, message } => {
-                    did.order.push("meanwhile");
-                    did.meanwhile.push((to, message));
-                }
-                Effect::Emit(event) | Effect::EmitAtOnce(event) => {
-                    did.order.push("emit");
-                    did.told.push(event);
-                }
-                Effect::SetTimer(timer, length) => {
-                    did.timers.push(timer);
-                    did.lengths.push(length);
-                }
-                Effect::CancelTimer(_) => {}
-            }
-        }
-        did
     }
 
     fn hear(&mut self, from: usize, term: u64, body: Body) -> Did {
@@ -124,21 +69,13 @@ impl Node {
         self.hear(from, term, Body::Appended { round: Round(0), outcome: AppendOutcome::Matched(Index(index)) })
     }
 
-    fn fire(&mut self, timer: Timer) -> Did {
-        self.step(Input::Elapsed(timer))
-    }
-
     fn propose(&mut self, text: &'static str) -> Did {
         let command = Command::Propose { ticket: Ticket(7), command: Bytes::from_static(text.as_bytes()) };
         self.step(Input::Requested(command))
     }
 
-    fn pass(&mut self, duration: Duration) {
-        self.now = self.now + duration;
-    }
-
     fn log_terms(&self) -> Vec<u64> {
-        (1..=self.raft.log.last().index.0).map(|i| self.raft.log.get(Index(i)).unwrap().position.term.0).collect()
+        (1..=self.machine.log.last().index.0).map(|i| self.machine.log.get(Index(i)).unwrap().position.term.0).collect()
     }
 }
 

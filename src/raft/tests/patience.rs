@@ -14,8 +14,7 @@ impl Node {
     }
 
     fn election_timer(did: &Did) -> RangeInclusive<Duration> {
-        let at = did.timers.iter().position(|timer| *timer == Timer::Election).expect("it was set");
-        did.lengths[at].clone()
+        did.timers[&Timer::Election].clone()
     }
 }
 
@@ -48,7 +47,7 @@ fn a_follower_whose_disk_is_busy_says_that_it_hears_the_leader_and_not_that_it_m
     let did = node.hear(2, 2, heartbeat(7));
     assert_eq!(did.meanwhile, did.sent, "at once, however busy the disk is");
     assert_eq!(did.sent, [(n(2), Message { term: Term(2), body: heartbeat_reply(7) })]);
-    assert!(did.timers.contains(&Timer::Election), "it goes on waiting for this leader");
+    assert!(did.timers.contains_key(&Timer::Election), "it goes on waiting for this leader");
 }
 
 #[test]
@@ -62,12 +61,12 @@ fn followers_that_are_heard_keep_a_leader_and_confirm_its_reads_while_their_disk
         assert!(node.hear(2, 2, heartbeat_reply(0)).told.is_empty(), "it has not heard of the round");
         node.fire(Timer::Heartbeat);
     }
-    assert_eq!(node.raft.role(), RoleName::Leader);
+    assert_eq!(node.machine.role(), RoleName::Leader);
     let did = node.hear(2, 2, heartbeat_reply(1));
     assert!(matches!(&did.told[..], [Event::ReadReady { .. }]), "{did:?}");
-    assert_eq!(node.raft.progress().unwrap()[&n(2)].match_index, Index(2), "and nothing is known of its log");
+    assert_eq!(node.machine.progress().unwrap()[&n(2)].match_index, Index(2), "and nothing is known of its log");
     node.hear(3, 2, heartbeat_reply(9));
-    assert_eq!(node.raft.counters().bad_messages, 1, "there was no such round");
+    assert_eq!(node.machine.counters().bad_messages, 1, "there was no such round");
 }
 
 /// It kept the entries for it in memory, however many came.
@@ -75,17 +74,17 @@ fn followers_that_are_heard_keep_a_leader_and_confirm_its_reads_while_their_disk
 fn a_follower_that_is_heard_and_whose_disk_stands_still_is_not_there_for_entries() {
     let mut node = Node::leader(2, &[1]);
     node.matched(3, 2, 2);
-    assert!(node.raft.progress().unwrap()[&n(3)].reachable);
+    assert!(node.machine.progress().unwrap()[&n(3)].reachable);
     for _ in 0..20 {
         node.pass(50 * MS);
         node.matched(2, 2, 2);
         node.hear(3, 2, heartbeat_reply(0));
         node.fire(Timer::Heartbeat);
     }
-    let followers = node.raft.progress().unwrap();
+    let followers = node.machine.progress().unwrap();
     assert_eq!((followers[&n(2)].reachable, followers[&n(3)].reachable), (true, false));
     node.matched(3, 2, 2);
-    assert!(node.raft.progress().unwrap()[&n(3)].reachable, "its disk is back");
+    assert!(node.machine.progress().unwrap()[&n(3)].reachable, "its disk is back");
 }
 
 #[test]
@@ -95,7 +94,7 @@ fn a_leader_whose_disk_stands_still_steps_down_and_does_not_seek_election_until_
     node.step_with_busy_disk(Input::Requested(Command::Propose { ticket: Ticket(1), command: Bytes::new() }));
     node.step_with_busy_disk(Input::Elapsed(Timer::Flush));
     let mut beats = 0;
-    while node.raft.role() == RoleName::Leader {
+    while node.machine.role() == RoleName::Leader {
         node.pass(50 * MS);
         beats += 1;
         for follower in [2, 3] {
@@ -108,7 +107,7 @@ fn a_leader_whose_disk_stands_still_steps_down_and_does_not_seek_election_until_
     }
     assert_eq!(beats * 50 * MS, crate::defaults::DISK_PATIENCE);
     let did = node.step_with_busy_disk(Input::Elapsed(Timer::Election));
-    assert!(did.sent.is_empty() && did.timers.contains(&Timer::Election), "{did:?}");
+    assert!(did.sent.is_empty() && did.timers.contains_key(&Timer::Election), "{did:?}");
     node.step_with_busy_disk(Input::Synced { took: Duration::from_secs(2), more: false });
     assert!(!node.step_with_busy_disk(Input::Elapsed(Timer::Election)).sent.is_empty());
 }
@@ -116,14 +115,14 @@ fn a_leader_whose_disk_stands_still_steps_down_and_does_not_seek_election_until_
 #[test]
 fn a_leader_whose_disk_stands_still_goes_on_when_there_is_nobody_else() {
     let mut node = Node::with(1, Vec::new());
-    assert_eq!(node.raft.role(), RoleName::Leader);
+    assert_eq!(node.machine.role(), RoleName::Leader);
     node.step_with_busy_disk(Input::Requested(Command::Propose { ticket: Ticket(1), command: Bytes::new() }));
     node.step_with_busy_disk(Input::Elapsed(Timer::Flush));
     for _ in 0..100 {
         node.pass(50 * MS);
         node.step_with_busy_disk(Input::Elapsed(Timer::Heartbeat));
     }
-    assert_eq!(node.raft.role(), RoleName::Leader);
+    assert_eq!(node.machine.role(), RoleName::Leader);
 }
 
 #[test]

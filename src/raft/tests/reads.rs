@@ -40,7 +40,7 @@ fn a_new_leader_holds_reads_until_an_entry_of_its_term_is_committed() {
     read(&mut node, 1);
     assert!(node.fire(Timer::Flush).appends().is_empty());
     let did = node.matched(2, 2, 2);
-    assert!(did.timers.contains(&Timer::Flush), "now they go out");
+    assert!(did.timers.contains_key(&Timer::Flush), "now they go out");
     node.fire(Timer::Flush);
     assert_eq!(ready(&answered(&mut node, 3, 2, 1, 1)), [1]);
 }
@@ -94,7 +94,7 @@ fn a_question_that_was_lost_is_asked_again() {
     read(&mut node, 1);
     node.fire(Timer::Flush);
     node.pass(Duration::from_millis(200));
-    assert!(node.append(3, 2, (1, 1), &[], 0).timers.contains(&Timer::Flush));
+    assert!(node.append(3, 2, (1, 1), &[], 0).timers.contains_key(&Timer::Flush));
     let did = node.fire(Timer::Flush);
     assert_eq!(did.sent, [(n(3), Message { term: Term(2), body: Body::ReadIndex { question: 1 } })]);
 }

@@ -8,7 +8,7 @@ fn an_append_of_an_old_term_is_refused_and_the_stale_leader_told() {
     let mut node = Node::with_log(5, &[1]);
     let did = node.append(2, 4, (1, 1), &[4], 1);
     assert_eq!((did.sent[0].1.term, node.log_terms()), (Term(5), vec![1]));
-    assert_eq!(node.raft.leader(), None);
+    assert_eq!(node.machine.leader(), None);
 }
 
 /// Raft, Figure 2, AppendEntries RPC 2, and the fast back-off of §5.3.
@@ -70,7 +70,7 @@ fn followers_get_a_batch_before_the_leaders_disk_does() {
 fn figure_8_an_old_terms_entry_on_a_majority_waits_for_one_of_the_current_term() {
     let mut node = Node::leader(4, &[1, 2]); // its own entry, of term 4, is at 3
     assert!(node.matched(2, 4, 2).committed().is_empty(), "2 is on a majority, but of term 2");
-    assert_eq!(node.raft.commit_index(), Index(0));
+    assert_eq!(node.machine.commit_index(), Index(0));
     assert_eq!(node.matched(2, 4, 3).committed(), [Index(1), Index(2), Index(3)]);
 }
 
@@ -109,8 +109,8 @@ fn appends_follow_each_other_up_to_the_window() {
         node.propose("x");
         node.fire(Timer::Flush);
     }
-    let window = node.raft.config().window.appends;
-    let next = node.raft.progress().unwrap()[&n(2)].next_index;
+    let window = node.machine.config().window.appends;
+    let next = node.machine.progress().unwrap()[&n(2)].next_index;
     assert_eq!(next, Index(3 + window as u64), "one entry each, and no more than the window");
     let did = node.matched(2, 2, 2 + window as u64);
     assert_eq!(did.appends()[0].1.entries.len(), 100 - window, "the rest goes out as one");
@@ -144,7 +144,7 @@ fn proposals_of_a_deposed_leader_are_dropped_before_they_reach_its_log() {
 fn messages_that_no_correct_peer_sends_are_dropped_and_counted() {
     let mut node = Node::with_log(3, &[1, 1, 1]);
     node.append(2, 3, (1, 1), &[1, 1], 3);
-    assert_eq!(node.raft.commit_index(), Index(3));
+    assert_eq!(node.machine.commit_index(), Index(3));
     let take_back = node.append(2, 3, (1, 1), &[3], 3);
     let future = node.append(2, 3, (1, 3), &[4], 3);
     let backwards = node.append(2, 3, (1, 3), &[3, 2], 3);
@@ -152,11 +152,14 @@ fn messages_that_no_correct_peer_sends_are_dropped_and_counted() {
     for did in [take_back, future, backwards, second_leader] {
         assert!(did.sent.is_empty() && did.persisted.is_empty(), "{did:?}");
     }
-    assert_eq!((node.raft.counters().bad_messages, node.log_terms(), node.raft.term()), (4, vec![1, 1, 1], Term(3)));
+    assert_eq!(
+        (node.machine.counters().bad_messages, node.log_terms(), node.machine.term()),
+        (4, vec![1, 1, 1], Term(3))
+    );
     let mut leader = Node::leader(4, &[1]);
     leader.matched(2, 4, 99);
     leader.append(3, 4, (1, 1), &[4], 0);
-    assert_eq!((leader.raft.counters().bad_messages, leader.raft.role()), (2, RoleName::Leader));
+    assert_eq!((leader.machine.counters().bad_messages, leader.machine.role()), (2, RoleName::Leader));
 }
 
 /// Thesis §3.8: the log is what its records say, in order.
@@ -165,14 +168,14 @@ fn recovery_folds_appends_that_replace_earlier_ones() {
     let records =
         vec![hard(1, Some(1)), Record::Append(entries(1, &[1, 1, 1])), hard(3, None), Record::Append(entries(2, &[3]))];
     let node = Node::with(3, records);
-    assert_eq!((node.log_terms(), node.raft.term(), node.raft.commit_index()), (vec![1, 3], Term(3), Index(0)));
+    assert_eq!((node.log_terms(), node.machine.term(), node.machine.commit_index()), (vec![1, 3], Term(3), Index(0)));
 }
 
 /// RFC 896 for the log: what comes while a batch is under way leaves as one batch when that is committed.
 #[test]
 fn proposals_gather_while_earlier_ones_are_on_their_way() {
     let mut node = Node::leader(2, &[1]);
-    node.raft.config.gather = Duration::from_millis(1);
+    node.machine.config.batch_delay = Duration::from_millis(1);
     for follower in [2, 3] {
         node.matched(follower, 2, 2);
     }
@@ -182,7 +185,7 @@ fn proposals_gather_while_earlier_ones_are_on_their_way() {
         node.propose(text);
         assert!(node.fire(Timer::Flush).appends().is_empty());
     }
-    assert!(node.matched(2, 2, 3).timers.contains(&Timer::Flush), "the first is committed");
+    assert!(node.matched(2, 2, 3).timers.contains_key(&Timer::Flush), "the first is committed");
     let appends = node.fire(Timer::Flush).appends();
     assert_eq!(appends.iter().map(|(_, append)| append.entries.len()).collect::<Vec<_>>(), [2, 2]);
 }
@@ -190,14 +193,14 @@ fn proposals_gather_while_earlier_ones_are_on_their_way() {
 #[test]
 fn a_long_way_to_the_followers_holds_proposals_up_no_longer_than_they_gather() {
     let mut node = Node::leader(2, &[1]);
-    node.raft.config.gather = Duration::from_millis(1);
+    node.machine.config.batch_delay = Duration::from_millis(1);
     for follower in [2, 3] {
         node.matched(follower, 2, 2);
     }
     node.propose("first");
     node.fire(Timer::Flush);
     node.propose("second");
-    assert!(node.fire(Timer::Flush).timers.contains(&Timer::Flush), "it looks again");
+    assert!(node.fire(Timer::Flush).timers.contains_key(&Timer::Flush), "it looks again");
     node.pass(Duration::from_millis(1));
     assert_eq!(node.fire(Timer::Flush).appends().len(), 2, "although the first is not committed");
 }

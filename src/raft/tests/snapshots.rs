@@ -6,7 +6,7 @@ use super::*;
 fn applied(through: u64) -> Node {
     let mut node = Node::with(3, vec![hard(1, None)]);
     node.append(2, 1, (0, 0), &vec![1; through as usize], through);
-    assert_eq!(node.raft.last_applied(), Index(through));
+    assert_eq!(node.machine.last_applied(), Index(through));
     node
 }
 
@@ -42,7 +42,7 @@ impl Did {
 }
 
 fn small(mut node: Node) -> Node {
-    node.raft.config.retained_bytes = 0;
+    node.machine.config.retained_bytes = 0;
     node
 }
 
@@ -53,28 +53,28 @@ fn a_snapshot_replaces_the_entries_that_were_applied_when_it_began() {
     let records = node.snapshot();
     assert!(matches!(&records[0], Record::SnapshotBegin(Checkpoint { last, .. }) if *last == at(1, 3)));
     assert_eq!(records[1], Record::SnapshotTail(entries(4, &[1])), "what came after it is kept with it");
-    assert_eq!((node.raft.log().first_index(), node.raft.snapshot()), (Index(4), at(1, 3)));
+    assert_eq!((node.machine.log().first_index(), node.machine.snapshot()), (Index(4), at(1, 3)));
 }
 
 #[test]
 fn many_entries_are_forgotten_in_parts() {
     let mut node = small(applied(4000));
     node.append(2, 1, (1, 4000), &vec![1; 1000], 5000);
-    node.raft.config.apply_batch = 2000;
+    node.machine.config.apply_batch = 2000;
     node.snapshot();
-    assert_eq!((node.raft.log().first_index(), node.raft.snapshot()), (Index(2001), at(1, 5000)));
-    assert!(node.fire(Timer::Compact).timers.contains(&Timer::Compact));
-    assert_eq!(node.raft.log().first_index(), Index(4001));
+    assert_eq!((node.machine.log().first_index(), node.machine.snapshot()), (Index(2001), at(1, 5000)));
+    assert!(node.fire(Timer::Compact).timers.contains_key(&Timer::Compact));
+    assert_eq!(node.machine.log().first_index(), Index(4001));
     assert!(node.fire(Timer::Compact).timers.is_empty());
-    assert!(node.raft.log().is_empty());
+    assert!(node.machine.log().is_empty());
 }
 
 #[test]
 fn the_latest_entries_stay_in_memory_for_followers_that_are_a_little_behind() {
     let mut node = applied(5);
-    node.raft.config.retained_bytes = 2 * entries(1, &[1])[0].size();
+    node.machine.config.retained_bytes = 2 * entries(1, &[1])[0].size();
     node.snapshot();
-    assert_eq!((node.raft.log().first_index(), node.raft.snapshot()), (Index(4), at(1, 5)));
+    assert_eq!((node.machine.log().first_index(), node.machine.snapshot()), (Index(4), at(1, 5)));
 }
 
 /// raft.md: "snapshot against truncation order". Records reach the disk in order, so a crash leaves a beginning of them.
@@ -101,7 +101,7 @@ fn a_crash_at_every_effect_during_a_snapshot_boots_to_the_same_state() {
     // Once it is whole, what came before its beginning is not needed.
     let without = Raft::recover(config(), records[before..].iter().cloned()).unwrap();
     assert_eq!(without, Raft::recover(config(), records.clone()).unwrap());
-    assert_eq!(without.hard_state(), node.raft.hard_state());
+    assert_eq!(without.hard_state(), node.machine.hard_state());
     let unfinished = Raft::recover(config(), records[before..records.len() - 1].iter().cloned());
     assert!(matches!(unfinished, Err(ConfigError::Incomplete(_))), "but before that it is");
 }
@@ -140,16 +140,16 @@ fn a_follower_takes_a_snapshot_part_by_part_and_answers_when_it_is_durable() {
     );
     assert_eq!(did.outcomes(), [AppendOutcome::Matched(Index(9))]);
     assert!(matches!(did.told[1], Event::Restored { last } if last == at(1, 9)));
-    assert_eq!((node.raft.log().base(), node.raft.last_applied()), (at(1, 9), Index(9)));
+    assert_eq!((node.machine.log().base(), node.machine.last_applied()), (at(1, 9), Index(9)));
     node.append(2, 1, (1, 9), &[1], 10);
-    assert_eq!(node.raft.commit_index(), Index(10), "the log goes on from there");
+    assert_eq!(node.machine.commit_index(), Index(10), "the log goes on from there");
 }
 
 #[test]
 fn parts_that_are_repeated_or_out_of_order_do_no_harm() {
     let mut node = Node::with(3, vec![]);
     assert_eq!(node.install(1, at(1, 9), 1, true).wanted_next(), [0]);
-    assert_eq!(node.raft.last_applied(), Index(0));
+    assert_eq!(node.machine.last_applied(), Index(0));
     node.install(1, at(1, 9), 0, false);
     assert_eq!(node.install(1, at(1, 9), 0, false).wanted_next(), [1], "the first part twice");
     node.install(1, at(1, 9), 1, false);
@@ -164,7 +164,7 @@ fn a_snapshot_of_what_is_committed_here_changes_nothing() {
     let mut node = applied(5);
     let did = node.install(1, at(1, 4), 0, true);
     assert_eq!((did.persisted.len(), did.outcomes()), (0, vec![AppendOutcome::Matched(Index(4))]));
-    assert_eq!(node.raft.log().last(), at(1, 5));
+    assert_eq!(node.machine.log().last(), at(1, 5));
 }
 
 /// Figure 13, InstallSnapshot RPC 6: entries that follow the snapshot are kept.
@@ -173,10 +173,10 @@ fn a_snapshot_keeps_the_entries_after_it_when_the_log_contains_its_last_one() {
     let mut node = Node::with_log(1, &[1, 1, 1]);
     let did = node.install(1, at(1, 2), 0, true);
     assert_eq!(did.persisted[1], Record::SnapshotTail(entries(3, &[1])));
-    assert_eq!((node.raft.log().base(), node.raft.log().last()), (at(1, 2), at(1, 3)));
+    assert_eq!((node.machine.log().base(), node.machine.log().last()), (at(1, 2), at(1, 3)));
     let mut other = Node::with_log(2, &[1, 1, 1]);
     other.install(2, at(2, 2), 0, true);
-    assert_eq!((other.raft.log().base(), other.raft.log().last()), (at(2, 2), at(2, 2)), "another log goes");
+    assert_eq!((other.machine.log().base(), other.machine.log().last()), (at(2, 2), at(2, 2)), "another log goes");
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn a_leader_sends_a_snapshot_to_a_follower_that_needs_what_is_gone() {
     let mut node = small(Node::leader(2, &[1, 1]));
     node.matched(2, 2, 3);
     node.snapshot();
-    assert_eq!(node.raft.log().first_index(), Index(4));
+    assert_eq!(node.machine.log().first_index(), Index(4));
     let refused = Body::Appended {
         round: Round(0),
         outcome: AppendOutcome::Conflict { prev: at(1, 2), first: Index(1), term: None },
@@ -244,39 +244,39 @@ fn an_install_that_nobody_answers_for_long_is_given_up_and_begins_anew() {
 #[test]
 fn entries_that_take_too_much_memory_are_forgotten_without_a_snapshot_unless_a_follower_lacks_them() {
     let mut node = Node::with(3, vec![hard(1, None)]);
-    node.raft.config.memory_bytes = entries(1, &[1, 1]).iter().map(Entry::size).sum();
+    node.machine.config.memory_bytes = entries(1, &[1, 1]).iter().map(Entry::size).sum();
     node.append(2, 1, (0, 0), &[1; 10], 7);
-    assert_eq!(node.raft.log().first_index(), Index(8), "what is not applied stays");
+    assert_eq!(node.machine.log().first_index(), Index(8), "what is not applied stays");
     node.append(2, 1, (1, 10), &[], 10);
-    assert_eq!(node.raft.log().first_index(), Index(9), "and so does what there is memory for");
-    assert_eq!(node.raft.snapshot(), Position::ORIGIN);
+    assert_eq!(node.machine.log().first_index(), Index(9), "and so does what there is memory for");
+    assert_eq!(node.machine.snapshot(), Position::ORIGIN);
     assert_eq!(node.snapshot().len(), 3, "begin, part and end: nothing has been lost for a snapshot");
 
     let mut node = Node::leader(2, &[1, 1]);
-    node.raft.config.memory_bytes = 0;
+    node.machine.config.memory_bytes = 0;
     node.matched(3, 2, 0);
     node.matched(2, 2, 3);
-    assert_eq!(node.raft.log().first_index(), Index(1), "n3 is there, and has none");
+    assert_eq!(node.machine.log().first_index(), Index(1), "n3 is there, and has none");
     node.matched(3, 2, 2);
     node.propose("x");
     node.fire(Timer::Flush);
     node.matched(2, 2, 4);
-    assert_eq!(node.raft.log().first_index(), Index(3));
+    assert_eq!(node.machine.log().first_index(), Index(3));
 }
 
 /// Found by a transcript of etcd-io/raft, slow_follower_after_compaction: heartbeats were answered, and freed nothing.
 #[test]
 fn a_follower_that_lost_a_whole_window_of_what_is_gone_is_sent_a_snapshot() {
     let mut node = small(Node::leader(2, &[1]));
-    node.raft.config.window.appends = 2;
+    node.machine.config.window.appends = 2;
     node.matched(2, 2, 2);
     node.matched(3, 2, 2);
     for _ in 0..4 {
         node.propose("x");
         node.fire(Timer::Flush);
-        node.matched(3, 2, node.raft.log().last().index.0);
+        node.matched(3, 2, node.machine.log().last().index.0);
     }
-    assert_eq!(node.raft.progress().unwrap()[&n(2)].next_index, Index(5), "its window is full");
+    assert_eq!(node.machine.progress().unwrap()[&n(2)].next_index, Index(5), "its window is full");
     node.snapshot();
     let prev = node.fire(Timer::Heartbeat).appends()[0].1.prev;
     assert_eq!(prev, Position::ORIGIN, "what came before its next entry is gone");

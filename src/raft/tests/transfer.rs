@@ -62,13 +62,13 @@ fn proposals_wait_during_a_transfer_and_go_on_when_it_fails() {
     node.transfer(Some(2));
     node.propose("a");
     node.fire(Timer::Flush);
-    assert_eq!(node.raft.log().last().index, Index(1), "no new entries, or the successor would never have all");
+    assert_eq!(node.machine.log().last().index, Index(1), "no new entries, or the successor would never have all");
     assert_eq!(node.transfer(Some(2)).refused(), [Refusal::ChangePending]);
     node.pass(Duration::from_millis(300));
     node.matched(2, 1, 1);
     assert_eq!(node.fire(Timer::Heartbeat).refused(), [Refusal::NotTakenOver]);
     node.fire(Timer::Flush);
-    assert_eq!(node.raft.log().last().index, Index(2));
+    assert_eq!(node.machine.log().last().index, Index(2));
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn who_is_told_to_lead_asks_at_once_and_is_not_refused_for_a_leader_that_is_hear
     let mut node = Node::with_log(1, &[1]);
     node.append(2, 1, (1, 1), &[], 1);
     let did = node.hear(2, 1, Body::TimeoutNow);
-    assert_eq!(node.raft.role(), RoleName::Candidate);
+    assert_eq!(node.machine.role(), RoleName::Candidate);
     let asks = |(_, message): &(NodeId, Message)| {
         matches!(message.body, Body::RequestVote { ballot: Ballot::Vote, transfer: true, .. })
             && message.term == Term(2)
@@ -106,5 +106,5 @@ fn a_stranger_cannot_make_a_follower_seek_election() {
     let mut node = Node::with_log(1, &[1]);
     node.append(2, 1, (1, 1), &[], 1);
     node.hear(3, 1, Body::TimeoutNow);
-    assert_eq!(node.raft.role(), RoleName::Follower);
+    assert_eq!(node.machine.role(), RoleName::Follower);
 }

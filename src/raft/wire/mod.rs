@@ -5,10 +5,10 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{
-    Append, AppendOutcome, Ballot, Body, Checkpoint, Configuration, Entry, HardState, Index, InstallSnapshot, Member,
-    Message, Payload, Position, Record, Refusal, Round, Term,
-};
+use super::configuration::{Configuration, Member, Refusal};
+use super::message::{Append, AppendOutcome, Ballot, Body, InstallSnapshot, Message, Round};
+use super::record::{Checkpoint, HardState, Record};
+use super::types::{Entry, Index, Payload, Position, Term};
 use crate::node_id::NodeId;
 use crate::wire::{Wire, WireError, at_end, put_sized, take_bool, take_sized};
 

@@ -29,7 +29,7 @@ use super::kv_model::{KvOperation, without_unseen_writes};
 use super::operator::{self, Operator};
 use super::script::said;
 use crate::kv::command::{Condition, Operation, Outcome, SessionId, SessionRequest};
-use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
+use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestError, RequestId};
 use crate::node_id::NodeId;
 use crate::protocol::Time;
 use crate::raft::progress::Window;
@@ -219,7 +219,7 @@ impl Cluster {
     fn new(draws: &Draws, plan: &Plan) -> Self {
         let peers: Vec<_> = (1..=plan.nodes).map(NodeId::numbered).collect();
         let config = raft::Config {
-            gather: Duration::from_millis(1), // as the real driver has it
+            batch_delay: Duration::from_millis(1), // as the real driver has it
             note_commit: Duration::from_millis(20),
             election_timeout: draws.election_timeout.clone(),
             // Small limits, so that the little that happens here reaches them.
@@ -234,7 +234,7 @@ impl Cluster {
         };
         let remembered = draws.remembered;
         let boot = move |id, life, records| {
-            let mut config = raft::Config { id, life, ..config.clone() };
+            let mut config = raft::Config { id, boot_nonce: life, ..config.clone() };
             if !config.initial.contains(id) {
                 config.initial = raft::Configuration::default(); // it came later
             }
@@ -466,12 +466,12 @@ impl Cluster {
         }
     }
 
-    fn on_answer(&mut self, node: NodeId, id: RequestId, answer: Answer) -> Result<(), String> {
+    fn on_answer(&mut self, node: NodeId, id: RequestId, answer: Result<Answer, RequestError>) -> Result<(), String> {
         if self.operator.on_answer(id, &answer, &mut self.world) {
             return Ok(());
         }
         if self.probes.contains_key(&id) {
-            if matches!(answer, Answer::Written(_)) {
+            if matches!(answer, Ok(Answer::Written(_))) {
                 self.probes.remove(&id);
             } else {
                 self.probe(node); // as a client would: the healed cluster may still have been electing
@@ -481,10 +481,10 @@ impl Cluster {
         }
         let Some(asked) = self.asked.get(&id) else { return Ok(()) };
         let result = match (&asked.operation, answer) {
-            (KvOperation::Write(..), Answer::Written(outcome @ (Outcome::Forgotten | Outcome::NameTaken))) => {
+            (KvOperation::Write(..), Ok(Answer::Written(outcome @ (Outcome::Forgotten | Outcome::NameTaken)))) => {
                 return Err(format!("exactly-once: {id:?} was answered {outcome:?}"));
             }
-            (KvOperation::Write(..), Answer::Written(Outcome::NameForgotten)) => {
+            (KvOperation::Write(..), Ok(Answer::Written(Outcome::NameForgotten))) => {
                 let (client, is_sure) = (asked.client, asked.tries == 0);
                 self.rename(client);
                 if is_sure {
@@ -495,20 +495,20 @@ impl Cluster {
                 }
                 return Ok(());
             }
-            (KvOperation::Write(command, _), Answer::Written(outcome)) => {
+            (KvOperation::Write(command, _), Ok(Answer::Written(outcome))) => {
                 Some(KvOperation::Write(command.clone(), Some(outcome)))
             }
-            (KvOperation::Get(_), Answer::Value(value)) => Some(KvOperation::Get(Some(value.map(|v| v.value)))),
-            (KvOperation::Write(..), Answer::OutcomeUnknown) => {
+            (KvOperation::Get(_), Ok(Answer::Value(value))) => Some(KvOperation::Get(Some(value.map(|v| v.value)))),
+            (KvOperation::Write(..), Err(RequestError::OutcomeUnknown)) => {
                 self.outcome_unknown(id);
                 return Ok(());
             }
-            (KvOperation::Write(..), Answer::NoLeader | Answer::Overloaded) if asked.tries > 0 => {
+            (KvOperation::Write(..), Err(RequestError::NoLeader | RequestError::Overloaded)) if asked.tries > 0 => {
                 self.outcome_unknown(id); // nothing was done this time
                 return Ok(());
             }
             // Certainly not done: it leaves no mark on the history.
-            (_, Answer::NoLeader | Answer::TooLate | Answer::Overloaded) => {
+            (_, Err(RequestError::NoLeader | RequestError::TooLate | RequestError::Overloaded)) => {
                 let asked = self.asked.remove(&id).expect("it was there");
                 self.clients[asked.client].busy = None;
                 return Ok(());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand_chacha::rand_core::Rng;
 
-use crate::kv::raft_kv::{Administration, Answer, Ask, Command, RaftKv, RequestId};
+use crate::kv::raft_kv::{Administration, Answer, Ask, Command, RaftKv, RequestError, RequestId};
 use crate::node_id::NodeId;
 use crate::protocol::Time;
 use crate::raft::{Change, RoleName};
@@ -78,9 +78,14 @@ impl Operator {
     }
 
     /// Whether the answer is to it. A node that is removed for certain is switched off.
-    pub(super) fn on_answer(&mut self, id: RequestId, answer: &Answer, world: &mut World<RaftKv>) -> bool {
+    pub(super) fn on_answer(
+        &mut self,
+        id: RequestId,
+        answer: &Result<Answer, RequestError>,
+        world: &mut World<RaftKv>,
+    ) -> bool {
         let Some(removed) = self.asked.remove(&id) else { return false };
-        if let (Some(node), Answer::Done) = (removed, answer) {
+        if let (Some(node), Ok(Answer::Done)) = (removed, answer) {
             world.retire(node);
         }
         true

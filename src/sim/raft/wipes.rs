@@ -17,7 +17,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use super::cluster::RECOVERY;
 use crate::founding::{self, Introduction, Word};
 use crate::kv::command::{Operation, SessionRequest};
-use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestId};
+use crate::kv::raft_kv::{self, Answer, Ask, Event, Query, RaftKv, RequestError, RequestId};
 use crate::node_id::NodeId;
 use crate::protocol::Time;
 use crate::raft::{self};
@@ -76,7 +76,7 @@ pub fn run(seed: u64) -> Result<Report, String> {
     let nodes: Vec<_> = (1..=if seed.is_multiple_of(3) { 5 } else { 3 }).map(NodeId::numbered).collect();
     let config = raft::Config::new(nodes[0], 0, nodes.iter().copied());
     let boot = move |id, life, records| {
-        let config = raft::Config { id, life, ..config.clone() };
+        let config = raft::Config { id, boot_nonce: life, ..config.clone() };
         RaftKv::recover(config, u64::MAX, records).expect("the configuration and its records are valid")
     };
     let world = World::new(rng.next_u64(), nodes.clone(), Box::new(boot), Keep::Nothing);
@@ -284,17 +284,17 @@ impl Run {
         RequestId(self.requests)
     }
 
-    fn on_answer(&mut self, id: RequestId, answer: &Answer) -> Result<(), String> {
+    fn on_answer(&mut self, id: RequestId, answer: &Result<Answer, RequestError>) -> Result<(), String> {
         if let Some(node) = self.probes.remove(&id) {
-            if matches!(answer, Answer::Written(_)) {
+            if matches!(answer, Ok(Answer::Written(_))) {
                 self.served.insert(node);
             }
             return Ok(());
         }
         let Some((_, key, _)) = self.asked.take_if(|(asked, _, _)| *asked == id) else { return Ok(()) };
         match answer {
-            Answer::Written(_) => self.acknowledged.push(key),
-            Answer::Value(None) => {
+            Ok(Answer::Written(_)) => self.acknowledged.push(key),
+            Ok(Answer::Value(None)) => {
                 return Err(format!(
                     "durability: {key:?} was acknowledged, and at {:?} it is not there",
                     self.world.now()

@@ -11,11 +11,11 @@ use hyper::Method;
 use hyper::body::Bytes;
 use serde_json::json;
 
-use super::{Ask, Cluster, expect_ok, failure};
+use super::cluster::{Ask, Cluster, expect_ok, failure};
 use crate::cli::{Failure, Kind, Output, signals};
 use crate::defaults::CLIENT_STALL;
-use crate::http::backup::{LAST, THROUGH};
 use crate::http::client::{Client, ClientError, Stream};
+use crate::http::raft::backup::{LAST, THROUGH};
 use crate::kv::backup::{self, Header, Part};
 use crate::kv::command::Versioned;
 use crate::kv::snapshot;

@@ -18,7 +18,8 @@ use tokio::task::LocalSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Cluster, failure, status};
+use super::cluster::{Cluster, failure};
+use super::status;
 use crate::cli::escape::escaped;
 use crate::cli::measure::{self, Measured, Period};
 use crate::cli::{Failure, Kind, Output};

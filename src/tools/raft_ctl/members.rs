@@ -5,10 +5,10 @@ use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Ask, Cluster, cell, encoded};
+use super::cluster::{Ask, Cluster, cell, encoded};
 use crate::cli::escape::escaped;
 use crate::cli::{Failure, Kind, Output, args};
-use crate::http::client::Answer;
+use crate::http::client::Response;
 use crate::node_id::NodeId;
 
 /// What to do with the members.
@@ -162,7 +162,7 @@ fn change_of(method: Method, path: String, body: &Value) -> Ask {
     Ask { method, path, body, name: None, if_version: None } // done twice, it is done
 }
 
-fn expect_ok(answer: &Answer) -> Result<Value, Failure> {
+fn expect_ok(answer: &Response) -> Result<Value, Failure> {
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let error = escaped(body["error"].as_str().unwrap_or("an answer without a reason"));
     let (kind, remedy) = match answer.status {

@@ -14,13 +14,14 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use hyper::StatusCode;
 use tokio::task::JoinSet;
 
-use super::{Cluster, status};
+use super::cluster::{Ask, Cluster, is_name_refused};
+use super::status;
 use crate::cli::Failure;
 use crate::defaults::{MAX_CLIENT_BYTES, MAX_KEPT_NAMES, NAME_PATIENCE};
-use crate::http::client::Answer;
+use crate::http::client::Response;
+use crate::tools::node::entropy;
 
 /// What the names begin with.
 const PREFIX: &str = "raft-ctl-";
@@ -59,8 +60,7 @@ impl Name {
     /// # Errors
     /// When the system gives no random numbers.
     pub(super) async fn renew(&mut self, cluster: &Cluster) -> Result<(), Failure> {
-        let random =
-            getrandom::u64().map_err(|e| Failure::local(format!("the system gives no random numbers: {e}")))?;
+        let random = entropy()?;
         // The cluster tells for ever whether it has forgotten a name that says since which version it has been in use.
         let since = version_of(cluster).await.map(|version| format!("{SINCE}{version}")).unwrap_or_default();
         (self.name, self.last) = (format!("{PREFIX}{random:016x}{since}"), 0);
@@ -85,9 +85,17 @@ impl Name {
     }
 }
 
-/// Whether a node refuses a write because of its name. Under a number that is used for the first time, it was not done.
-pub(super) fn is_refused(answer: &Answer) -> bool {
-    matches!(answer.status, StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY)
+/// Asks under a name, so that it is done once. When a node refuses the name, it takes another one.
+pub(super) async fn write(cluster: &Cluster, mut ask: Ask) -> Result<Response, Failure> {
+    let mut name = Name::lease(cluster).await?;
+    ask.name = Some(name.next());
+    let answer = cluster.ask(ask.clone()).await?;
+    if !is_name_refused(&answer) {
+        return Ok(answer);
+    }
+    name.renew(cluster).await?;
+    ask.name = Some(name.next());
+    cluster.ask(ask).await
 }
 
 /// A file for a name that nobody uses now, locked.

@@ -16,12 +16,12 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::backup::Backup;
-use super::name::{self, Name};
-use super::{Ask, Cluster, encoded, expect_ok, failure};
+use super::cluster::{Ask, Cluster, encoded, expect_ok, failure, is_name_refused};
+use super::name::Name;
 use crate::cli::signals::Signals;
 use crate::cli::{Failure, Kind, Output};
 use crate::defaults::{MAX_LIST_LIMIT, RECONNECT, RESTORE_WRITERS};
-use crate::http::client::{Answer, Client, ClientError};
+use crate::http::client::{Client, ClientError, Response};
 
 /// What to restore.
 #[derive(Clone, Debug, clap::Args)]
@@ -241,7 +241,7 @@ impl Writer {
             let failed = match self.ask(write, &name).await {
                 Ok(answer) if answer.status.is_success() => return Ok(()),
                 // It has no condition, so it may be done a second time.
-                Ok(answer) if name::is_refused(&answer) && Instant::now() < end => {
+                Ok(answer) if is_name_refused(&answer) && Instant::now() < end => {
                     self.name.renew(&self.cluster).await?;
                     name = self.name.next();
                     continue;
@@ -270,12 +270,12 @@ impl Writer {
         }
     }
 
-    async fn ask(&mut self, write: &Write, name: &str) -> Result<Answer, ClientError> {
+    async fn ask(&mut self, write: &Write, name: &str) -> Result<Response, ClientError> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(Client::connect(&self.cluster.nodes[self.node % self.cluster.nodes.len()]).await?),
         };
-        let headers = [(crate::http::api::IDEMPOTENCY_KEY, name.to_owned())];
+        let headers = [(crate::http::kv::IDEMPOTENCY_KEY, name.to_owned())];
         let (method, body) = (write.method.clone(), write.body.clone());
         connection.ask(method, &write.path, body, &headers, self.cluster.timeout).await
     }

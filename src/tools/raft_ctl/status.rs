@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{Ask, Cluster, cell};
+use super::cluster::{Ask, Cluster, cell};
 use crate::cli::signals::{self, Signals};
 use crate::cli::{Failure, Kind, Output, args, escape};
 use crate::defaults::STATUS_PATIENCE;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Cluster, encoded, expect_ok, failure};
+use super::cluster::{Cluster, encoded, expect_ok, failure};
 use crate::cli::closed;
 use crate::cli::escape::escaped;
 use crate::cli::signals::Signals;

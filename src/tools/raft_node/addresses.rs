@@ -1,86 +1,38 @@
 //! Where a node listens, where the others are, and where they reach it.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::TcpListener;
 
-use super::Args;
-use crate::cli::{Failure, args, origin};
+use super::args::Args;
+use crate::cli::{Failure, Tool, origin};
 use crate::datagram::socket::own_addresses;
 use crate::defaults::{CONNECT_TIMEOUT, JOIN_REMINDER};
 use crate::net::place::{OutOfReach, Place, local_toward};
 use crate::net::tcp;
-use crate::node_id::NodeId;
-use crate::tools::{bind_failure, resolve, udp_failure};
-
-/// Another member, and where it is.
-#[derive(Clone, Debug)]
-pub(super) struct Peer {
-    pub(super) id: NodeId,
-    pub(super) addr: String,
-    /// It was given without a name, and goes by its host's.
-    is_bare: bool,
-}
-
-/// `ID=HOST:PORT`, or `HOST:PORT` with the host as the name; nothing between two commas.
-pub(super) fn peer(text: &str) -> Result<Option<Peer>, String> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let (id, addr) = match text.split_once('=') {
-        Some((id, addr)) => (Some(id.trim()), args::node_address(addr)?),
-        None => (None, args::node_address(text)?),
-    };
-    let name = id.unwrap_or_else(|| addr.rsplit_once(':').map_or(&addr[..], |(host, _)| host));
-    let is_bare = id.is_none();
-    let id = name.parse().map_err(|error: crate::node_id::InvalidNodeId| error.to_string())?;
-    Ok(Some(Peer { id, addr, is_bare }))
-}
+use crate::tools::node::Listen;
+use crate::tools::{resolve, udp_failure};
 
 impl Args {
-    /// Listens. What is wrong with an address that a variable gave names that.
+    /// Listens.
     pub(super) async fn bind(&self) -> Result<TcpListener, Failure> {
-        let variable = match self.listen {
-            Some(_) => Some(origin::name("--listen", "LISTEN")).filter(|name| *name == "LISTEN"),
-            None => self.port.map(|_| "PORT"),
+        let listen = Listen {
+            tool: Self::NAME,
+            listen: self.listen.as_deref(),
+            port: self.port,
+            default_port: 7001,
+            insecure: self.insecure,
         };
-        self.bind_unnamed().await.map_err(|failure| match variable {
-            Some(variable) => Failure::new(failure.kind, format!("{variable} (environment): {failure}")),
-            None => failure,
-        })
-    }
-
-    async fn bind_unnamed(&self) -> Result<TcpListener, Failure> {
-        let (listen, addrs) = match (&self.listen, self.port) {
-            (Some(listen), _) => (listen.clone(), resolve(listen).await?),
-            // Who serves others than this machine, in a container say, serves them all. Where there is no IPv6, [::] fails.
-            (None, Some(port)) if self.insecure => {
-                let every = [SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), (Ipv4Addr::UNSPECIFIED, port).into()];
-                (format!("port {port} of every address"), every.to_vec())
+        let may_be_exposed = |addr| {
+            if !self.cut {
+                return Ok(());
             }
-            (None, port) => {
-                let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port.unwrap_or(7001)));
-                (addr.to_string(), vec![addr])
-            }
-        };
-        let exposed = addrs.iter().find(|addr| !addr.ip().is_loopback());
-        if let (Some(addr), true) = (exposed, self.cut) {
-            return Err(Failure::usage(format!(
+            Err(Failure::usage(format!(
                 "{addr} can be reached from other machines, and with --cut whoever reaches this node can take it from its \
                  cluster: listen on 127.0.0.1, or leave --cut out"
-            )));
-        }
-        if let Some(addr) = exposed
-            && !self.insecure
-        {
-            return Err(Failure::usage(format!(
-                "{addr} can be reached from other machines, and nothing is encrypted or authenticated: listen on \
-                 127.0.0.1, or pass --insecure (INSECURE=1) on a network where you trust everybody (--key-file will do better; \
-                 raft-node does not have it yet)"
-            )));
-        }
-        tcp::bind(&listen, &addrs).map_err(|error| bind_failure(&error))
+            )))
+        };
+        listen.bind(may_be_exposed, tcp::bind).await
     }
 
     /// Where the others reach this node, which listens on `addr`: as said, or as the others were told in the same words.
@@ -182,20 +134,5 @@ mod tests {
             assert!(likely.port() == 7001 && own.contains(&likely.ip()), "{likely} of {own:?}");
         }
         assert_eq!(likely("127.0.0.1:1".parse().unwrap()), "127.0.0.1:1".parse().unwrap());
-    }
-
-    #[test]
-    fn a_peer_may_be_written_with_blanks_and_as_a_url() {
-        let of = |text| peer(text).unwrap().map(|peer| (peer.id.to_string(), peer.addr, peer.is_bare));
-        let named = Some(("n2".to_owned(), "host:7002".to_owned(), false));
-        for text in ["n2=host:7002", " n2 = host:7002 ", "n2=http://host:7002", "n2=http://host:7002/"] {
-            assert_eq!(of(text), named, "{text}");
-        }
-        let bare = Some(("node2".to_owned(), "node2:3000".to_owned(), true));
-        for text in ["node2:3000", " node2:3000", "http://node2:3000"] {
-            assert_eq!(of(text), bare, "{text}");
-        }
-        assert!(of(" ").is_none());
-        assert!(peer("n2=host").unwrap_err().contains("HOST:PORT"));
     }
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::{Args, recovery};
+use super::args::Args;
+use super::recovery;
 use crate::cli::{Failure, Output, Tool, signals};
 use crate::kv::State;
 use crate::kv::backup::{Header, Writer};
@@ -12,6 +13,7 @@ use crate::net::identity::data_dir::{DataDirError, Remains};
 use crate::net::identity::known_peers::RandomId;
 use crate::raft::Index;
 use crate::tools::backup_target::{BackupTarget, is_stdout};
+use crate::tools::node::data_dir_failure;
 
 /// The subcommand.
 pub(super) const NAME: &str = "dump";
@@ -107,7 +109,7 @@ fn read(options: &Options) -> Result<Dump, Failure> {
             "a node uses {}: back that one up with raft-ctl snapshot --out (--stale, if it has no leader), or stop it",
             dir.display()
         )),
-        error => Failure::local(error.to_string()),
+        error => data_dir_failure(&error),
     })?;
     let recovery::Found { machine, committed } = recovery::read(&remains)?;
     let last = machine.raft().log().last().index;

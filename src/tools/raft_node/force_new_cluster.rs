@@ -1,6 +1,7 @@
 //! `raft-node --force-new-cluster`: one node goes on alone, in a new cluster, when the majority of the old one is lost.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use hyper::Method;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
-use super::{Args, dump, entropy, recovery};
+use super::args::Args;
+use super::{dump, recovery};
 use crate::cli::{Failure, Kind, Output, Tool};
 use crate::http::client::Client;
 use crate::kv::State;
@@ -17,6 +19,7 @@ use crate::net::identity::data_dir::{DataDirError, Remains};
 use crate::net::identity::known_peers::{MemberAddr, RandomId};
 use crate::node_id::NodeId;
 use crate::raft::{Checkpoint, Configuration, HardState, Index, Member, Position, Record};
+use crate::tools::node::{data_dir_failure, entropy};
 use crate::wire::Wire;
 
 /// How long each of the other members may take to say that nothing is lost.
@@ -32,10 +35,21 @@ pub(super) struct Survivor {
     pub(super) given: BTreeMap<NodeId, String>,
 }
 
+impl Survivor {
+    /// The node of these arguments.
+    pub(super) fn of(args: &Args) -> Self {
+        let is_reachable =
+            |addr: &&String| addr.parse().is_ok_and(|at: SocketAddr| at.port() != 0 && !at.ip().is_unspecified());
+        let addr = args.advertise.clone().or_else(|| args.listen.as_ref().filter(is_reachable).cloned());
+        let given = args.others().map(|peer| (peer.id, peer.addr.clone())).collect();
+        Self { id: args.id, dir: args.data_dir(), addr, given }
+    }
+}
+
 /// Makes the data directory that of a cluster of one.
 pub(super) async fn run(survivor: Survivor, output: &Output) -> Result<(), Failure> {
     let Survivor { id, dir, addr, given } = survivor;
-    let remains = Remains::take(&dir, Args::NAME, id.as_str()).map_err(|error| Failure::local(error.to_string()))?;
+    let remains = Remains::take(&dir, Args::NAME, id.as_str()).map_err(|error| data_dir_failure(&error))?;
     let recovery::Found { machine, committed } = recovery::read(&remains)?;
     let raft = machine.raft();
     let (last, hard_state) = (raft.log().last(), raft.hard_state());
@@ -67,7 +81,7 @@ pub(super) async fn run(survivor: Survivor, output: &Output) -> Result<(), Failu
     let addr = addr.unwrap_or_else(|| members.get(&id).map(|own| MemberAddr::of(&own.addr).addr).unwrap_or_default());
     let seat = MemberAddr { addr, incarnation: Some(incarnation) };
     let (keys, version) = (state.store().len(), state.store().version());
-    let refused = |error: DataDirError| Failure::local(error.to_string());
+    let refused = |error: DataDirError| data_dir_failure(&error);
     let log = remains.new_log().map_err(refused)?;
     let configuration = [(id, Member { voter: true, addr: seat.to_string() })].into_iter().collect();
     if let Err(error) = write_log(&log, state.moved_to(new_cluster.0), last, hard_state, configuration) {

@@ -1,7 +1,7 @@
 //! What a node does when its disk is full: it shortens its log, once, with the space that was kept back for that.
 
 use crate::defaults::{COMPACT_PAUSE, RESERVE_PAUSE};
-use crate::http::api::Api;
+use crate::http::raft::Api;
 use crate::kv::RaftKv;
 use crate::net::disk::Reserve;
 use crate::net::driver::{Handle, Stopped};

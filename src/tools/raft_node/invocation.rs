@@ -2,7 +2,8 @@
 
 use clap::{ArgMatches, Args as _, Command, CommandFactory, FromArgMatches, Parser};
 
-use super::{Args, dump};
+use super::args::Args;
+use super::dump;
 use crate::cli::{Common, Failure, Output, Tool};
 
 /// What `raft-node` is to do.

@@ -1,5 +1,6 @@
 //! What a node does about its cluster's members beside its machine: dials them, joins them, learns which cluster they are.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use hyper::Method;
@@ -10,8 +11,7 @@ use tokio::time::Instant;
 use crate::cli::{Output, origin};
 use crate::defaults::{JOIN_PAUSE, JOIN_REMINDER, REQUEST_TIMEOUT};
 use crate::http::client::Client;
-use crate::http::members::Members;
-use crate::http::upgrade::{self, Dialler};
+use crate::http::raft::{self, Dialler, Members};
 use crate::kv::RaftKv;
 use crate::net::driver::{Handle, Stopped};
 use crate::net::identity::known_peers::RandomId;
@@ -27,7 +27,7 @@ pub(super) fn changed(members: &Members, configuration: &Configuration) {
         .map(|(id, member)| format!("{id}{}", if member.voter { "" } else { " (learner)" }))
         .collect();
     tracing::info!("the members are {}", names.join(", "));
-    if let Err(error) = members.are(configuration.clone()) {
+    if let Err(error) = members.set_configuration(configuration.clone()) {
         tracing::error!("{error}"); // the next start does it
     }
 }
@@ -38,7 +38,7 @@ pub(super) async fn follow(dialler: Dialler) {
         let dialler = dialler.clone();
         async move {
             let name = format!("{to} at {addr}");
-            link::keep_up(&name, &outbox, || upgrade::dial(&addr, &dialler, to)).await;
+            link::keep_up(&name, &outbox, || raft::dial(&addr, &dialler, to)).await;
         }
     };
     dialler.members.follow(keep_up).await;
@@ -47,7 +47,7 @@ pub(super) async fn follow(dialler: Dialler) {
 /// Starts the machine once the node has begun: at once, unless its directory is new and its peers have yet to say that theirs
 /// are, too. Says what it waits for, at each change and now and then.
 pub(super) async fn begin(node: Handle<RaftKv>, members: Arc<Members>) {
-    let known = members.known();
+    let known = members.known_peers();
     let mut progress = Progress::default();
     // What is missing at the very beginning is nobody's mistake: its peers start, too.
     if tokio::time::timeout(JOIN_PAUSE * 5, known.begins()).await.is_err() {
@@ -65,15 +65,9 @@ pub(super) async fn begin(node: Handle<RaftKv>, members: Arc<Members>) {
 
 /// Remembers the cluster's number as soon as it is in the replicated state.
 pub(super) async fn learn_cluster(node: Handle<RaftKv>, members: Arc<Members>) {
-    loop {
-        let Ok(cluster) = node.inspect(|machine| machine.state().cluster()).await else { return };
-        if let Some(cluster) = cluster {
-            if let Err(error) = members.known().belong_to(RandomId(cluster)) {
-                tracing::error!("{error}");
-            }
-            return;
-        }
-        tokio::time::sleep(JOIN_PAUSE).await;
+    let Ok(cluster) = node.until(|machine| machine.state().cluster()).await else { return };
+    if let Err(error) = members.known_peers().set_cluster(RandomId(cluster)) {
+        tracing::error!("{error}");
     }
 }
 
@@ -81,28 +75,27 @@ pub(super) async fn learn_cluster(node: Handle<RaftKv>, members: Arc<Members>) {
 /// leader speaks to it: its own log may not know yet that it was removed.
 pub(super) async fn join(at: String, node: Handle<RaftKv>, dialler: Dialler, output: Output) {
     let Dialler { id, members, .. } = &dialler;
-    let (id, known) = (*id, members.known());
+    let (id, known) = (*id, members.known_peers());
     let mut progress = Progress::default();
-    if members.any() {
+    if !members.is_empty() {
         let join = origin::name("--join", "JOIN");
         tracing::info!("{join} is of no use any more: {id} is a member of a cluster");
     }
+    let is_in = node.until(move |machine| {
+        let raft = machine.raft();
+        (raft.leader().is_some() && raft.configuration().contains(id)).then_some(())
+    });
+    let mut is_in = pin!(is_in);
     loop {
-        let is_in = node.inspect(move |machine| {
-            let raft = machine.raft();
-            raft.leader().is_some() && raft.configuration().contains(id)
-        });
-        match is_in.await {
-            Ok(true) => break,
-            Ok(false) if members.any() => {
-                known.refused_by(&at, None);
-                let why = known.refusal().map(|why| format!(": {why}")).unwrap_or_default();
-                progress.is(&format!("{id} waits for the leader of its cluster{why}"), why.is_empty());
-            }
-            Ok(false) => match ask_to_join(&at, &dialler).await {
+        if !members.is_empty() {
+            known.refused_by(&at, None);
+            let why = known.refusal().map(|why| format!(": {why}")).unwrap_or_default();
+            progress.is(&format!("{id} waits for the leader of its cluster{why}"), why.is_empty());
+        } else {
+            match ask_to_join(&at, &dialler).await {
                 Ok((cluster, addr)) => {
                     known.refused_by(&at, None);
-                    if let Err(error) = known.belong_to(cluster) {
+                    if let Err(error) = known.set_cluster(cluster) {
                         tracing::error!("{error}");
                     }
                     let what = format!(
@@ -115,10 +108,13 @@ pub(super) async fn join(at: String, node: Handle<RaftKv>, dialler: Dialler, out
                     known.refused_by(&at, Some(&why));
                     progress.is(&format!("cannot join the cluster of {at}: {why}; trying again"), false);
                 }
-            },
-            Err(Stopped) => return,
+            }
         }
-        tokio::time::sleep(JOIN_PAUSE).await;
+        match tokio::time::timeout(JOIN_PAUSE, &mut is_in).await {
+            Ok(Ok(())) => break,
+            Ok(Err(Stopped)) => return,
+            Err(_) => {} // not yet: once more
+        }
     }
     known.refused_by(&at, None);
     let cluster = known.cluster();
@@ -151,7 +147,7 @@ async fn ask_to_join(at: &str, dialler: &Dialler) -> Result<(RandomId, String), 
     let mut client = Client::connect(at).await.map_err(|error| error.to_string())?;
     let (local, remote) = client.ends().ok_or("the connection broke at once")?;
     let addr = dialler.place.toward(local, remote).map_err(|why| why.to_string())?;
-    let incarnation = dialler.members.known().incarnation();
+    let incarnation = dialler.members.known_peers().incarnation();
     let body = json!({ "id": dialler.id.as_str(), "addr": addr, "incarnation": incarnation });
     // A little longer than the node tries, which can then say what it lacks.
     let patience = REQUEST_TIMEOUT + JOIN_PAUSE;

@@ -1,10 +1,12 @@
 //! A node from its data directory.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use hyper::body::Bytes;
 
-use super::{Args, entropy};
+use super::args::{Args, peers_come_from};
+use super::peer::Peer;
 use crate::cli::Failure;
 use crate::defaults::SNAPSHOT_EVERY;
 use crate::kv::raft_kv::{RecoverError, Recovery};
@@ -12,9 +14,10 @@ use crate::kv::{RaftKv, SessionRequest, SnapshotError};
 use crate::net::disk::{self, Log, Options};
 use crate::net::identity::boot_history::BootHistory;
 use crate::net::identity::data_dir::{DataDir, DataDirError, Remains};
-use crate::net::identity::known_peers::{KnownPeers, RandomId};
+use crate::net::identity::known_peers::{KnownPeers, MemberAddr, RandomId};
 use crate::node_id::{InvalidNodeId, NodeId};
 use crate::raft::{Config, Configuration, HardState, Index, Member, Payload, Record};
+use crate::tools::node::{data_dir_failure, entropy};
 use crate::wire::Wire;
 
 impl Args {
@@ -25,7 +28,7 @@ impl Args {
         data_dir: &mut DataDir,
         advertised: Option<&str>,
     ) -> Result<(Log, RaftKv, KnownPeers), Failure> {
-        let local = |error: DataDirError| Failure::local(error.to_string());
+        let local = |error: DataDirError| data_dir_failure(&error);
         let recover = |data_dir: &DataDir| {
             let config = self.config(data_dir, advertised)?;
             recover(config, self.snapshot_every.unwrap_or(SNAPSHOT_EVERY), &data_dir.log())
@@ -50,6 +53,55 @@ impl Args {
         }
         self.check_members(data_dir, machine.raft().configuration())?;
         Ok((log, machine, known))
+    }
+
+    /// Who is named with `--peer` is a member, unless the members have changed since: a cluster that was begun without one of
+    /// its nodes, by mistake, is another cluster.
+    fn check_members(&self, data_dir: &DataDir, configuration: &Configuration) -> Result<(), Failure> {
+        for Peer { id, addr: given, .. } in self.others() {
+            let seat = configuration.members().get(id).map(|member| MemberAddr::of(&member.addr).addr);
+            if let Some(seat) = seat.filter(|seat| !seat.is_empty() && seat != given) {
+                tracing::warn!(
+                    "{} says that {id} is at {given}, and the cluster that it is at {seat}: trying {given}",
+                    peers_come_from()
+                );
+            }
+        }
+        let strangers = self.others().map(|peer| peer.id).filter(|id| !configuration.contains(*id));
+        let strangers: Vec<_> = strangers.map(|id| id.to_string()).collect();
+        if strangers.is_empty() || configuration.members().is_empty() {
+            return Ok(());
+        }
+        let names: Vec<_> = configuration.members().keys().map(NodeId::as_str).collect();
+        let (strangers, members) = (strangers.join(", "), names.join(", "));
+        let first: Vec<_> = data_dir.first_members().keys().map(String::as_str).collect();
+        if names != first {
+            tracing::warn!("{} names {strangers}; the members of this cluster are {members}", peers_come_from());
+            return Ok(());
+        }
+        Err(Failure::local(format!(
+            "{} belongs to a cluster of {members}, and {} names {strangers}: leave that out, and let a new node join \
+             (raft-node --id {strangers} --join HOST:PORT); or choose another --data-dir",
+            data_dir.path().display(),
+            peers_come_from(),
+        )))
+    }
+
+    fn config(&self, data_dir: &DataDir, advertised: Option<&str>) -> Result<Config, Failure> {
+        let given: BTreeMap<_, _> = self.others().map(|peer| (peer.id.as_str(), peer.addr.as_str())).collect();
+        let mut initial = Vec::new();
+        for (id, first_addr) in data_dir.first_members() {
+            let addr = match given.get(id.as_str()) {
+                Some(addr) => addr,
+                None if id == self.id.as_str() => advertised.unwrap_or_default(),
+                None => first_addr,
+            };
+            let damaged = |error: InvalidNodeId| {
+                Failure::local(format!("the members in {} are damaged: {error}", data_dir.path().display()))
+            };
+            initial.push((id.parse().map_err(damaged)?, Member { voter: true, addr: addr.to_owned() }));
+        }
+        Ok(Config { boot_nonce: entropy()?, initial: initial.into_iter().collect(), ..self.timing() })
     }
 }
 

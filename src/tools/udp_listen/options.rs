@@ -14,7 +14,7 @@ use crate::datagram;
 use crate::datagram::group::Group;
 use crate::datagram::socket::{self, Listen};
 use crate::defaults::{UDP_MAX_DATAGRAM, UDP_MAX_RCVBUF, UDP_RCVBUF, UDP_REPLY_RATE};
-use crate::net::tcp::another_may_do;
+use crate::net::bind::another_may_do;
 use crate::tools::{counted, resolve, udp_failure};
 
 /// Show, count and answer UDP datagrams

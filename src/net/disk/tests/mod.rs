@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::frame::{self, Rest, Seal};
+use super::frame::{self, Rest, Seal, padded};
 use super::*;
 
 mod damage;
@@ -27,8 +29,8 @@ struct Written {
 }
 
 impl Written {
-    const fn place(&self) -> Place {
-        Place { segment: self.segment, offset: self.start as u64 }
+    const fn place(&self) -> LogOffset {
+        LogOffset { segment: self.segment, offset: self.start as u64 }
     }
 }
 
@@ -53,7 +55,7 @@ fn append(log: &mut Log, records: &[Vec<u8>]) -> Written {
     let mut batch = Batch::new();
     records.iter().for_each(|record| batch.push(record));
     let size = padded(frame::HEADER_BYTES + batch.bytes());
-    let Place { segment, offset } = log.append(&mut batch).expect("append").expect("some records");
+    let LogOffset { segment, offset } = log.append(&mut batch).expect("append").expect("some records");
     Written { segment, start: offset as usize, end: offset as usize + size }
 }
 

@@ -13,7 +13,7 @@ struct Five {
     options: Options,
     log: Log,
     batches: Vec<Records>,
-    places: Vec<Place>,
+    places: Vec<LogOffset>,
 }
 
 impl Five {
@@ -30,7 +30,7 @@ impl Five {
     }
 
     /// Forgets what was before the first or second batch of `segment`, and waits until it is gone.
-    fn begin_with(&mut self, segment: u64, batch: usize) -> Place {
+    fn begin_with(&mut self, segment: u64, batch: usize) -> LogOffset {
         let place = self.places[self.number(segment, batch)];
         self.log.begin_with(place).unwrap();
         self.log.removing.finish();
@@ -50,7 +50,7 @@ impl Five {
         segment::path(&self.dir, segment)
     }
 
-    fn mark(&self, place: Place) -> PathBuf {
+    fn mark(&self, place: LogOffset) -> PathBuf {
         self.dir.join(format!("{:020}-{:010}.first", place.segment, place.offset))
     }
 }
@@ -148,7 +148,7 @@ fn a_lost_segment_is_not_taken_for_a_removed_one() {
     restore(&five.dir, &files);
     assert_eq!(refusal(&five.dir, five.options), Some((1, 0)), "without its mark a log begins with segment 1");
     let mut files = begun;
-    files.insert(five.mark(Place { offset: place.offset + 8, ..place }), vec![]);
+    files.insert(five.mark(LogOffset { offset: place.offset + 8, ..place }), vec![]);
     restore(&five.dir, &files);
     assert_eq!(refusal(&five.dir, five.options), Some((2, place.offset + 8)), "no batch begins there");
 }

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{KnownPeers, RandomId, lock};
 use crate::founding::Introduction;
-use crate::net::identity::boot_history::{BootHistory, InvalidStarts, Start};
+use crate::net::identity::boot_history::{Boot, BootHistory, InvalidBootHistory};
+use crate::net::identity::random_id::RandomId;
 
 /// What a node tells another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Hello {
     /// What became of it lately.
     pub starts: BootHistory,
     /// The start by which the other knows it, when the other has asked for that.
-    pub proof: Option<Start>,
+    pub proof: Option<Boot>,
     /// Whether it has begun. An older version cannot say, and begins at once.
     pub has_begun: Option<bool>,
     /// How it knows the one it speaks to.
@@ -41,21 +41,21 @@ impl fmt::Display for Known {
 }
 
 impl FromStr for Known {
-    type Err = InvalidStarts;
+    type Err = InvalidBootHistory;
 
-    fn from_str(text: &str) -> Result<Self, InvalidStarts> {
+    fn from_str(text: &str) -> Result<Self, InvalidBootHistory> {
         let (incarnation, start) = match text.split_once(' ') {
-            Some((incarnation, start)) => (incarnation, Some(start.parse().map_err(|_| InvalidStarts)?)),
+            Some((incarnation, start)) => (incarnation, Some(start.parse().map_err(|_| InvalidBootHistory)?)),
             None => (text, None),
         };
-        Ok(Self { incarnation: incarnation.parse().map_err(|_| InvalidStarts)?, start })
+        Ok(Self { incarnation: incarnation.parse().map_err(|_| InvalidBootHistory)?, start })
     }
 }
 
 impl Hello {
     /// Whether that start is in its past.
-    pub fn proves(&self, start: Start) -> bool {
-        self.starts.contain(start) || self.proof == Some(start)
+    pub fn proves(&self, start: Boot) -> bool {
+        self.starts.contains(start) || self.proof == Some(start)
     }
 
     /// Whether that start is so long ago that it is told only when asked for.
@@ -68,48 +68,6 @@ impl Hello {
             incarnation: self.incarnation.0,
             has_begun: self.has_begun.unwrap_or(true),
             knows: self.knows.map(|known| known.incarnation.0),
-        }
-    }
-}
-
-impl KnownPeers {
-    /// What this node says of itself to `peer`, which asks for that start.
-    pub fn hello(&self, peer: &str, asked: Option<u64>) -> Hello {
-        let book = self.book();
-        let known = book.peers.get(peer).filter(|known| !known.removed);
-        let starts = lock(&self.starts);
-        Hello {
-            cluster: book.cluster,
-            incarnation: self.incarnation,
-            starts: starts.latest_told(),
-            proof: asked.and_then(|number| starts.of(number)),
-            has_begun: Some(!self.is_new()),
-            knows: known
-                .map(|known| Known { incarnation: known.incarnation, start: known.start.map(|start| start.number) }),
-        }
-    }
-
-    /// The start of this node by which whoever said that knows it, if it has to be told and can be.
-    pub fn asked(&self, hello: &Hello) -> Option<u64> {
-        let number = hello.knows.filter(|known| known.incarnation == self.incarnation)?.start?;
-        let starts = lock(&self.starts);
-        (starts.of(number).is_some() && starts.latest_told().of(number).is_none()).then_some(number)
-    }
-
-    /// A member says by which start it knows this node: what is older than all members know can be forgotten.
-    pub(super) fn note_what_is_remembered(&self, peer: &str, hello: &Hello) {
-        let mut remembered = lock(&self.remembered);
-        let Some(said) = remembered.get_mut(peer) else { return };
-        *said = match hello.knows {
-            Some(known) if known.incarnation == self.incarnation => known.start,
-            Some(_) | None => None,
-        };
-        let oldest = remembered.values().copied().min().flatten(); // None is less than any number
-        if let Some(oldest) = oldest
-            && self.stands_still().is_none()
-            && let Err(why) = lock(&self.starts).forget_before(oldest, &self.dir)
-        {
-            tracing::debug!("the marks of old starts stay: {why}");
         }
     }
 }

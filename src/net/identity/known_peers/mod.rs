@@ -3,50 +3,38 @@
 //! A vote that was given must be remembered, and so must an entry that was acknowledged. A member whose data directory was
 //! wiped remembers neither, and comes back under its old name: it would vote twice in a term, and elect a leader that lacks
 //! what it had vouched for. So each data directory has a random number, its *incarnation*. Nodes tell it to each other when
-//! they connect, and each keeps in `peers.json` the one that it knows every other by:
+//! they connect, and each keeps in `peers.json` the one that it knows every other by.
 //!
-//! ```text
-//! {"format":2,"cluster":"9f..","peers":{"n2":{"incarnation":"3c..","start":{"number":3,"mark":"5e.."}},
-//!                                       "n3":{"incarnation":"70..","start":{"number":1,"mark":"b2.."},"removed":true}}}
-//! ```
-//!
-//! A node with a new directory writes down whom it meets, too, and `"begun":true` once it may take part ([`founding`]); `awaited`
-//! names those that were not there then, and for whom an operator spoke.
-//!
-//! It keeps the latest [start](super::starts), too, that it was told of (format 1 has none). Another incarnation under the same
-//! name is refused, until that name has been removed from the members. A node that joins says its incarnation when it asks to
-//! be added, and gets a [`MemberAddr`] for that one only, which every member learns from the log. The cluster has a random number,
-//! too, so that nodes of two clusters whose addresses got mixed up do not talk.
+//! It keeps the latest [start](super::boot_history), too, that it was told of. Another incarnation under the same name is refused,
+//! until that name has been removed from the members. A node that joins says its incarnation when it asks to be added, and gets a
+//! [`MemberAddr`] for that one only, which every member learns from the log. The cluster has a random number, too, so that nodes
+//! of two clusters whose addresses got mixed up do not talk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::boot_history::{BootHistory, Start};
-use super::data_dir::{DataDirError, read_json, write_durably};
+use super::boot_history::BootHistory;
+use super::files::DataDirError;
 use crate::defaults::MAX_KNOWN;
 use crate::founding;
+use crate::net::writer::DiskMetrics;
 
-mod beginning;
+mod bootstrap;
 mod hello;
 mod peer_rejected;
+mod peers_file;
 mod refusals;
 
 pub use super::random_id::{MemberAddr, RandomId};
-use crate::net::writer::DiskMetrics;
 pub use hello::{Hello, Known};
 pub use peer_rejected::PeerRejected;
 
-use beginning::New;
+use bootstrap::{Bootstrap, Heard};
+use peers_file::{Peer, PeersFile};
 use refusals::Refusals;
-
-/// The newest format of the file.
-const FORMAT: u32 = 2;
-
-const FILE: &str = "peers.json";
 
 /// The nodes that this one has met.
 #[derive(Debug)]
@@ -57,38 +45,12 @@ pub struct KnownPeers {
     starts: Mutex<BootHistory>,
     book: Mutex<PeersFile>,
     /// What a node waits for that has not begun; locked after the book.
-    new: Mutex<Option<New>>,
+    bootstrap: Mutex<Option<Bootstrap>>,
     has_begun: watch::Sender<bool>,
     /// By which of its starts the members know this node, as far as they have said; None before they have.
     remembered: Mutex<BTreeMap<String, Option<u64>>>,
     refusals: Mutex<Refusals>,
     disk: OnceLock<DiskMetrics>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct PeersFile {
-    format: u32,
-    cluster: Option<RandomId>,
-    /// A node that had to wait for its peers has begun.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    begun: bool,
-    peers: BTreeMap<String, Peer>,
-    /// Peers that were not there when this node began, and have no data, as the operator said.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    awaited: BTreeSet<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Peer {
-    incarnation: RandomId,
-    /// The latest that it told of; None, when a netbelt that did not ask wrote this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    start: Option<Start>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    removed: bool,
-    /// It was met before this node heard that it is a member.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    unseated: bool,
 }
 
 impl KnownPeers {
@@ -97,23 +59,14 @@ impl KnownPeers {
     /// # Errors
     /// When the file is damaged or of a newer format, or the disk refuses.
     pub fn open(dir: &Path, me: &str, incarnation: RandomId, starts: BootHistory) -> Result<Self, DataDirError> {
-        let file = dir.join(FILE);
-        let book = read_json(&file, FORMAT)?;
-        let mut book = book.unwrap_or(PeersFile {
-            format: FORMAT,
-            cluster: None,
-            begun: false,
-            peers: BTreeMap::new(),
-            awaited: BTreeSet::new(),
-        });
-        book.format = FORMAT;
+        let book = PeersFile::read(dir)?;
         Ok(Self {
             dir: dir.to_owned(),
             me: me.to_owned(),
             incarnation,
             starts: Mutex::new(starts),
             book: Mutex::new(book),
-            new: Mutex::new(None),
+            bootstrap: Mutex::new(None),
             has_begun: watch::Sender::new(true),
             remembered: Mutex::default(),
             refusals: Mutex::default(),
@@ -144,7 +97,7 @@ impl KnownPeers {
     ///
     /// # Errors
     /// When the disk refuses, and when it belongs to another.
-    pub fn belong_to(&self, cluster: RandomId) -> Result<(), PeerRejected> {
+    pub fn set_cluster(&self, cluster: RandomId) -> Result<(), PeerRejected> {
         let mut book = self.book();
         match book.cluster {
             Some(known) if known == cluster => Ok(()),
@@ -156,6 +109,29 @@ impl KnownPeers {
             }),
             None => self.keep(&mut book, "its cluster", |book| book.cluster = Some(cluster)),
         }
+    }
+
+    /// What this node says of itself to `peer`, which asks for that start.
+    pub fn hello(&self, peer: &str, asked: Option<u64>) -> Hello {
+        let book = self.book();
+        let known = book.peers.get(peer).filter(|known| !known.removed);
+        let starts = lock(&self.starts);
+        Hello {
+            cluster: book.cluster,
+            incarnation: self.incarnation,
+            starts: starts.latest_told(),
+            proof: asked.and_then(|number| starts.of(number)),
+            has_begun: Some(!self.is_new()),
+            knows: known
+                .map(|known| Known { incarnation: known.incarnation, start: known.start.map(|start| start.number) }),
+        }
+    }
+
+    /// The start of this node by which whoever said that knows it, if it has to be told and can be.
+    pub fn asked(&self, hello: &Hello) -> Option<u64> {
+        let number = hello.knows.filter(|known| known.incarnation == self.incarnation)?.start?;
+        let starts = lock(&self.starts);
+        (starts.of(number).is_some() && starts.latest_told().of(number).is_none()).then_some(number)
     }
 
     /// A node says that it is `peer`, which has this seat among the members, or none. What is new about a member is durable
@@ -225,6 +201,23 @@ impl KnownPeers {
         }
     }
 
+    /// A member says by which start it knows this node: what is older than all members know can be forgotten.
+    fn note_what_is_remembered(&self, peer: &str, hello: &Hello) {
+        let mut remembered = lock(&self.remembered);
+        let Some(said) = remembered.get_mut(peer) else { return };
+        *said = match hello.knows {
+            Some(known) if known.incarnation == self.incarnation => known.start,
+            Some(_) | None => None,
+        };
+        let oldest = remembered.values().copied().min().flatten(); // None is less than any number
+        if let Some(oldest) = oldest
+            && self.stands_still().is_none()
+            && let Err(why) = lock(&self.starts).forget_before(oldest, &self.dir)
+        {
+            tracing::debug!("the marks of old starts stay: {why}");
+        }
+    }
+
     fn remember(&self, book: &mut PeersFile, peer: String, met: Peer) -> Result<(), PeerRejected> {
         let kept = self.keep(book, &peer, |book| {
             book.awaited.remove(&peer);
@@ -241,7 +234,7 @@ impl KnownPeers {
     }
 
     /// Whether `peer`, a member whose seat is for any incarnation, may have it for this one.
-    pub fn may_be(&self, peer: &str, incarnation: RandomId) -> bool {
+    pub fn may_take_name(&self, peer: &str, incarnation: RandomId) -> bool {
         self.book().peers.get(peer).is_none_or(|known| known.removed || known.incarnation == incarnation)
     }
 
@@ -256,7 +249,7 @@ impl KnownPeers {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn members_are(&self, members: &BTreeMap<&str, bool>) -> Result<(), PeerRejected> {
+    pub fn set_members(&self, members: &BTreeMap<&str, bool>) -> Result<(), PeerRejected> {
         lock(&self.remembered).retain(|name, _| members.contains_key(name.as_str()));
         for name in members.keys().filter(|name| **name != self.me) {
             lock(&self.remembered).entry((*name).to_owned()).or_default();
@@ -297,6 +290,112 @@ impl KnownPeers {
         Ok(true)
     }
 
+    /// Whether the node had to wait for its peers once, and has begun.
+    pub fn has_waited(&self) -> bool {
+        self.book().begun
+    }
+
+    /// The node has an empty directory, and waits for these peers to say that they are as new. `they_have_no_data`: an operator
+    /// says so of those that are not there to do it.
+    #[must_use]
+    pub fn waiting_for(self, peers: BTreeSet<String>, they_have_no_data: bool) -> Self {
+        self.has_begun.send_replace(false);
+        *lock(&self.bootstrap) = Some(Bootstrap::new(peers, they_have_no_data));
+        self
+    }
+
+    /// Whether the node has not begun: it must neither send nor take a message of its protocol.
+    pub fn is_new(&self) -> bool {
+        !*self.has_begun.borrow()
+    }
+
+    /// Waits until it has.
+    pub async fn begins(&self) {
+        let _ = self.has_begun.subscribe().wait_for(|has_begun| *has_begun).await; // the sender is part of this
+    }
+
+    /// What `peer` says of itself, after it was met or refused.
+    pub fn heard(&self, peer: &str, hello: &Hello) {
+        self.note(peer, Heard::from(hello, self.incarnation));
+    }
+
+    /// `peer` could not be reached. What it said before counts all the same.
+    pub fn heard_nothing(&self, peer: &str) {
+        if !lock(&self.bootstrap).as_ref().is_some_and(|bootstrap| bootstrap.has_heard(peer)) {
+            self.note(peer, Heard::Nothing);
+        }
+    }
+
+    fn note(&self, peer: &str, heard: Heard) {
+        if !self.is_new() {
+            return;
+        }
+        let mut book = self.book();
+        let mut slot = lock(&self.bootstrap);
+        let Some(bootstrap) = slot.as_mut() else { return };
+        bootstrap.note(peer, heard);
+        if !bootstrap.may_begin(&book) {
+            return;
+        }
+        let awaited = bootstrap.unheard();
+        let kept = self.keep(&mut book, "that it has begun", |book| {
+            book.begun = true;
+            book.awaited.clone_from(&awaited);
+        });
+        match kept {
+            Ok(()) if awaited.is_empty() => tracing::info!("{} begins: each peer is as new, or knows it", self.me),
+            Ok(()) => tracing::warn!(
+                "{} begins without {}, as --peers-have-no-data says",
+                self.me,
+                awaited.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+            ),
+            Err(why) => {
+                bootstrap.fail(why.to_string());
+                return;
+            }
+        }
+        *slot = None;
+        drop((slot, book));
+        self.has_begun.send_replace(true);
+    }
+
+    /// What a node waits for that has not begun.
+    pub fn waits_for(&self) -> Option<String> {
+        let slot = lock(&self.bootstrap);
+        slot.as_ref().map(|bootstrap| bootstrap.waits_for(&self.me, &lock(&self.refusals)))
+    }
+
+    /// `peer` does not take this node, and says why; or it does.
+    pub fn refused_by(&self, peer: &str, why: Option<&str>) {
+        lock(&self.refusals).refused_by(peer, why);
+    }
+
+    /// Why this node serves nobody, as far as that is known: it has not begun, or is refused, or refuses members that have lost
+    /// their data.
+    pub fn refusal(&self) -> Option<String> {
+        self.waits_for().or_else(|| lock(&self.refusals).first())
+    }
+
+    /// Who refuses this node, and what he says.
+    pub fn refusals(&self) -> BTreeMap<String, String> {
+        lock(&self.refusals).of_this().clone()
+    }
+
+    /// Whom this node refuses, and why.
+    pub fn turned_away(&self) -> BTreeMap<String, String> {
+        lock(&self.refusals).of_others().clone()
+    }
+
+    /// This node refuses `peer`: says so in the log, once, as those who are refused try again.
+    pub fn turn_away(&self, peer: &str, why: &PeerRejected) {
+        lock(&self.refusals).turn_away(peer, why);
+    }
+
+    /// This node does not listen to `peer` any more: says so once, unless `peer` was there for a while, and so may be again.
+    pub fn hung_up(&self, peer: &str, why: &str, was_there: bool) {
+        lock(&self.refusals).hung_up(peer, why, was_there);
+    }
+
     /// Changes the book, on the disk first.
     fn keep(&self, book: &mut PeersFile, what: &str, change: impl FnOnce(&mut PeersFile)) -> Result<(), PeerRejected> {
         if let Some(why) = self.stands_still() {
@@ -304,8 +403,7 @@ impl KnownPeers {
         }
         let mut changed = book.clone();
         change(&mut changed);
-        let text = serde_json::to_vec(&changed).expect("a book is JSON");
-        write_durably(&self.dir, FILE, |_| text).map_err(|error| PeerRejected::Forgetful {
+        changed.write(&self.dir).map_err(|error| PeerRejected::Forgetful {
             me: self.me.clone(),
             peer: what.to_owned(),
             why: error.to_string(),

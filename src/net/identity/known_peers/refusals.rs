@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{KnownPeers, PeerRejected, lock};
+use super::peer_rejected::PeerRejected;
 use crate::defaults::MAX_TURNED_AWAY;
 
 /// What was said last.
@@ -25,9 +25,49 @@ impl Refusals {
         self.emptied.remove(peer);
     }
 
+    /// `peer` does not take this node, and says why; or it does.
+    pub(super) fn refused_by(&mut self, peer: &str, why: Option<&str>) {
+        match why {
+            Some(why) => _ = self.of_this.insert(peer.to_owned(), why.to_owned()),
+            None => _ = self.of_this.remove(peer),
+        }
+    }
+
     /// Who refuses this node, and what he says.
-    pub(super) fn by(&self, peer: &str) -> Option<&String> {
-        self.of_this.get(peer)
+    pub(super) const fn of_this(&self) -> &BTreeMap<String, String> {
+        &self.of_this
+    }
+
+    /// Whom this node refuses, and why.
+    pub(super) const fn of_others(&self) -> &BTreeMap<String, String> {
+        &self.of_others
+    }
+
+    /// One refusal that keeps this node, or a member that has lost its data, from taking part.
+    pub(super) fn first(&self) -> Option<String> {
+        let of_this = self.of_this.iter().next().map(|(peer, why)| format!("refused by {peer}: {why}"));
+        of_this.or_else(|| self.emptied.iter().next().map(|(peer, why)| format!("refused {peer}: {why}")))
+    }
+
+    /// This node refuses `peer`: says so in the log, once, as those who are refused try again.
+    pub(super) fn turn_away(&mut self, peer: &str, why: &PeerRejected) {
+        let text = why.to_string();
+        if is_news(&mut self.of_others, peer, &text) {
+            tracing::warn!("refused {peer}: {text}");
+        }
+        if matches!(why, PeerRejected::Emptied { .. }) {
+            self.emptied.insert(peer.to_owned(), text);
+        }
+    }
+
+    /// This node does not listen to `peer` any more: says so once, unless `peer` was there for a while, and so may be again.
+    pub(super) fn hung_up(&mut self, peer: &str, why: &str, was_there: bool) {
+        if was_there {
+            self.hung_up.remove(peer);
+        }
+        if is_news(&mut self.hung_up, peer, why) {
+            tracing::info!("hung up on {peer}: {why}");
+        }
     }
 }
 
@@ -44,61 +84,6 @@ fn is_news(said: &mut BTreeMap<String, String>, name: &str, what: &str) -> bool 
         tracing::warn!("{MAX_TURNED_AWAY} names were refused: no more of them are told here");
     }
     true
-}
-
-impl KnownPeers {
-    /// `peer` does not take this node, and says why; or it does.
-    pub fn refused_by(&self, peer: &str, why: Option<&str>) {
-        let mut refusals = lock(&self.refusals);
-        match why {
-            Some(why) => _ = refusals.of_this.insert(peer.to_owned(), why.to_owned()),
-            None => _ = refusals.of_this.remove(peer),
-        }
-    }
-
-    /// Why this node serves nobody, as far as that is known: it has not begun, or is refused, or refuses members that have lost
-    /// their data.
-    pub fn refusal(&self) -> Option<String> {
-        if let Some(waits) = self.waits_for() {
-            return Some(waits);
-        }
-        let refusals = lock(&self.refusals);
-        let of_this = refusals.of_this.iter().next().map(|(peer, why)| format!("refused by {peer}: {why}"));
-        of_this.or_else(|| refusals.emptied.iter().next().map(|(peer, why)| format!("refused {peer}: {why}")))
-    }
-
-    /// Who refuses this node, and what he says.
-    pub fn refusals(&self) -> BTreeMap<String, String> {
-        lock(&self.refusals).of_this.clone()
-    }
-
-    /// Whom this node refuses, and why.
-    pub fn turned_away(&self) -> BTreeMap<String, String> {
-        lock(&self.refusals).of_others.clone()
-    }
-
-    /// This node refuses `peer`: says so in the log, once, as those who are refused try again.
-    pub fn turn_away(&self, peer: &str, why: &PeerRejected) {
-        let text = why.to_string();
-        let mut refusals = lock(&self.refusals);
-        if is_news(&mut refusals.of_others, peer, &text) {
-            tracing::warn!("refused {peer}: {text}");
-        }
-        if matches!(why, PeerRejected::Emptied { .. }) {
-            refusals.emptied.insert(peer.to_owned(), text);
-        }
-    }
-
-    /// This node does not listen to `peer` any more: says so once, unless `peer` was there for a while, and so may be again.
-    pub fn hung_up(&self, peer: &str, why: &str, was_there: bool) {
-        let mut refusals = lock(&self.refusals);
-        if was_there {
-            refusals.hung_up.remove(peer);
-        }
-        if is_news(&mut refusals.hung_up, peer, why) {
-            tracing::info!("hung up on {peer}: {why}");
-        }
-    }
 }
 
 #[cfg(test)]

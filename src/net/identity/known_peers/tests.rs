@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::net::identity::boot_history::Boot;
 
 const HERE: RandomId = RandomId(1);
 
@@ -40,7 +41,11 @@ fn a_node_is_known_by_the_incarnation_it_had_when_it_was_met_first() {
     again.meet("n2", &hello(None, 7), ANY).unwrap();
     let refused = again.meet("n2", &hello(None, 8), ANY).unwrap_err();
     assert!(matches!(refused, PeerRejected::OtherIncarnation { .. }));
-    assert!(again.may_be("n2", RandomId(7)) && !again.may_be("n2", RandomId(8)) && again.may_be("n3", RandomId(8)));
+    assert!(
+        again.may_take_name("n2", RandomId(7))
+            && !again.may_take_name("n2", RandomId(8))
+            && again.may_take_name("n3", RandomId(8))
+    );
     let said = refused.to_string();
     for remedy in ["members remove n2", "--join", "empty --data-dir"] {
         assert!(said.contains(remedy), "{said}");
@@ -52,7 +57,7 @@ fn of_two_copies_of_a_directory_the_one_that_was_met_stays_known_and_the_other_i
     let dir = tempfile::tempdir().unwrap();
     let of = |number, marks: &[u64]| Hello { starts: starts(number, marks), ..hello(Some(99), 7) };
     let known = open(dir.path());
-    known.belong_to(RandomId(99)).unwrap();
+    known.set_cluster(RandomId(99)).unwrap();
     known.meet("n2", &of(1, &[1]), ANY).unwrap();
     known.meet("n2", &of(4, &[4, 3, 2, 1]), ANY).expect("it was started where nobody met it");
     let known = open(dir.path());
@@ -70,15 +75,15 @@ fn of_two_copies_of_a_directory_the_one_that_was_met_stays_known_and_the_other_i
     known.meet("n2", &of(5, &[5, 4, 3, 2, 1]), None).expect("this node's members may be older");
     assert!(known.meet("n2", &of(4, &[4, 3, 2, 1]), ANY).is_err());
     // The remedy.
-    known.members_are(&BTreeMap::from([("n1", true)])).unwrap();
-    known.members_are(&BTreeMap::from([("n1", true), ("n2", false)])).unwrap();
+    known.set_members(&BTreeMap::from([("n1", true)])).unwrap();
+    known.set_members(&BTreeMap::from([("n1", true), ("n2", false)])).unwrap();
     known.meet("n2", &hello(None, 8), ANY).unwrap();
 }
 
 #[test]
 fn a_book_of_format_1_is_read_and_keeps_the_first_start_it_is_told_of() {
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join(FILE);
+    let file = dir.path().join("peers.json");
     fs::write(&file, r#"{"format":1,"cluster":null,"peers":{"n2":{"incarnation":"0000000000000007"}}}"#).unwrap();
     assert!(matches!(open(dir.path()).meet("n2", &hello(None, 8), ANY), Err(PeerRejected::OtherIncarnation { .. })));
     open(dir.path()).meet("n2", &hello(None, 7), ANY).unwrap();
@@ -91,12 +96,12 @@ fn a_book_of_format_1_is_read_and_keeps_the_first_start_it_is_told_of() {
 fn a_removed_node_is_told_so_and_its_name_is_free_for_another() {
     let dir = tempfile::tempdir().unwrap();
     let known = open(dir.path());
-    known.belong_to(RandomId(99)).unwrap();
+    known.set_cluster(RandomId(99)).unwrap();
     known.meet("n2", &hello(Some(99), 7), ANY).unwrap();
-    known.members_are(&BTreeMap::from([("n1", true), ("n3", true)])).unwrap();
+    known.set_members(&BTreeMap::from([("n1", true), ("n3", true)])).unwrap();
     let known = open(dir.path());
     assert!(matches!(known.meet("n2", &hello(Some(99), 7), None), Err(PeerRejected::Removed { .. })));
-    known.members_are(&BTreeMap::from([("n1", true), ("n2", false), ("n3", true)])).unwrap();
+    known.set_members(&BTreeMap::from([("n1", true), ("n2", false), ("n3", true)])).unwrap();
     known.meet("n2", &hello(None, 8), ANY).expect("added again, with an empty directory");
     assert!(matches!(known.meet("n2", &hello(Some(99), 7), ANY), Err(PeerRejected::OtherIncarnation { .. })));
 }
@@ -107,15 +112,15 @@ fn a_removed_node_is_told_so_and_its_name_is_free_for_another() {
 fn who_is_met_before_this_node_hears_of_its_seat_is_remembered_when_it_does() {
     let dir = tempfile::tempdir().unwrap();
     let known = open(dir.path());
-    known.belong_to(RandomId(99)).unwrap();
+    known.set_cluster(RandomId(99)).unwrap();
     known.meet("n2", &hello(Some(99), 7), None).unwrap();
-    known.members_are(&BTreeMap::from([("n1", false), ("n3", true)])).unwrap();
+    known.set_members(&BTreeMap::from([("n1", false), ("n3", true)])).unwrap();
     known.meet("n2", &hello(Some(99), 7), None).expect("an older configuration does not remove it");
-    known.members_are(&BTreeMap::from([("n1", false), ("n2", true), ("n3", true)])).unwrap();
+    known.set_members(&BTreeMap::from([("n1", false), ("n2", true), ("n3", true)])).unwrap();
     let known = open(dir.path());
     assert!(matches!(known.meet("n2", &hello(None, 8), ANY), Err(PeerRejected::OtherIncarnation { .. })));
     known.meet("n2", &hello(Some(99), 7), ANY).unwrap();
-    known.members_are(&BTreeMap::from([("n1", true), ("n3", true)])).unwrap();
+    known.set_members(&BTreeMap::from([("n1", true), ("n3", true)])).unwrap();
     assert!(matches!(known.meet("n2", &hello(Some(99), 7), None), Err(PeerRejected::Removed { .. })));
 }
 
@@ -124,8 +129,8 @@ fn a_removal_that_was_never_committed_frees_no_name() {
     let dir = tempfile::tempdir().unwrap();
     let known = open(dir.path());
     known.meet("n2", &hello(None, 7), ANY).unwrap();
-    known.members_are(&BTreeMap::from([("n1", true)])).unwrap();
-    known.members_are(&BTreeMap::from([("n1", true), ("n2", true)])).unwrap();
+    known.set_members(&BTreeMap::from([("n1", true)])).unwrap();
+    known.set_members(&BTreeMap::from([("n1", true), ("n2", true)])).unwrap();
     assert!(matches!(known.meet("n2", &hello(None, 8), ANY), Err(PeerRejected::OtherIncarnation { .. })));
     known.meet("n2", &hello(None, 7), ANY).unwrap();
 }
@@ -152,11 +157,11 @@ fn the_cluster_speaks_for_a_node_of_which_nobody_has_told_yet() {
     let known = open(dir.path());
     assert!(matches!(known.meet("n4", &hello(None, 7), None), Err(PeerRejected::NotAMember { .. })));
     assert!(matches!(known.meet("n4", &hello(Some(99), 7), None), Err(PeerRejected::NotAMember { .. })));
-    known.belong_to(RandomId(99)).unwrap();
+    known.set_cluster(RandomId(99)).unwrap();
     assert!(matches!(known.meet("n4", &hello(None, 7), None), Err(PeerRejected::NotAMember { .. })));
     assert!(matches!(known.meet("n4", &hello(Some(98), 7), ANY), Err(PeerRejected::OtherCluster { .. })));
     known.meet("n4", &hello(Some(99), 7), None).unwrap();
-    assert!(matches!(known.belong_to(RandomId(98)), Err(PeerRejected::OtherCluster { .. })));
+    assert!(matches!(known.set_cluster(RandomId(98)), Err(PeerRejected::OtherCluster { .. })));
     assert_eq!(open(dir.path()).hello("n5", None), hello(Some(99), HERE.0));
 }
 
@@ -173,7 +178,7 @@ fn what_cannot_be_written_down_is_not_known() {
 #[test]
 fn a_newer_format_and_a_damaged_book_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join(FILE);
+    let file = dir.path().join("peers.json");
     fs::write(&file, r#"{"format":3,"whatever":"it holds"}"#).unwrap();
     assert!(matches!(try_open(dir.path()), Err(DataDirError::Newer { path, format: 3, .. }) if path == file));
     for damaged in ["", "{", r#"{"format":1,"cluster":"12","peers":{}}"#] {
@@ -302,7 +307,7 @@ fn a_start_of_any_distance_is_proved_when_it_is_asked_for() {
     assert!(matches!(known.meet("n2", &unasked, ANY), Err(PeerRejected::OtherPast { start: 1, .. })));
     let asked = n2.asked(&known.hello("n2", None));
     assert_eq!(asked, Some(1));
-    let copy = Hello { proof: Some(Start { number: 1, mark: RandomId(5) }), ..unasked };
+    let copy = Hello { proof: Some(Boot { number: 1, id: RandomId(5) }), ..unasked };
     assert!(known.meet("n2", &copy, ANY).is_err());
     known.meet("n2", &n2.hello("n1", asked), ANY).unwrap();
     assert_eq!(n2.asked(&known.hello("n2", None)), None, "the latest is known now");
@@ -336,7 +341,7 @@ fn marks_are_kept_until_every_member_has_said_that_it_knows_a_later_one() {
         BootHistory::begin(dir.path(), RandomId(1001)).unwrap()
     };
     let known = KnownPeers::open(dir.path(), "n1", HERE, mine).unwrap();
-    known.members_are(&BTreeMap::from([("n1", true), ("n2", true), ("n3", true)])).unwrap();
+    known.set_members(&BTreeMap::from([("n1", true), ("n2", true), ("n3", true)])).unwrap();
     let remembers = |incarnation, start| {
         let knows = Some(Known { incarnation: HERE, start: Some(start) });
         Hello { knows, ..hello(None, incarnation) }

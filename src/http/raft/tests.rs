@@ -16,13 +16,12 @@ use tokio::net::TcpListener;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use super::api::{Api, Halted, IDEMPOTENCY_KEY, Waiters};
-use super::client::{Answer, Client};
-use super::members::Members;
-use super::server;
-use super::status::NodeInfo;
-use super::upgrade::{self, Dialler};
+use super::{Api, Dialler, Members, NodeInfo, Subscribers, dial};
 use crate::defaults::{MAX_ANSWER_MEMORY, MAX_BODY_MEMORY, MAX_REQUESTS};
+use crate::http::client::{Client, Response};
+use crate::http::kv::IDEMPOTENCY_KEY;
+use crate::http::machine::Halted;
+use crate::http::server;
 use crate::kv::RaftKv;
 use crate::kv::changes::Change;
 use crate::kv::raft_kv::{self, Ask, Event, Query, RequestId};
@@ -33,7 +32,7 @@ use crate::net::identity::known_peers::{KnownPeers, RandomId};
 use crate::net::link::{self, Outbox};
 use crate::net::links::Links;
 use crate::net::place::Place;
-use crate::net::writer::{DiskMetrics, Meaning, Writer};
+use crate::net::writer::{DiskMetrics, RecordKind, Writer};
 use crate::node_id::NodeId;
 use crate::raft::{Config, Configuration, Record};
 
@@ -47,7 +46,7 @@ struct Node {
     handle: Handle<RaftKv>,
     members: Arc<Members>,
     halted: Halted,
-    waiters: Waiters,
+    subscribers: Subscribers,
     stop: CancellationToken,
     _dir: TempDir,
 }
@@ -62,21 +61,21 @@ impl Node {
         let initial: Configuration = config.initial.clone();
         let (log, _) = Log::open(&dir.path().join("log"), Options::new(number)).unwrap().finish().unwrap();
         let machine = RaftKv::recover(config, u64::MAX, []).unwrap();
-        let meaning = Meaning {
+        let kind = RecordKind {
             entries: Record::entries,
             begins: |record| matches!(record, Record::SnapshotBegin(_)),
             completes: |record| matches!(record, Record::SnapshotEnd),
         };
-        let writer = Writer::start(log, DiskMetrics::default(), meaning).unwrap();
+        let writer = Writer::start(log, DiskMetrics::default(), kind).unwrap();
         let starts = BootHistory::begin(dir.path(), RandomId(number)).unwrap();
         let known = Arc::new(KnownPeers::open(dir.path(), id.as_str(), RandomId(number), starts).unwrap());
-        let (links, waiters, halted) = (Links::default(), Waiters::default(), Halted::default());
+        let (links, subscribers, halted) = (Links::default(), Subscribers::default(), Halted::default());
         let others = addrs.iter().filter(|(other, _)| **other != id).map(|(other, at)| (*other, at.to_string()));
         let members = Arc::new(Members::new(id, initial, others.collect(), known, links.clone()).unwrap());
-        let (told, now) = (waiters.clone(), members.clone());
+        let (told, now) = (subscribers.clone(), members.clone());
         let on_event = move |event| {
             if let Event::MembersChanged(configuration) = &event {
-                now.are(configuration.clone()).unwrap();
+                now.set_configuration(configuration.clone()).unwrap();
             }
             told.on_event(event);
         };
@@ -91,10 +90,10 @@ impl Node {
             reserve: Default::default(),
             disk: DiskMetrics::default(),
         };
-        let api = Api::new(handle.clone(), info, waiters.clone(), 1, halted.clone());
+        let api = Api::new(handle.clone(), info, subscribers.clone(), 1, halted.clone());
         let stop = CancellationToken::new();
         tokio::spawn(server::serve(listener, api.clone(), CancellationToken::new()));
-        let (ended, over) = (stop.clone(), waiters.clone());
+        let (ended, over) = (stop.clone(), subscribers.clone());
         tokio::spawn(async move {
             driver.run(ended).await.unwrap();
             over.give_up();
@@ -105,11 +104,11 @@ impl Node {
         tokio::spawn(async move {
             let keep_up = |to: NodeId, addr: String, outbox: Arc<Outbox>| {
                 let dialler = dialler.clone();
-                async move { link::keep_up(&addr, &outbox, || upgrade::dial(&addr, &dialler, to)).await }
+                async move { link::keep_up(&addr, &outbox, || dial(&addr, &dialler, to)).await }
             };
             dialler.members.follow(keep_up).await;
         });
-        Self { id, addr: addrs[&id], api, handle, members, halted, waiters, stop, _dir: dir }
+        Self { id, addr: addrs[&id], api, handle, members, halted, subscribers, stop, _dir: dir }
     }
 
     async fn cluster(size: u64) -> Vec<Self> {
@@ -126,7 +125,7 @@ impl Node {
         nodes
     }
 
-    async fn ask(&self, method: Method, path: &str, body: &str, name: Option<&str>) -> Option<Answer> {
+    async fn ask(&self, method: Method, path: &str, body: &str, name: Option<&str>) -> Option<Response> {
         let mut client = Client::connect(&self.addr.to_string()).await.ok()?;
         let name: Vec<_> = name.map(|name| (IDEMPOTENCY_KEY, name.to_owned())).into_iter().collect();
         client.ask(method, path, Bytes::from(body.to_owned()), &name, PATIENCE).await.ok()
@@ -154,9 +153,10 @@ impl Node {
 
     /// Takes all memory for answers, or for bodies.
     fn take(&self, memory: Memory) -> Option<OwnedSemaphorePermit> {
+        let (bodies, answers) = self.api.0.memory.all();
         let (all, size) = match memory {
-            Memory::Answers => (self.api.0.answer_memory.clone(), MAX_ANSWER_MEMORY),
-            Memory::Bodies => (self.api.0.bodies.memory(), MAX_BODY_MEMORY),
+            Memory::Answers => (answers, MAX_ANSWER_MEMORY),
+            Memory::Bodies => (bodies, MAX_BODY_MEMORY),
         };
         let left = all.available_permits().min(size);
         all.try_acquire_many_owned(left as u32).ok()
@@ -184,7 +184,7 @@ struct Asked {
     path: String,
     body: String,
     name: Option<String>,
-    answers: Vec<Option<Answer>>,
+    answers: Vec<Option<Response>>,
 }
 
 /// What became of a cluster, from all its nodes.
@@ -227,12 +227,12 @@ impl History {
 }
 
 /// Says that it is done.
-fn is_done(answer: &Answer) -> bool {
+fn is_done(answer: &Response) -> bool {
     answer.status.is_success()
 }
 
 /// Says that it is not done, and never will be.
-fn is_refused(answer: &Answer) -> bool {
+fn is_refused(answer: &Response) -> bool {
     !is_done(answer) && answer.status != StatusCode::GATEWAY_TIMEOUT
 }
 
@@ -349,7 +349,7 @@ impl Chaos {
         self.ask_one(0, "/kv", &set(&"v".repeat(2 << 20), Value::Null)).await;
     }
 
-    fn note(&mut self, answer: &Answer) {
+    fn note(&mut self, answer: &Response) {
         let body: Value = serde_json::from_slice(&answer.body).unwrap();
         let error = body["error"].as_str().unwrap_or_default();
         let omitted = if body["omitted"] == json!(true) { ", omitted" } else { "" };
@@ -452,11 +452,11 @@ async fn no_answer_says_not_done_of_what_is_in_the_history() {
     chaos.ask_some().await;
     let leader = chaos.nodes[2].answers(Method::GET, "/kv", "").await;
     assert!(leader["items"].is_array());
-    let (stop, waiters) = (chaos.nodes[2].stop.clone(), chaos.nodes[2].waiters.clone());
+    let (stop, subscribers) = (chaos.nodes[2].stop.clone(), chaos.nodes[2].subscribers.clone());
     let stopping = async {
         tokio::task::yield_now().await;
         stop.cancel();
-        waiters.give_up();
+        subscribers.give_up();
     };
     tokio::join!(chaos.ask_some(), stopping);
     chaos.ask_some().await;

@@ -13,36 +13,21 @@ use hyper::{Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::api::{Api, Inner};
-use super::reply::{Body, BrokenOff, Parameters, Refusal, Reply};
+use super::node::Node;
 use crate::defaults::{CLIENT_STALL, REQUEST_TIMEOUT};
+use crate::http::reply::{Body, BrokenOff, Refusal, Reply};
+use crate::http::request::Parameters;
 use crate::kv::backup::{Header, Writer};
-use crate::kv::raft_kv::{Answer, Ask};
+use crate::kv::raft_kv::{Ask, OpenedView, RequestError};
 use crate::kv::view::ViewId;
-use crate::net::driver::Stopped;
 
 /// The last entry that is in a backup.
 pub const THROUGH: HeaderName = HeaderName::from_static("netbelt-through");
 /// The last entry that the node has which the backup is of.
 pub const LAST: HeaderName = HeaderName::from_static("netbelt-last");
 
-impl Api {
-    /// Has the node write a snapshot into its log. False when that is not possible just now.
-    ///
-    /// # Errors
-    /// When the node has stopped, or stands still.
-    pub async fn compact(&self) -> Result<bool, Stopped> {
-        match self.0.ask(Ask::Snapshot, REQUEST_TIMEOUT).await {
-            Ok(answer) => Ok(answer == Answer::Done),
-            Err(_) if self.0.halted.get().is_some() => Err(Stopped),
-            // It takes longer than a request waits, say: what became of it shows when it is asked for again.
-            Err(_) => self.0.node.inspect(|_| false).await,
-        }
-    }
-}
-
 /// Answers `GET /snapshot`.
-pub(super) async fn start(api: &Arc<Inner>, request: &Request<Incoming>) -> Result<Reply, Refusal> {
+pub(super) async fn start(node: &Arc<Node>, request: &Request<Incoming>) -> Result<Reply, Refusal> {
     let parameters = Parameters::parse(request.uri().query(), &["consistency", "timeout"])?;
     let patience = parameters.timeout()?;
     let ask = match parameters.get("consistency") {
@@ -50,29 +35,28 @@ pub(super) async fn start(api: &Arc<Inner>, request: &Request<Incoming>) -> Resu
         Some("stale") => Ask::OpenStaleView,
         Some(_) => return Err(Refusal::new(StatusCode::BAD_REQUEST, "consistency is linearizable or stale")),
     };
-    let slot = Arc::clone(&api.backups).try_acquire_owned();
+    let slot = Arc::clone(&node.backups).try_acquire_owned();
     let slot = slot.map_err(|_| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many backups").retry_after(5))?;
     let (opened, begun) = oneshot::channel();
     let (parts, body) = mpsc::channel(1);
-    let api = Arc::clone(api);
+    let node = Arc::clone(node);
     // A task of its own: whatever becomes of the client, the view is closed.
     tokio::spawn(async move {
         let _slot: OwnedSemaphorePermit = slot;
-        match api.ask(ask, patience).await {
-            Ok(Answer::View { id, version, cluster, through, last }) => {
+        match node.ask(ask, patience).await.and_then(|answered| Ok(answered?)) {
+            Ok(OpenedView { id, version, cluster, through, last }) => {
                 let header = Header { cluster, version };
                 drop(opened.send(Ok((header, through, last))));
-                let sent = send(&api, id, header, &parts).await;
-                drop(api.ask(Ask::CloseView(id), REQUEST_TIMEOUT).await);
+                let sent = send(&node, id, header, &parts).await;
+                drop(node.ask::<()>(Ask::CloseView(id), REQUEST_TIMEOUT).await);
                 if sent.is_none() {
                     let _ = timeout(CLIENT_STALL, parts.send(Err(BrokenOff))).await;
                 }
             }
-            Ok(other) => drop(opened.send(Err(Refusal::of(&other)))),
             Err(refusal) => drop(opened.send(Err(refusal))),
         }
     });
-    let (header, through, last) = begun.await.unwrap_or_else(|_| Err(Refusal::of(&Answer::NoLeader)))?;
+    let (header, through, last) = begun.await.unwrap_or_else(|_| Err(RequestError::NoLeader.into()))?;
     let mut reply = Response::new(Body::Stream(body));
     let name = format!("attachment; filename=\"netbelt-{}.backup\"", header.version);
     reply.headers_mut().insert(THROUGH, HeaderValue::from(through.0));
@@ -83,18 +67,18 @@ pub(super) async fn start(api: &Arc<Inner>, request: &Request<Incoming>) -> Resu
 }
 
 /// Sends all of it; None when the client or the view is gone.
-async fn send(api: &Inner, id: ViewId, header: Header, parts: &mpsc::Sender<Result<Bytes, BrokenOff>>) -> Option<()> {
+async fn send(node: &Node, id: ViewId, header: Header, parts: &mpsc::Sender<Result<Bytes, BrokenOff>>) -> Option<()> {
     let part = async |bytes| timeout(CLIENT_STALL, parts.send(Ok(bytes))).await.ok()?.ok();
     let (mut writer, begin) = Writer::begin(header);
     part(begin).await?;
     loop {
-        match api.ask(Ask::NextChunk(id), REQUEST_TIMEOUT).await {
-            Ok(Answer::Chunk(Some(chunk))) => {
+        match node.ask::<Option<Bytes>>(Ask::NextChunk(id), REQUEST_TIMEOUT).await {
+            Ok(Ok(Some(chunk))) => {
                 part(writer.chunk(&chunk)).await?;
                 part(chunk).await?;
             }
-            Ok(Answer::Chunk(None)) => return part(writer.end()).await,
-            Ok(_) | Err(_) => return None,
+            Ok(Ok(None)) => return part(writer.end()).await,
+            Ok(Err(_)) | Err(_) => return None,
         }
     }
 }

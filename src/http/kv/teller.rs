@@ -10,8 +10,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -22,30 +20,16 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::pages::{Cursor, Pages};
-use super::reply::BrokenOff;
 use crate::defaults::{
     CLIENT_STALL, WATCH_BURST, WATCH_DEBT, WATCH_KEEP_ALIVE, WATCH_LOOK, WATCH_PAUSE, WATCH_REVIEW, WATCH_SHARE,
     WATCH_SLICE, WATCH_TURNS,
 };
+use crate::http::hangup::Spent;
+use crate::http::reply::BrokenOff;
 use crate::kv::changes::{Changes, Gone};
-use crate::kv::raft_kv::RaftKv;
 use crate::net::driver::Handle;
+use crate::protocol::Protocol;
 use crate::wire::sse;
-
-/// The time that telling has taken since somebody asked last.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Spent(Arc<AtomicU64>);
-
-impl Spent {
-    /// So much more.
-    pub(super) fn add(&self, time: Duration) {
-        self.0.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
-    }
-
-    fn take(&self) -> Duration {
-        Duration::from_nanos(self.0.swap(0, Ordering::Relaxed))
-    }
-}
 
 /// Somebody who watches.
 #[derive(Debug)]
@@ -60,9 +44,10 @@ pub(super) struct Watcher {
     pub(super) cut: CancellationToken,
 }
 
-/// Tells changes to those who join, until the node stops or nobody can join any more.
-pub(super) async fn run(
-    node: Handle<RaftKv>,
+/// Tells the `changes_of` a machine to those who join, until the node stops or nobody can join any more.
+pub(super) async fn run<P: Protocol + 'static>(
+    node: Handle<P>,
+    changes_of: fn(&P) -> &Changes,
     mut joining: mpsc::Receiver<Watcher>,
     mut announced: watch::Receiver<u64>,
     spent: Spent,
@@ -89,7 +74,7 @@ pub(super) async fn run(
         if teller.has_work(through) {
             let told = node.inspect(move |machine| {
                 let begun = Instant::now();
-                teller.tell(machine.changes(), through, begun);
+                teller.tell(changes_of(machine), through, begun);
                 (teller, begun.elapsed())
             });
             let Ok((returned, took)) = told.await else { return };

@@ -11,7 +11,8 @@ use prometheus_client::registry::Registry;
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, encoding::EncodeMetric};
 use serde::Serialize;
 
-use super::members::{self, Member, Members};
+use super::member_rows::{Member, rows};
+use super::members_table::Members;
 use crate::defaults::{MAX_DEBUG_BYTES, MAX_LIST_LIMIT};
 use crate::kv::RaftKv;
 use crate::net::disk::Reserve;
@@ -22,7 +23,7 @@ use crate::node_id::NodeId;
 use crate::wire::PROTOCOL;
 
 /// The health of a node that can serve.
-pub const HEALTHY: &str = "ok";
+pub(super) const HEALTHY: &str = "ok";
 
 /// What a node knows about itself beside its machine.
 #[derive(Clone)]
@@ -104,9 +105,9 @@ impl NodeInfo {
             commit_index: raft.commit_index().0,
             last_applied: raft.last_applied().0,
             snapshot_index: raft.snapshot().index.0,
-            cluster_id: machine.state().cluster().map(RandomId).or(self.members.known().cluster()),
-            incarnation: self.members.known().incarnation(),
-            members: members::rows(machine, &self.members, &self.addr),
+            cluster_id: machine.state().cluster().map(RandomId).or(self.members.known_peers().cluster()),
+            incarnation: self.members.known_peers().incarnation(),
+            members: rows(machine, &self.members, &self.addr),
             health: self.health(machine, halted),
             warnings: self.warnings(machine),
             keys: machine.store().len(),
@@ -148,7 +149,7 @@ impl NodeInfo {
             return None;
         }
         let id = self.id;
-        Some(match self.members.known().refusal() {
+        Some(match self.members.known_peers().refusal() {
             Some(refusal) => format!("{id} is not in a cluster: {refusal}"),
             None if raft.configuration().members().is_empty() => {
                 format!("{id} is not in a cluster yet: {}", self.lacks())
@@ -159,7 +160,7 @@ impl NodeInfo {
 
     /// What a node needs that has not heard of members yet.
     fn lacks(&self) -> String {
-        match self.members.known().cluster() {
+        match self.members.known_peers().cluster() {
             Some(cluster) => format!(
                 "cluster {cluster} adds it, and its leader has not connected to {}; if that is not where the others reach it, \
                  start it with --advertise HOST:PORT",
@@ -171,10 +172,10 @@ impl NodeInfo {
 
     /// The members that are not connected, or refuse this node.
     fn warnings(&self, machine: &RaftKv) -> Vec<String> {
-        let known = self.members.known();
+        let known = self.members.known_peers();
         let (refusals, turned_away) = (known.refusals(), known.turned_away());
         let warning = |member: &Member| {
-            let (id, addr) = (member.id(), member.addr());
+            let (id, addr) = (member.id.as_str(), &member.addr);
             match (refusals.get(id), turned_away.get(id)) {
                 (Some(why), _) => Some(format!("{id} at {addr} refuses this node: {why}")),
                 // One that is connected is not the one that was refused under its name.
@@ -183,8 +184,7 @@ impl NodeInfo {
                 (None, _) => None,
             }
         };
-        let mut warnings: Vec<_> =
-            members::rows(machine, &self.members, &self.addr).iter().filter_map(warning).collect();
+        let mut warnings: Vec<_> = rows(machine, &self.members, &self.addr).iter().filter_map(warning).collect();
         if self.reserve.bytes() == 0 {
             warnings.push("nothing is kept back for the day on which the disk is full: free some space".to_owned());
         }
@@ -198,7 +198,7 @@ impl NodeInfo {
         match (halted.or(stands_still.as_deref()), machine.raft().leader()) {
             (Some(why), _) => why.to_owned(),
             (None, Some(_)) => HEALTHY.to_owned(),
-            (None, None) => match self.members.known().refusal() {
+            (None, None) => match self.members.known_peers().refusal() {
                 Some(refusal) => refusal,
                 None if configuration.members().is_empty() => {
                     format!("not a member of a cluster yet: {}", self.lacks())

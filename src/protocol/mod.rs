@@ -16,10 +16,64 @@
 //!
 //! Two effects stand outside of that order, for what rests on no record: [`Effect::Meanwhile`] and [`Effect::EmitAtOnce`].
 //! A node whose disk is slow goes on saying that it is there, and that it has no answer, while nothing durable is said.
+//!
+//! # Chance comes from the driver
+//!
+//! The same inputs at the same times give the same effects. A machine may own a seeded generator; the driver gives the seed when it
+//! makes the machine, and draws the lengths of its timers.
+//!
+//! # A protocol, and a driver
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use netbelt::host::{Host, Output};
+//! use netbelt::protocol::{Effects, Input, Protocol, Time};
+//!
+//! /// Counts what its peers say, and answers with the count once that is durable.
+//! struct Counter(u64);
+//!
+//! impl Protocol for Counter {
+//!     type Peer = u8;
+//!     type Message = u64;
+//!     type Command = ();
+//!     type Timer = ();
+//!     type Record = u64;
+//!     type Event = u64;
+//!
+//!     fn step(&mut self, _now: Time, input: Input<Self>, out: &mut Effects<Self>) {
+//!         match input {
+//!             Input::Started => out.set_timer((), Duration::from_secs(1)..=Duration::from_secs(2)),
+//!             Input::Received { from, message: _ } => {
+//!                 self.0 += 1;
+//!                 out.persist(self.0);
+//!                 out.send(from, self.0);
+//!             }
+//!             Input::Elapsed(()) | Input::Requested(()) => out.emit(self.0),
+//!             Input::Synced { .. } => {}
+//!         }
+//!     }
+//! }
+//!
+//! let now = Time::ZERO;
+//! let mut host = Host::new(Counter(0), 1);
+//! host.step(now, Input::Started);
+//! host.step(now, Input::Received { from: 7, message: 0 });
+//! assert!(host.next_output().is_none(), "the answer waits for the disk");
+//! assert_eq!(host.take_batch(now), Some(vec![1])); // which a driver writes and syncs
+//! host.batch_durable(now);
+//! assert!(matches!(host.next_output(), Some(Output::Send { to: 7, message: 1 })));
+//!
+//! host.fire_due(now + Duration::from_secs(2)); // a driver sleeps until `next_deadline`
+//! assert!(matches!(host.next_output(), Some(Output::Emit(1))));
+//! ```
 
 use std::fmt::{self, Debug};
 use std::ops::{Add, RangeInclusive};
 use std::time::Duration;
+
+#[cfg(test)]
+pub(crate) mod testing;
 
 /// A point in time, counted from the driver's epoch. Only drivers make one; machines compare and add.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -124,8 +178,8 @@ pub enum Effect<P: Protocol> {
         /// What to say.
         message: P::Message,
     },
-    /// Start a timer, replacing the one of that name. The driver draws the length from the range, which is
-    /// the only randomness a machine has. A zero length runs out once everything queued has been stepped.
+    /// Start a timer, replacing the one of that name. The driver draws the length from the range. A zero length runs out once
+    /// everything queued has been stepped.
     SetTimer(P::Timer, RangeInclusive<Duration>),
     /// Stop a timer, if it runs.
     CancelTimer(P::Timer),

@@ -1,0 +1,217 @@
+//! Who the members are, where they are dialled, and the links to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::defaults::LEAVE_PAUSE;
+use crate::http::upgrade::Version;
+use crate::net::identity::known_peers::{KnownPeers, MemberAddr, PeerRejected};
+use crate::net::link::Outbox;
+use crate::net::links::Links;
+use crate::node_id::NodeId;
+use crate::raft::Configuration;
+
+/// Longest address of a member: a DNS name and a port.
+const MAX_ADDR_BYTES: usize = 260;
+
+/// Who the members are, and where they are dialled.
+#[derive(Debug)]
+pub struct Members {
+    id: NodeId,
+    known_peers: Arc<KnownPeers>,
+    links: Links<NodeId>,
+    /// Where the peer that was connected to last was told that this node is.
+    reached: Mutex<Option<String>>,
+    view: watch::Sender<View>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct View {
+    configuration: Configuration,
+    /// Where the operator said at the start that they are, whatever the configuration says: until they are removed, since
+    /// one that comes back may be anywhere.
+    given: BTreeMap<NodeId, String>,
+    /// Where nodes that called say that they are: newer than what the configuration says, and the only way to answer one of
+    /// which nobody has told yet.
+    callers: BTreeMap<NodeId, String>,
+    /// Those that were members a moment ago, and where: they may have to hear of their removal, and to say who shall lead.
+    leaving: BTreeMap<NodeId, String>,
+    /// Which netbelt they run, of those that say so.
+    versions: BTreeMap<NodeId, Version>,
+    /// Whom this node is to ignore, for a while, to show what a partition does.
+    cut: BTreeSet<NodeId>,
+}
+
+impl Members {
+    /// Those of node `id`, to which these links lead; some are where the operator has said.
+    ///
+    /// # Errors
+    /// When the disk refuses to remember who is none any more.
+    pub fn new(
+        id: NodeId,
+        configuration: Configuration,
+        given: BTreeMap<NodeId, String>,
+        known_peers: Arc<KnownPeers>,
+        links: Links<NodeId>,
+    ) -> Result<Self, PeerRejected> {
+        let view = watch::Sender::new(View { given, ..View::default() });
+        let members = Self { id, known_peers, links, reached: Mutex::default(), view };
+        members.set_configuration(configuration)?;
+        Ok(members)
+    }
+
+    /// These are the members from now on.
+    ///
+    /// # Errors
+    /// When the disk refuses to remember who is none any more.
+    pub fn set_configuration(&self, configuration: Configuration) -> Result<(), PeerRejected> {
+        let members = configuration.members();
+        if !members.is_empty() {
+            let voters: BTreeMap<_, _> = members.iter().map(|(id, member)| (id.as_str(), member.voter)).collect();
+            self.known_peers.set_members(&voters)?;
+        }
+        self.view.send_modify(|view| {
+            let gone = |id: &NodeId| view.configuration.contains(*id) && !configuration.contains(*id);
+            let addr = |of: &Configuration, id: &NodeId| of.members().get(id).map(|member| member.addr.clone());
+            let before = self.addresses(view);
+            view.leaving.extend(before.into_iter().filter(|(id, _)| gone(id)));
+            view.leaving.retain(|id, _| !configuration.contains(*id));
+            view.given.retain(|id, _| !gone(id));
+            view.versions.retain(|id, _| !gone(id));
+            view.callers.retain(|id, _| {
+                addr(&view.configuration, id).is_none() || addr(&view.configuration, id) == addr(&configuration, id)
+            });
+            view.configuration = configuration;
+        });
+        Ok(())
+    }
+
+    /// This node.
+    pub(super) const fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Where the configuration says that a member is, and which data directory it has.
+    pub(super) fn member_addr(&self, id: NodeId) -> Option<MemberAddr> {
+        self.view.borrow().configuration.members().get(&id).map(|member| MemberAddr::of(&member.addr))
+    }
+
+    /// Whom this node has met.
+    pub fn known_peers(&self) -> &KnownPeers {
+        &self.known_peers
+    }
+
+    /// The links to them.
+    pub(super) const fn links(&self) -> &Links<NodeId> {
+        &self.links
+    }
+
+    /// From now on this node neither speaks to these nor hears them, and all others again.
+    pub(super) fn cut(&self, peers: BTreeSet<NodeId>) {
+        self.view.send_modify(|view| view.cut = peers);
+    }
+
+    /// Whether this node is to ignore `id`.
+    pub(super) fn is_cut(&self, id: NodeId) -> bool {
+        self.view.borrow().cut.contains(&id)
+    }
+
+    /// Waits until this node is to ignore `id`.
+    pub(super) async fn cut_off(&self, id: NodeId) {
+        let _ = self.view.subscribe().wait_for(|view| view.cut.contains(&id)).await; // the sender is part of this
+    }
+
+    /// A node that was let in says where it is.
+    pub(super) fn note_addr(&self, from: NodeId, addr: String) {
+        if !is_addr(&addr) {
+            return;
+        }
+        self.view.send_if_modified(|view| view.callers.insert(from, addr.clone()) != Some(addr));
+    }
+
+    /// A peer was told that this node is there.
+    pub fn reached_at(&self, addr: String) {
+        *self.reached.lock().unwrap_or_else(PoisonError::into_inner) = Some(addr);
+    }
+
+    /// Where this node is, which listens on `own_addr`, as far as it knows.
+    pub(super) fn own_addr(&self, own_addr: &str) -> String {
+        let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        reached.clone().unwrap_or_else(|| own_addr.to_owned())
+    }
+
+    /// A node that was met runs that netbelt.
+    pub(super) fn note_version(&self, id: NodeId, version: Option<Version>) {
+        self.view.send_if_modified(|view| {
+            match version {
+                Some(version) => _ = view.versions.insert(id, version),
+                None => _ = view.versions.remove(&id),
+            }
+            false // nobody waits for that
+        });
+    }
+
+    /// Which netbelt those run that say so.
+    pub(super) fn versions(&self) -> BTreeMap<NodeId, Version> {
+        self.view.borrow().versions.clone()
+    }
+
+    /// Keeps a link to each of them that can be dialled, for ever.
+    pub async fn follow<F>(&self, keep_up: impl Fn(NodeId, String, Arc<Outbox>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut views = self.view.subscribe();
+        loop {
+            let wanted = self.addresses(&views.borrow_and_update());
+            self.links.set(&wanted, &keep_up);
+            let leaving = views.borrow().leaving.clone();
+            let changed = views.changed();
+            if leaving.is_empty() {
+                let _ = changed.await; // the sender is part of this
+            } else if tokio::time::timeout(LEAVE_PAUSE, changed).await.is_err() {
+                self.view.send_modify(|view| view.leaving.retain(|id, _| !leaving.contains_key(id)));
+            }
+        }
+    }
+
+    /// Waits until `id`, which is a member or is about to be one, is none any more, and has had the time to hear of it.
+    pub(super) async fn removed(&self, id: NodeId) {
+        let mut views = self.view.subscribe();
+        for stays in [true, false] {
+            let here = |view: &View| view.configuration.contains(id) || view.leaving.contains_key(&id);
+            let _ = views.wait_for(|view| here(view) == stays).await; // the sender is part of this
+        }
+    }
+
+    /// Whether there are none, as for a node that joins at first.
+    pub fn is_empty(&self) -> bool {
+        self.view.borrow().configuration.members().is_empty()
+    }
+
+    fn addresses(&self, view: &View) -> BTreeMap<NodeId, String> {
+        let members = view.configuration.members().iter();
+        let mut addresses: BTreeMap<_, _> =
+            members.map(|(id, member)| (*id, MemberAddr::of(&member.addr).addr)).collect();
+        addresses.extend(view.leaving.clone());
+        addresses.extend(view.callers.clone());
+        for (id, addr) in &view.given {
+            if addresses.contains_key(id) {
+                addresses.insert(*id, addr.clone());
+            }
+        }
+        addresses.retain(|id, addr| *id != self.id && !addr.is_empty() && !view.cut.contains(id));
+        addresses
+    }
+}
+
+/// Whether it is `HOST:PORT`, as peers can dial it.
+pub(super) fn is_addr(addr: &str) -> bool {
+    addr.len() <= MAX_ADDR_BYTES
+        && addr.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
+        && addr
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0))
+}
