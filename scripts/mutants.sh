@@ -2,12 +2,14 @@
 # Puts known bugs back, one at a time, and shows which instrument sees each: unit tests, simulation, model checker.
 # Usage: scripts/mutants.sh [NAME...]     (all of build.rs without a name)
 # With elected_without_majority, netsim itself is run, too: whether a broken promise reaches its exit code and its message.
-# SEEDS=200 simulated seeds a bug, LIMIT=60 seconds an instrument. Exit 1 when a bug survives them all.
+# SEEDS=200 simulated seeds a bug, LIMIT=60 seconds an instrument. FIRST=1 stops at the first instrument that sees a bug: the
+# answer in a third of the time, without the whole table. Exit 1 when a bug survives them all.
 set -eu
 cd "$(dirname "$0")/.."
 
 SEEDS=${SEEDS:-200}
 LIMIT=${LIMIT:-60}
+FIRST=${FIRST:-0}
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
@@ -21,6 +23,10 @@ binary() { sed -n "s/.*Executable $1 (\(.*\))\$/\1/p" "$out/build"; }
 instrument() {
     log=$out/$1
     shift
+    if [ "$FIRST$caught" = 1yes ]; then
+        cell="not asked"
+        return
+    fi
     began=$(date +%s)
     status=0
     timeout -k 5 "$LIMIT" "$@" >"$log" 2>&1 || status=$?
@@ -53,14 +59,20 @@ told=netsim::script::a_broken_promise_is_exit_1_and_names_the_line_the_command_a
 survivors=
 echo "| bug | unit tests | simulation | model checker |"
 echo "|---|---|---|---|"
-for mutant in $names; do
-    if ! NETBELT_MUTANT=$mutant cargo test --no-run --lib --test simulation --test model >"$out/build" 2>&1; then
+# build WHAT...: the test binaries with the bug in them.
+build() {
+    if ! NETBELT_MUTANT=$mutant cargo test --no-run "$@" >"$out/build" 2>&1; then
         cat "$out/build" >&2
         exit 2
     fi
+}
+
+for mutant in $names; do
     caught=no
+    build --lib
     instrument unit "$(binary 'unittests src\/lib.rs')" raft:: host:: kv:: http:: founding::
     unit=$cell
+    [ "$FIRST$caught" = 1yes ] || build --test simulation --test model
     instrument simulation env NETBELT_SEEDS="$SEEDS" "$(binary 'tests\/simulation\/main.rs')" every_seed
     simulation=$cell
     instrument model env RUST_BACKTRACE=0 "$(binary 'tests\/model\/main.rs')" --nocapture

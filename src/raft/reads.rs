@@ -10,6 +10,7 @@ use crate::protocol::Time;
 /// Reads at a leader.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct LeaderReads {
+    /// The latest round.
     pub(super) round: Round,
     /// Not yet in a round.
     pub(super) gathered: Vec<Reader>,
@@ -25,11 +26,6 @@ pub(super) enum Reader {
 }
 
 impl LeaderReads {
-    /// The latest round.
-    pub(super) const fn round(&self) -> Round {
-        self.round
-    }
-
     /// Gives up every read; followers find out by themselves.
     pub(super) fn take_local(&mut self) -> Vec<Ticket> {
         let waiting = self.rounds.drain(..).flat_map(|(_, _, readers)| readers).chain(self.gathered.drain(..));

@@ -138,7 +138,7 @@ impl Raft {
             let entries = self.log.from(progress.next_index, self.config.max_append_bytes);
             let last = entries.last().expect("there is an entry at next_index").position.index;
             progress.sent(last, entries.iter().map(Entry::size).sum());
-            let append = Append { prev, entries, commit: self.commit_index, round: leader.reads.round() };
+            let append = Append { prev, entries, commit: self.commit_index, round: leader.reads.round };
             out.send(peer, Message { term, body: Body::Append(append) });
         }
     }
@@ -149,7 +149,7 @@ impl Raft {
         let Some(progress) = leader.progress.get(&peer) else { return };
         // Where the entry before is gone, the beginning of all logs will do: it asks for nothing but an answer.
         let prev = self.log.position(progress.next_index.prev()).unwrap_or(Position::ORIGIN);
-        let round = leader.reads.round();
+        let round = leader.reads.round;
         // Its commit index may rest on entries that its own disk has yet to get; that it leads does not.
         // A sole voter has elected itself in the same moment: its term may not be durable anywhere.
         if self.configuration().voters().nth(1).is_some() {
@@ -204,7 +204,7 @@ impl Raft {
     /// The follower is there, and may be busy with its disk.
     pub(super) fn on_heartbeat_reply(&mut self, now: Time, from: NodeId, round: Round, out: &mut Effects<Self>) {
         let Role::Leader(leader) = &mut self.role else { return };
-        if round > leader.reads.round() {
+        if round > leader.reads.round {
             return self.bad_message();
         }
         let Some(progress) = leader.progress.get_mut(&from) else { return };
@@ -227,7 +227,7 @@ impl Raft {
             AppendOutcome::Matched(index) => index <= last_index,
             AppendOutcome::Conflict { prev, first, .. } => prev.index <= last_index && first <= last_index.next(),
         };
-        if round > leader.reads.round() || !possible {
+        if round > leader.reads.round || !possible {
             return self.bad_message();
         }
         let Some(progress) = leader.progress.get_mut(&from) else { return };

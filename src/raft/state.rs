@@ -140,7 +140,7 @@ impl Raft {
         self.commit_index
     }
 
-    /// The last entry that has been told ([`Event::Committed`]).
+    /// The last entry that has been told ([`Event::Committed`](super::Event::Committed)).
     pub const fn last_applied(&self) -> Index {
         self.last_applied
     }

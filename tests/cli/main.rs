@@ -16,6 +16,7 @@ mod netsim;
 mod node;
 mod origin;
 mod pool;
+mod transcripts;
 mod udp;
 mod upgrades;
 mod usage;

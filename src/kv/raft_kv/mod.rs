@@ -6,6 +6,15 @@
 //! safe; one without is never tried again. When the outcome stays unknown, the answer says so.
 //!
 //! The first leader that commits an entry gives the cluster its id.
+//!
+//! | what | where |
+//! |---|---|
+//! | what is asked, answered and said to other nodes | [`message`](self), [`wire`](self) |
+//! | the state of a node | [`node`](self), [`snapshots`](self), [`forwards`](self) |
+//! | requests of its application, and those of other nodes | [`requests`](self), [`forwarding`](self) |
+//! | what Raft tells, what is applied | [`raft_events`](self), [`ready`](self) |
+//! | its own snapshot, those from and to other nodes, backups | [`own_snapshot`](self), [`install`](self), [`backups`](self) |
+//! | after a restart | [`recovery`](self) |
 
 use crate::node_id::NodeId;
 use crate::protocol::{Effects, Input, Protocol, Time};

@@ -161,7 +161,7 @@ impl RaftKv {
         self.state.store()
     }
 
-    /// The latest changes of the store. Those after [`Event::Changed`] may not be durable.
+    /// The latest changes of the store. Those after [`Event::Changed`](super::Event::Changed) may not be durable.
     pub const fn changes(&self) -> &Changes {
         &self.changes
     }
@@ -176,8 +176,9 @@ impl RaftKv {
         self.requests.len()
     }
 
-    /// This node's store as it is, for a query that sees only what was there at the version `announced` by [`Event::Changed`]:
-    /// the answer need not wait for the disk. Nothing, when something that the query asks for has changed since, or may have.
+    /// This node's store as it is, for a query that sees only what was there at the version `announced` by
+    /// [`Event::Changed`](super::Event::Changed): the answer need not wait for the disk. Nothing, when something that the query
+    /// asks for has changed since, or may have.
     pub fn read_durable(&self, query: &Query, announced: u64) -> Option<Answer> {
         let since = self.changes.after(announced).ok();
         let has_changed = match query {
