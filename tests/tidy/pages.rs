@@ -7,7 +7,14 @@ use std::path::{Path, PathBuf};
 use crate::{files, library, root};
 
 /// Pages that are being written anew by somebody now: what they miss is printed and does not fail. To be empty again soon.
-const BEING_WRITTEN: &[&str] = &["ARCHITECTURE.md"];
+const BEING_WRITTEN: &[&str] = &[
+    "ARCHITECTURE.md",
+    "docs/design/identity.md",
+    "docs/design/simulator.md",
+    "docs/design/snapshots.md",
+    "docs/raft-in-five-minutes.md",
+    "docs/testing.md",
+];
 
 /// Folders whose files a page names from the repository's root.
 const FOLDERS: &[&str] = &["benches/", "docs/", "scripts/", "src/", "tests/"];
