@@ -13,7 +13,7 @@ step "docs"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
 step "scripts"
 if command -v shellcheck >/dev/null; then
-    shellcheck -x scripts/*.sh benches/*.sh docs/*.sh .ci/run
+    shellcheck -x scripts/*.sh benches/*.sh docs/*.sh tests/data/*.sh .ci/run
 else
     echo "shellcheck is not installed: skipped"
 fi

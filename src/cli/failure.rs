@@ -1,9 +1,5 @@
 //! How a tool ends when it does not end well.
 
-use std::process::ExitCode;
-
-use super::{Output, escape};
-
 /// Why a tool failed; decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -94,16 +90,5 @@ impl Failure {
     /// Trouble on this machine.
     pub fn local(message: impl Into<String>) -> Self {
         Self::new(Kind::Local, message)
-    }
-
-    /// Says on stderr, and to programs on stdout, what happened; gives the exit code.
-    pub(super) fn report(&self, tool: &str, output: &Output) -> ExitCode {
-        if self.kind != Kind::ClosedPipe && !self.message.is_empty() {
-            use std::io::Write;
-            // With stderr closed there is nobody to tell.
-            let _ = writeln!(std::io::stderr(), "{tool}: {}", escape::harmless(&self.message));
-            output.error(self.kind, &self.message);
-        }
-        ExitCode::from(self.kind.code())
     }
 }

@@ -26,6 +26,16 @@ pub fn per_second(count: f64, seconds: f64) -> Option<f64> {
     (seconds > 0.0).then(|| count / seconds)
 }
 
+/// Seconds as they are told: to the millisecond.
+pub fn rounded_seconds(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
+}
+
+/// Nanoseconds as they are told: in microseconds, to a tenth.
+pub fn microseconds(nanoseconds: u64) -> f64 {
+    (nanoseconds as f64 / 100.0).round() / 10.0
+}
+
 /// A measurement that is over.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
@@ -113,7 +123,7 @@ pub fn quantiles(into: &mut Value, prefix: &str, latency: &Histogram<u64>) {
     // Nothing measured is no latency of zero.
     let micros = |nanoseconds: u64| match latency.len() {
         0 => Value::Null,
-        _ => json!((nanoseconds as f64 / 100.0).round() / 10.0),
+        _ => json!(microseconds(nanoseconds)),
     };
     for (name, quantile) in QUANTILES {
         into[format!("{prefix}{name}_us")] = micros(latency.value_at_quantile(quantile));

@@ -101,7 +101,7 @@ pub fn main<T: Tool>() -> ExitCode {
         // Before anything is parsed: what a tool needs for its work is not needed for this.
         return match generate::run(T::command(), Path::new(&share)) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => failure.report(T::NAME, &Output::new(false)),
+            Err(failure) => Output::new(false).failure(T::NAME, &failure),
         };
     }
     let tool = match parse::<T>() {
@@ -127,7 +127,7 @@ pub fn main<T: Tool>() -> ExitCode {
         });
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(T::NAME, &output),
+        Err(failure) => output.failure(T::NAME, &failure),
     }
 }
 

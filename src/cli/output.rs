@@ -1,10 +1,11 @@
 //! Results on stdout: text for people, JSON lines for programs. Every line is flushed.
 
 use std::io::{self, ErrorKind, StdoutLock, Write};
+use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::{Failure, Kind};
+use super::{Failure, Kind, escape};
 
 /// Prints results.
 #[derive(Clone, Debug)]
@@ -62,6 +63,16 @@ impl Output {
             ErrorKind::BrokenPipe => Failure::new(Kind::ClosedPipe, ""),
             _ => Failure::local(format!("cannot write to stdout: {error}")),
         })
+    }
+
+    /// Says on stderr, and to programs on stdout, what `tool` failed in; gives the exit code.
+    pub(super) fn failure(&self, tool: &str, Failure { kind, message }: &Failure) -> ExitCode {
+        if *kind != Kind::ClosedPipe && !message.is_empty() {
+            // With stderr closed there is nobody to tell.
+            let _ = writeln!(io::stderr(), "{tool}: {}", escape::harmless(message));
+            self.error(*kind, message);
+        }
+        ExitCode::from(kind.code())
     }
 
     /// Tells programs about a failure.

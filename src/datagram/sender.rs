@@ -17,7 +17,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-use super::{Error, setup, socket};
+use super::error::{Error, setup};
+use super::socket;
 use crate::defaults::UDP_SEND_BATCH;
 
 /// How to send.

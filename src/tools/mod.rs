@@ -10,7 +10,7 @@ pub mod udp_listen;
 pub mod udp_send;
 pub mod worker_pool;
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use tokio::time::Instant;
@@ -53,18 +53,40 @@ async fn resolve(addr: &str) -> Result<Vec<SocketAddr>, Failure> {
     address::resolve(addr).await.map_err(|error| Failure::new(resolve_kind(&error), error.to_string()))
 }
 
-/// What went wrong with a socket, and the exit code for it.
+/// What went wrong with a socket, what to do about it, and the exit code.
 fn udp_failure(error: &datagram::Error) -> Failure {
-    let kind = match error {
-        datagram::Error::Resolve(error) => resolve_kind(error),
-        datagram::Error::Broadcast { .. } => Kind::Usage,
-        datagram::Error::Unreachable { .. } => Kind::Unreachable,
-        datagram::Error::Bind { .. }
-        | datagram::Error::Setup { .. }
-        | datagram::Error::Join { .. }
-        | datagram::Error::NoInterface { .. } => Kind::Local,
+    let (kind, remedy) = match error {
+        datagram::Error::Resolve(error) => (resolve_kind(error), ""),
+        datagram::Error::Broadcast { .. } => (Kind::Usage, ": pass --broadcast to send to everybody there"),
+        datagram::Error::Unreachable { .. } => (Kind::Unreachable, ""),
+        datagram::Error::Bind { reason, .. } => (Kind::Local, bind_remedy(reason)),
+        datagram::Error::Join { reason, .. } => (Kind::Local, join_remedy(reason)),
+        datagram::Error::Setup { .. } | datagram::Error::NoInterface { .. } => (Kind::Local, ""),
     };
-    Failure::new(kind, error.to_string())
+    Failure::new(kind, format!("{error}{remedy}"))
+}
+
+fn bind_remedy(reason: &io::Error) -> &'static str {
+    match reason.kind() {
+        ErrorKind::AddrInUse => " (does something listen there already? choose another port with --listen)",
+        ErrorKind::AddrNotAvailable => " (is that an address of this machine? see --listen)",
+        ErrorKind::PermissionDenied => " (ports below 1024 need privileges: choose a higher one with --listen)",
+        _ => "",
+    }
+}
+
+fn join_remedy(reason: &io::Error) -> &'static str {
+    match reason.raw_os_error() {
+        Some(nix::libc::ENODEV) => " (no route leads to it: name the interface, as in 239.1.2.3%eth0)",
+        Some(nix::libc::EADDRINUSE) => " (it is joined already)",
+        Some(nix::libc::ENOBUFS) => " (too many groups: see net.ipv4.igmp_max_memberships)",
+        _ => "",
+    }
+}
+
+/// A number that nobody can guess.
+fn random() -> Result<u64, Failure> {
+    getrandom::u64().map_err(|error| Failure::local(format!("the system gives no random numbers: {error}")))
 }
 
 /// Waits until then, or for ever.

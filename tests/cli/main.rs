@@ -9,6 +9,7 @@ mod ctl;
 mod disk;
 mod echo;
 mod hostile;
+mod kept;
 mod lesson;
 mod links;
 mod netsim;

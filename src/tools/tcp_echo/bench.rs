@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Frame, unreachable};
+use super::common::{Frame, cores, too_many_threads, unreachable};
 use crate::cli::measure::{self, Measured, Period};
 use crate::cli::{Failure, Kind, Output, args};
 use crate::echo::bench::{Bench, Load, Tally};
@@ -100,10 +100,10 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         rate: options.rate,
         reconnect: options.reconnect,
         timeout: options.timeout,
-        workers: options.workers.unwrap_or_else(super::cores).min(options.conns),
+        workers: options.workers.unwrap_or_else(cores).min(options.conns),
     };
     let threads = load.workers;
-    let bench = Bench::start(load).map_err(|error| super::too_many_threads(threads, &error))?;
+    let bench = Bench::start(load).map_err(|error| too_many_threads(threads, &error))?;
     let mut began = Instant::now();
     let begin = || {
         began = Instant::now();
@@ -124,7 +124,7 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         "size": options.size,
         "window": options.window,
         "reconnect": options.reconnect,
-        "seconds": (measured.seconds * 1000.0).round() / 1000.0,
+        "seconds": measure::rounded_seconds(measured.seconds),
         "messages": latency.len(),
         "msgs_per_s": messages_per_s.map(f64::round),
         "mb_per_s": megabytes_per_s.map(|per_s| (per_s * 100.0).round() / 100.0),
@@ -137,9 +137,9 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         summary["rate_kept"] = json!(due.is_kept);
     }
     measure::quantiles(&mut summary, "", latency);
-    summary["unanswered_us"] = json!((tally.unanswered.as_nanos() as f64 / 100.0).round() / 10.0);
+    summary["unanswered_us"] = json!(measure::microseconds(tally.unanswered.as_nanos() as u64));
     if let Some(silence) = &silence {
-        summary["last_reply_s"] = json!((silence.after * 1000.0).round() / 1000.0);
+        summary["last_reply_s"] = json!(measure::rounded_seconds(silence.after));
     }
     let why = tally.first_error.as_deref();
     if let Some(error) = why {

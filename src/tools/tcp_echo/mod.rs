@@ -1,15 +1,11 @@
 //! `tcp-echo`: an echo server, a client for it, and a load generator.
 
-use bytes::Bytes;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
-use crate::cli::{Common, Failure, Kind, Output, Tool, args};
-use crate::defaults::MAX_HELD;
-use crate::net::tcp::ConnectError;
-use crate::tools::resolve_kind;
-use crate::wire::frame::Framing;
+use crate::cli::{Common, Failure, Output, Tool};
 
 mod bench;
+mod common;
 mod send;
 mod serve;
 
@@ -58,64 +54,5 @@ impl Tool for Args {
             Command::Send(options) => send::run(options, output).await,
             Command::Bench(options) => bench::run(options, output).await,
         }
-    }
-}
-
-/// Where one message ends and the next begins.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Frame {
-    /// Nowhere: bytes as they come
-    Raw,
-    /// At the end of each line
-    Lines,
-    /// After as many bytes as the four before them say (big-endian)
-    Length,
-}
-
-impl Frame {
-    const fn framing(self) -> Framing {
-        match self {
-            Self::Raw => Framing::Raw,
-            Self::Lines => Framing::Lines,
-            Self::Length => Framing::Length,
-        }
-    }
-}
-
-/// The longest frame that a tool may be told to take: one that a server can hold beside another.
-fn max_frame(text: &str) -> Result<usize, String> {
-    let size = args::size(text)?;
-    if (1..=MAX_HELD / 2).contains(&size) { Ok(size) } else { Err("a size from 1 to 128MiB".to_owned()) }
-}
-
-/// For the command line: the kind, and what to do.
-fn unreachable(error: &ConnectError) -> Failure {
-    let (kind, hint) = match error {
-        ConnectError::Resolve(error) => (resolve_kind(error), ""),
-        ConnectError::Refused { .. } => (Kind::Refused, " (is the server running? see tcp-echo serve --help)"),
-        ConnectError::TimedOut { .. } => (Kind::Deadline, " (is it the right address? --connect-timeout waits longer)"),
-        ConnectError::Local { .. } => (Kind::Local, ""),
-        ConnectError::Unreachable { .. } => (Kind::Unreachable, ""),
-    };
-    Failure::new(kind, format!("{error}{hint}"))
-}
-
-/// Threads unless told otherwise.
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-/// Files that the runtime of a thread takes: epoll, its waker, its share of the signals.
-const FILES_A_WORKER: usize = 4;
-
-fn too_many_threads(threads: usize, error: &std::io::Error) -> Failure {
-    Failure::local(format!("cannot start {threads} threads: {error} (or choose fewer with --workers)"))
-}
-
-/// For JSON: text as text, anything else in hexadecimal.
-fn text_or_hex(payload: &Bytes) -> (&'static str, String) {
-    match std::str::from_utf8(payload) {
-        Ok(text) => ("text", text.to_owned()),
-        Err(_) => ("hex", payload.iter().map(|byte| format!("{byte:02x}")).collect()),
     }
 }

@@ -8,7 +8,8 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Frame, text_or_hex, unreachable};
+use super::common::{Frame, max_frame, unreachable};
+use crate::cli::measure::microseconds;
 use crate::cli::signals::Signals;
 use crate::cli::{Failure, Kind, Output, args};
 use crate::defaults::{ECHO_READ, RECONNECT, STDIN_QUEUE};
@@ -35,7 +36,7 @@ pub(super) struct Options {
     #[arg(long, value_enum, default_value_t = Frame::Raw, value_name = "FRAME")]
     frame: Frame,
     /// The longest line or frame to take
-    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = super::max_frame)]
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = max_frame)]
     max_frame: usize,
     /// Send the message so many times, each when the one before has come back
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1, requires = "text", value_parser = clap::value_parser!(u64).range(1..))]
@@ -280,7 +281,7 @@ impl Printer<'_> {
         let (key, value) = text_or_hex(payload);
         let mut event = json!({ "event": "reply", "reply": self.replies, "bytes": payload.len(), key: value });
         if let Some(round_trip) = round_trip {
-            event["rtt_us"] = json!((round_trip.as_nanos() as f64 / 100.0).round() / 10.0);
+            event["rtt_us"] = json!(microseconds(round_trip.as_nanos() as u64));
         }
         self.output.line(&event.to_string())
     }
@@ -301,5 +302,13 @@ impl Printer<'_> {
     /// On a terminal the prompt gets a line of its own; a file gets nothing that did not come back.
     fn end_line(&self) -> Result<(), Failure> {
         if self.in_line && std::io::stdout().is_terminal() { self.output.bytes(b"\n") } else { Ok(()) }
+    }
+}
+
+/// For JSON: text as text, anything else in hexadecimal.
+fn text_or_hex(payload: &Bytes) -> (&'static str, String) {
+    match std::str::from_utf8(payload) {
+        Ok(text) => ("text", text.to_owned()),
+        Err(_) => ("hex", payload.iter().map(|byte| format!("{byte:02x}")).collect()),
     }
 }

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Frame;
+use super::common::{Frame, cores, max_frame, too_many_threads};
 use crate::cli::closed;
 use crate::cli::events::Events;
+use crate::cli::measure::rounded_seconds;
 use crate::cli::signals::{Signal, Signals};
 use crate::cli::{Failure, Kind, Output, args, ready};
 use crate::defaults::{DRAIN, ECHO_MAX_CONNECTIONS};
@@ -18,6 +19,9 @@ use crate::echo::server::{self, End, Event, Server};
 use crate::echo::workers::Workers;
 use crate::net::tcp;
 use crate::tools::{bind_failure, resolve};
+
+/// Files that the runtime of a thread takes: epoll, its waker, its share of the signals.
+const FILES_A_WORKER: usize = 4;
 
 /// Echo whatever clients send
 #[derive(Clone, Debug, clap::Args)]
@@ -36,7 +40,7 @@ pub(super) struct Options {
     #[arg(long, value_enum, default_value_t = Frame::Raw, value_name = "FRAME")]
     frame: Frame,
     /// The longest line or frame; whoever sends a longer one is told so and closed
-    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = super::max_frame)]
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = max_frame)]
     max_frame: usize,
     /// How many connections at a time; further ones are told so and closed
     #[arg(long, value_name = "N", default_value_t = ECHO_MAX_CONNECTIONS, value_parser = args::at_least_one)]
@@ -70,8 +74,8 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         tracing::warn!("{addr} can be reached from other machines: anybody there can have their bytes echoed");
     }
 
-    let workers = options.workers.unwrap_or_else(super::cores);
-    let threads = Workers::start("echo", workers).map_err(|error| super::too_many_threads(workers, &error))?;
+    let workers = options.workers.unwrap_or_else(cores);
+    let threads = Workers::start("echo", workers).map_err(|error| too_many_threads(workers, &error))?;
     let stop = CancellationToken::new();
     let events = Events::start(stop.clone())
         .map_err(|error| Failure::local(format!("cannot start the thread that prints events: {error}")))?;
@@ -119,7 +123,7 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
 
 fn server_options(options: &Options, workers: usize) -> server::Options {
     let framing = options.frame.framing();
-    let of_workers = workers * super::FILES_A_WORKER;
+    let of_workers = workers * FILES_A_WORKER;
     let max_connections =
         tcp::most_connections(options.max_conns.saturating_add(of_workers)).saturating_sub(of_workers).max(1);
     if max_connections < options.max_conns {
@@ -181,7 +185,7 @@ fn event_lines(event: &Event, put: impl Fn(String)) {
             };
             line(json!({
                 "event": "disconnect", "connection": connection, "peer": peer, "bytes": bytes, "frames": frames,
-                "seconds": seconds(*open), "reason": reason,
+                "seconds": rounded_seconds(open.as_secs_f64()), "reason": reason,
             }));
         }
         Event::Rejected { peer, max_connections } => {
@@ -195,7 +199,7 @@ fn totals(output: &Output, name: &str, server: &Server, events: &Events, started
     let elapsed = started.elapsed();
     let mut event = json!({
         "event": name, "connections": totals.connections, "open": totals.open, "rejected": totals.rejected,
-        "bytes": totals.bytes, "seconds": seconds(elapsed),
+        "bytes": totals.bytes, "seconds": rounded_seconds(elapsed.as_secs_f64()),
     });
     if name == "summary" {
         event["interrupted"] = json!(true); // nothing else ends it
@@ -213,9 +217,4 @@ fn totals(output: &Output, name: &str, server: &Server, events: &Events, started
             elapsed.as_secs_f64()
         )
     })
-}
-
-/// To the millisecond.
-fn seconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }

@@ -9,10 +9,11 @@ use serde::Serialize;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::Args;
-use super::desk::Desk;
+use super::options::Args;
+use super::sink::Sink;
 use super::writer::Writer;
 use crate::cli::closed;
+use crate::cli::measure::rounded_seconds;
 use crate::cli::signals::{self, Signal, Signals};
 use crate::cli::{Failure, Kind, Output, ready};
 use crate::datagram::receiver::Receiver;
@@ -27,7 +28,7 @@ pub(super) struct Listener<'a> {
     output: &'a Output,
     socket: UdpSocket,
     receiver: Receiver,
-    desk: Desk,
+    sink: Sink,
     /// Lines that are not in the writer's queue yet.
     waiting: Vec<u8>,
     started: Instant,
@@ -37,14 +38,14 @@ pub(super) struct Listener<'a> {
 
 impl<'a> Listener<'a> {
     /// Begins to listen.
-    pub(super) fn new(args: &'a Args, output: &'a Output, socket: UdpSocket, desk: Desk) -> Self {
+    pub(super) fn new(args: &'a Args, output: &'a Output, socket: UdpSocket, sink: Sink) -> Self {
         let started = Instant::now();
         Self {
             args,
             output,
             socket,
             receiver: Receiver::new(UDP_RECEIVE_BATCH, args.kept(), args.wants_details()),
-            desk,
+            sink,
             waiting: Vec::new(),
             started,
             reported: (started, 0),
@@ -107,10 +108,10 @@ impl<'a> Listener<'a> {
                 () = &mut unread, if shows_there => return Err(Failure::new(Kind::ClosedPipe, "")),
                 // First what is there, as far as a chunk of lines reaches; as soon as nothing is, the lines go.
                 received = self.receiver.receive(&self.socket, left, |datagram| {
-                    self.desk.take(&self.socket, &datagram);
+                    self.sink.take(&self.socket, &datagram);
                 }), if self.waiting.len() < UDP_CHUNK_BYTES => {
                     received.map_err(|error| cannot_receive(&error))?;
-                    self.waiting.append(&mut self.desk.lines);
+                    self.waiting.append(&mut self.sink.lines);
                 }
                 () = writer.write(&mut self.waiting), if !self.waiting.is_empty() => {}
             }
@@ -119,7 +120,7 @@ impl<'a> Listener<'a> {
 
     /// How many to take at most.
     fn left(&self) -> usize {
-        let left = self.args.count.map_or(u64::MAX, |count| count - self.desk.totals.packets);
+        let left = self.args.count.map_or(u64::MAX, |count| count - self.sink.totals.packets);
         usize::try_from(left).unwrap_or(usize::MAX)
     }
 
@@ -128,8 +129,8 @@ impl<'a> Listener<'a> {
         writer.write(&mut self.waiting).await;
         let enough = Instant::now() + UDP_DRAIN;
         while matches!(end, End::Duration | End::Signal) && self.left() > 0 && Instant::now() < enough {
-            match self.receiver.take(&self.socket, self.left(), |datagram| self.desk.take(&self.socket, &datagram)) {
-                Ok(_) => writer.write(&mut self.desk.lines).await,
+            match self.receiver.take(&self.socket, self.left(), |datagram| self.sink.take(&self.socket, &datagram)) {
+                Ok(_) => writer.write(&mut self.sink.lines).await,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(cannot_receive(&error)),
             }
@@ -144,8 +145,8 @@ impl<'a> Listener<'a> {
     /// Says how far it is.
     fn interval(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
-        let (before, packets_before) = std::mem::replace(&mut self.reported, (now, self.desk.totals.packets));
-        let pps = (self.desk.totals.packets - packets_before) as f64 / (now - before).as_secs_f64();
+        let (before, packets_before) = std::mem::replace(&mut self.reported, (now, self.sink.totals.packets));
+        let pps = (self.sink.totals.packets - packets_before) as f64 / (now - before).as_secs_f64();
         let interval = Event { pps: Some(pps.round()), ..self.event("interval") };
         if !self.output.is_json() {
             let _ = writeln!(std::io::stderr(), "{interval}"); // with stderr closed there is nobody to tell
@@ -174,13 +175,13 @@ impl<'a> Listener<'a> {
     }
 
     fn event(&self, event: &'static str) -> Event {
-        let (totals, replies) = (self.desk.totals, self.args.reply.is_some());
+        let (totals, replies) = (self.sink.totals, self.args.reply.is_some());
         Event {
             event,
             packets: totals.packets,
             bytes: totals.bytes,
             dropped: dropped(&self.socket),
-            seconds: (self.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+            seconds: rounded_seconds(self.started.elapsed().as_secs_f64()),
             pps: None,
             truncated: self.args.size.map(|_| totals.truncated),
             replies: replies.then_some(totals.replies),

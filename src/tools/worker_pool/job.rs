@@ -80,7 +80,7 @@ pub(super) struct Places {
     /// It has been said that jobs wait.
     said: AtomicBool,
     /// Why no job could be started any more.
-    pub(super) none: OnceLock<String>,
+    pub(super) exhausted: OnceLock<String>,
 }
 
 /// A job that is over.
@@ -242,7 +242,7 @@ impl Work {
                 let waited = humantime::format_duration(START_PATIENCE);
                 let why =
                     format!("{error}, for {waited}, although no job runs (raise the limit: see ulimit -u and -n)");
-                let _ = self.places.none.set(why); // one reason is enough
+                let _ = self.places.exhausted.set(why); // one reason is enough
                 self.stop.cancel();
             }
             let again = async {

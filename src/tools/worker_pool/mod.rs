@@ -1,6 +1,7 @@
 //! `worker-pool`: runs a command for each line of stdin, N at a time.
 //!
-//! - `run`: the options, and how the parts are put together: `reader`, pool, printer (`report`, `event`), `control`;
+//! - `run`: the options, and how the parts are put together: `reader` (`intake`), pool, printer (`report`, `event`,
+//!   `bar`), `control`;
 //! - `job`: one job on its worker: attempts, and what its outcome means for the others;
 //! - `demo`: the same pool, with numbers to double in place of commands.
 
@@ -8,9 +9,11 @@ use clap::Parser;
 
 use crate::cli::{Common, Failure, Output, Tool};
 
+mod bar;
 mod control;
 mod demo;
 mod event;
+mod intake;
 mod job;
 mod reader;
 mod report;

@@ -4,42 +4,20 @@ use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use indicatif::ProgressBar;
 use tokio::runtime::Handle;
 
-use crate::cli::Failure;
 use crate::pool::joblog::Seen;
 use crate::pool::lines::{Line, Lines, Separator};
 use crate::pool::{Jobs, quote};
 use crate::threads;
 
+use super::bar::set_total;
+use super::intake::Intake;
 use super::job::{Job, Work};
-use super::report::set_total;
-
-/// How far reading has come.
-#[derive(Debug, Default)]
-pub(super) struct Intake {
-    pub(super) submitted: AtomicU64,
-    pub(super) skipped: AtomicU64,
-    /// How many of those had failed.
-    pub(super) skipped_failed: AtomicU64,
-    failure: Mutex<Option<String>>,
-}
-
-impl Intake {
-    /// How many jobs were read.
-    pub(super) fn read(&self) -> u64 {
-        self.submitted.load(Ordering::Relaxed) + self.skipped.load(Ordering::Relaxed)
-    }
-
-    /// Why reading ended early.
-    pub(super) fn failure(&self) -> Option<Failure> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone().map(Failure::local)
-    }
-}
 
 /// Large reads: a job is a few bytes.
 pub(super) fn stdin() -> BufReader<io::Stdin> {
@@ -72,8 +50,7 @@ impl Reader {
                     self.intake.submitted.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(error) => {
-                    let failure = format!("cannot read jobs from stdin: {error}");
-                    *self.intake.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+                    self.intake.fail(format!("cannot read jobs from stdin: {error}"));
                     break;
                 }
             }

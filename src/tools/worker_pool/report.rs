@@ -6,19 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, UNIX_EPOCH};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::{Instant, interval_at};
 
+use crate::cli::measure::rounded_seconds;
 use crate::cli::{Failure, Kind, Output};
 use crate::pool::capture::{Capture, Spilled};
 use crate::pool::joblog::{Entry, Joblog};
 use crate::pool::{Done, Results, quote};
 
 use super::event::JobEvent;
+use super::intake::Intake;
 use super::job::{Finished, Status, Trouble, Work};
-use super::reader::Intake;
 
 /// A run that is over sooner needs no progress bar.
 const BAR_AFTER: Duration = Duration::from_millis(500);
@@ -191,7 +192,7 @@ impl Printer {
     }
 
     fn seconds(&self) -> f64 {
-        (self.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
+        rounded_seconds(self.started.elapsed().as_secs_f64())
     }
 
     fn update_bar(&self) {
@@ -238,7 +239,7 @@ impl Printer {
         if let Some(failure) = self.intake.failure() {
             return Err(failure);
         }
-        if let Some(why) = self.work.places.none.get() {
+        if let Some(why) = self.work.places.exhausted.get() {
             let left = summary.not_started;
             return Err(Failure::local(format!("{why}; {}, {left} not started", self.tally)));
         }
@@ -343,51 +344,5 @@ fn shorten(input: &[u8]) -> String {
     match quoted.char_indices().nth(60) {
         Some((end, _)) => format!("{}..", &quoted[..end]),
         None => quoted.into_owned(),
-    }
-}
-
-/// A bar that shows nothing until it is told to. As long as jobs are read it tells how many there are so far.
-pub(super) fn hidden_bar(intake: &Arc<Intake>) -> ProgressBar {
-    let intake = Arc::clone(intake);
-    let style = ProgressStyle::with_template("{spinner} {pos} of {read} so far{msg}, {elapsed}")
-        .expect("the template is valid")
-        .with_key("read", move |_: &ProgressState, to: &mut dyn fmt::Write| {
-            let _ = write!(to, "{}", intake.read());
-        });
-    ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_style(style)
-}
-
-/// Tells the bar how many jobs there are.
-pub(super) fn set_total(bar: &ProgressBar, total: u64, intake: &Arc<Intake>, work: &Arc<Work>) {
-    let (intake, work) = (Arc::clone(intake), Arc::clone(work));
-    let left = move |state: &ProgressState, to: &mut dyn fmt::Write| {
-        // Those that were skipped took no time, and neither did a pause.
-        let done = state.pos().saturating_sub(intake.skipped.load(Ordering::Relaxed));
-        let time = state.elapsed().saturating_sub(work.groups.paused());
-        if let Some(left) = time_left(time, done, total.saturating_sub(state.pos())) {
-            let _ = write!(to, ", {} left", humantime::format_duration(left));
-        }
-    };
-    let style = ProgressStyle::with_template("[{bar:30}] {pos}/{len}{msg}, {elapsed}{left}");
-    bar.set_style(style.expect("the template is valid").progress_chars("=> ").with_key("left", left));
-    bar.set_length(total);
-}
-
-/// How long it will take, in whole seconds, if the rest goes as what is done; nothing before anything is.
-fn time_left(time: Duration, done: u64, rest: u64) -> Option<Duration> {
-    let seconds = time.as_secs_f64() / done as f64 * rest as f64;
-    (done > 0 && rest > 0).then(|| Duration::from_secs(seconds.ceil() as u64))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_time_left_is_unknown_before_anything_is_done_and_when_nothing_is_left() {
-        let seconds = Duration::from_secs;
-        assert_eq!(time_left(seconds(30), 0, 10), None);
-        assert_eq!(time_left(seconds(30), 3, 6), Some(seconds(60)));
-        assert_eq!(time_left(seconds(30), 9, 0), None);
     }
 }

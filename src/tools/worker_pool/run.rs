@@ -30,10 +30,12 @@ use crate::pool::template::{Error, Template};
 use crate::pool::{Pool, files, quote};
 use crate::threads;
 
+use super::bar::hidden_bar;
 use super::control::{Control, Pause, Urgent};
+use super::intake::Intake;
 use super::job::{Halt, Places, Work};
-use super::reader::{Intake, Reader, count_ahead, stdin, stdin_is_nothing};
-use super::report::{Printer, Tally, hidden_bar};
+use super::reader::{Reader, count_ahead, stdin, stdin_is_nothing};
+use super::report::{Printer, Tally};
 
 /// What to run, and how.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]

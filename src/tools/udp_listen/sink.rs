@@ -11,7 +11,7 @@ use crate::datagram::receiver::Datagram;
 use crate::datagram::reply::{self, RateLimit};
 use crate::datagram::socket;
 use crate::defaults::UDP_REPLY_BUCKETS;
-use crate::tools::udp_failure;
+use crate::tools::{random, udp_failure};
 
 /// What has come so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,7 +25,7 @@ pub(super) struct Totals {
 
 /// Where each datagram goes.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct Sink {
     pub(super) totals: Totals,
     /// The lines of the datagrams since they were last taken from here.
     pub(super) lines: Vec<u8>,
@@ -33,7 +33,7 @@ pub(super) struct Desk {
     replier: Option<Replier>,
 }
 
-impl Desk {
+impl Sink {
     /// Shows and answers, or does without.
     pub(super) fn new(form: Option<Lines>, replier: Option<Replier>) -> Self {
         Self { totals: Totals::default(), lines: Vec::new(), form, replier }
@@ -70,11 +70,9 @@ pub(super) struct Replier {
 impl Replier {
     /// Answers with `text`, or with what came if that is `echo`, at most `rate` times a second and source.
     pub(super) fn new(text: &str, rate: u32, addr: SocketAddr) -> Result<Self, Failure> {
-        let seed = getrandom::u64();
-        let seed = seed.map_err(|error| Failure::local(format!("the system gives no random numbers: {error}")))?;
         Ok(Self {
             text: (text != "echo").then(|| text.as_bytes().to_vec()),
-            limit: RateLimit::new(rate, UDP_REPLY_BUCKETS, seed),
+            limit: RateLimit::new(rate, UDP_REPLY_BUCKETS, random()?),
             own: socket::own_addresses().map_err(|error| udp_failure(&error))?,
             port: addr.port(),
             started: Instant::now(),

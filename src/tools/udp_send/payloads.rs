@@ -12,9 +12,12 @@ use crate::datagram::hex;
 use crate::defaults::UDP_SEND_BATCH;
 use crate::threads;
 
+/// Lines of stdin, as they come.
+pub(super) type Feeder = mpsc::Receiver<Result<Vec<u8>, Failure>>;
+
 /// Datagrams that may go.
 #[derive(Debug)]
-pub(super) enum Stock {
+pub(super) enum Payloads {
     /// Always the same.
     Same(Vec<u8>),
     /// As many buffers as a batch has, each filled with its number, counted from 1, and dots.
@@ -23,7 +26,7 @@ pub(super) enum Stock {
     Lines(VecDeque<Vec<u8>>),
 }
 
-impl Stock {
+impl Payloads {
     /// The words, joined by spaces.
     pub(super) fn words(words: &[OsString], is_hex: bool) -> Result<Self, Failure> {
         let words: Vec<_> = words.iter().map(|word| word.as_bytes()).collect();
@@ -83,7 +86,7 @@ impl Stock {
 /// Reads stdin in a thread of its own, which waits when lines come faster than they go.
 ///
 /// A line of more than `longest` bytes is an error, and so is one that is not hexadecimal if it has to be.
-pub(super) fn stdin_lines(longest: usize, is_hex: bool) -> Result<mpsc::Receiver<Result<Vec<u8>, Failure>>, Failure> {
+pub(super) fn stdin_lines(longest: usize, is_hex: bool) -> Result<Feeder, Failure> {
     let (lines, queue) = mpsc::channel(4 * UDP_SEND_BATCH);
     let read = move || {
         let mut stdin = std::io::stdin().lock();
@@ -128,33 +131,33 @@ fn bad_line(number: u64, why: &str) -> Failure {
 mod tests {
     use super::*;
 
-    fn shown(stock: &mut Stock, sent: u64, at_most: usize) -> Vec<String> {
-        stock.next(sent, at_most).into_iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
+    fn shown(payloads: &mut Payloads, sent: u64, at_most: usize) -> Vec<String> {
+        payloads.next(sent, at_most).into_iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
     }
 
     #[test]
     fn words_are_one_datagram_repeated() {
-        let mut stock = Stock::words(&["hello".into(), "there".into()], false).unwrap();
-        assert_eq!(shown(&mut stock, 7, 2), ["hello there", "hello there"]);
-        assert_eq!(stock.gone(2), 22);
-        assert_eq!(shown(&mut Stock::words(&["68".into(), "69".into()], true).unwrap(), 0, 1), ["hi"]);
-        assert!(Stock::words(&["6".into()], true).unwrap_err().message.contains("half a byte"));
+        let mut payloads = Payloads::words(&["hello".into(), "there".into()], false).unwrap();
+        assert_eq!(shown(&mut payloads, 7, 2), ["hello there", "hello there"]);
+        assert_eq!(payloads.gone(2), 22);
+        assert_eq!(shown(&mut Payloads::words(&["68".into(), "69".into()], true).unwrap(), 0, 1), ["hi"]);
+        assert!(Payloads::words(&["6".into()], true).unwrap_err().message.contains("half a byte"));
     }
 
     #[test]
     fn filler_has_its_number_in_front_as_far_as_it_fits() {
-        let mut stock = Stock::filler(4);
-        assert_eq!(shown(&mut stock, 0, 3), ["1...", "2...", "3..."]);
-        assert_eq!(shown(&mut stock, 99_998, 2), ["9999", "1000"]);
-        assert_eq!(shown(&mut stock, 0, 1000).len(), UDP_SEND_BATCH);
-        assert_eq!(shown(&mut Stock::filler(0), 0, 1), [""]);
+        let mut payloads = Payloads::filler(4);
+        assert_eq!(shown(&mut payloads, 0, 3), ["1...", "2...", "3..."]);
+        assert_eq!(shown(&mut payloads, 99_998, 2), ["9999", "1000"]);
+        assert_eq!(shown(&mut payloads, 0, 1000).len(), UDP_SEND_BATCH);
+        assert_eq!(shown(&mut Payloads::filler(0), 0, 1), [""]);
     }
 
     #[test]
     fn lines_that_went_do_not_go_again() {
-        let mut stock = Stock::Lines([b"a".to_vec(), b"bc".to_vec()].into());
-        assert_eq!(shown(&mut stock, 0, 9), ["a", "bc"]);
-        assert_eq!(stock.gone(1), 1);
-        assert_eq!((shown(&mut stock, 1, 9), stock.len()), (vec!["bc".to_owned()], 1));
+        let mut payloads = Payloads::Lines([b"a".to_vec(), b"bc".to_vec()].into());
+        assert_eq!(shown(&mut payloads, 0, 9), ["a", "bc"]);
+        assert_eq!(payloads.gone(1), 1);
+        assert_eq!((shown(&mut payloads, 1, 9), payloads.len()), (vec!["bc".to_owned()], 1));
     }
 }

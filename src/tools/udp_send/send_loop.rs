@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{Args, Feeder, Stock};
+use super::options::Args;
+use super::payloads::{Feeder, Payloads};
 use crate::cli::signals::{Signal, Signals};
 use crate::cli::{Failure, Kind, Output};
 use crate::datagram::hex;
@@ -20,12 +21,12 @@ use crate::defaults::{UDP_MAX_DATAGRAM, UDP_RECEIVE_BATCH};
 use crate::tools::{at, counted};
 
 /// One run of the tool.
-pub(super) struct Courier<'a> {
+pub(super) struct SendLoop<'a> {
     args: &'a Args,
     output: &'a Output,
     sender: Sender,
     to: SocketAddr,
-    stock: Stock,
+    payloads: Payloads,
     /// Where more comes from, until there is no more.
     feeder: Option<Feeder>,
     /// Why there is no more, if something is wrong with it. What came before is sent.
@@ -39,13 +40,13 @@ pub(super) struct Courier<'a> {
     last: Option<Instant>,
 }
 
-impl<'a> Courier<'a> {
+impl<'a> SendLoop<'a> {
     pub(super) fn new(
         args: &'a Args,
         output: &'a Output,
         sender: Sender,
         to: SocketAddr,
-        stock: Stock,
+        payloads: Payloads,
         feeder: Option<Feeder>,
     ) -> Self {
         // Without --wait-reply nothing is received.
@@ -55,7 +56,7 @@ impl<'a> Courier<'a> {
             output,
             sender,
             to,
-            stock,
+            payloads,
             feeder,
             bad: None,
             receiver: Receiver::new(UDP_RECEIVE_BATCH, kept, false),
@@ -85,14 +86,14 @@ impl<'a> Courier<'a> {
         let limit = self.args.limit();
         let pace = self.args.rate.map(Pace::new);
         let mut end = pin!(at(self.args.duration.and_then(|duration| self.started.checked_add(duration))));
-        while self.sent < limit && (self.feeder.is_some() || self.stock.len() > 0) {
+        while self.sent < limit && (self.feeder.is_some() || self.payloads.len() > 0) {
             let due = pace.map_or(u64::MAX, |pace| pace.due(self.started.elapsed()));
-            let now = limit.min(due).saturating_sub(self.sent).min(self.stock.len() as u64) as usize;
-            let must_wait = now == 0 && self.stock.len() > 0;
+            let now = limit.min(due).saturating_sub(self.sent).min(self.payloads.len() as u64) as usize;
+            let must_wait = now == 0 && self.payloads.len() > 0;
             let next = pace.filter(|_| must_wait).and_then(|pace| self.started.checked_add(pace.time_of(self.sent)?));
-            let wants_more = self.stock.len() == 0;
+            let wants_more = self.payloads.len() == 0;
             let mut lines = Vec::new();
-            let datagrams = self.stock.next(self.sent, now);
+            let datagrams = self.payloads.next(self.sent, now);
             tokio::select! {
                 biased;
                 signal = signals.next() => self.signal(signal)?,
@@ -102,7 +103,7 @@ impl<'a> Courier<'a> {
                 }), if self.args.wait_reply.is_some() => self.received(received)?,
                 sent = self.sender.send(&datagrams), if now > 0 => {
                     let sent = sent.map_err(|error| self.failed(&error))?;
-                    self.bytes += self.stock.gone(sent);
+                    self.bytes += self.payloads.gone(sent);
                     self.sent += sent as u64;
                     self.last = Some(Instant::now());
                 }
@@ -113,7 +114,7 @@ impl<'a> Courier<'a> {
                     }
                     for line in lines {
                         match line {
-                            Ok(line) => self.stock.add(line),
+                            Ok(line) => self.payloads.add(line),
                             Err(bad) => (self.feeder, self.bad) = (None, Some(bad)),
                         }
                     }
@@ -262,7 +263,7 @@ impl fmt::Display for Event {
     }
 }
 
-/// More lines; none when there will be no more.
+/// How many lines more; 0 when there will be no more.
 async fn more(feeder: &mut Option<Feeder>, lines: &mut Vec<Result<Vec<u8>, Failure>>) -> usize {
     match feeder {
         Some(feeder) => feeder.recv_many(lines, UDP_RECEIVE_BATCH).await,
