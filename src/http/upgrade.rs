@@ -11,7 +11,7 @@
 //! netbelt-format: 2         the format of its data directory
 //! ```
 //!
-//! and what else the protocol has nodes say of themselves: its [`Admission`] looks at that. The answer is 101, and from then on the
+//! and what else the protocol has nodes say of themselves: its `Admission` looks at that. The answer is 101, and from then on the
 //! dialler sends [envelopes](crate::wire::envelope). A wrong name is refused with the reason, so that a mistaken `--peer` is found
 //! at once.
 //!

@@ -1,5 +1,6 @@
 //! What may go wrong in a run, and how often.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -27,14 +28,14 @@ pub enum Kind {
     Pause,
     /// Disks are slow.
     Disk,
-    /// Nodes are added and removed, leadership handed over, snapshots taken.
-    Members,
+    /// What a scenario does to its nodes by itself, under this name.
+    Own(&'static str),
 }
 
 impl Kind {
-    /// All there are.
-    pub const ALL: [Self; 8] =
-        [Self::Loss, Self::Dup, Self::Delay, Self::Partition, Self::Crash, Self::Pause, Self::Disk, Self::Members];
+    /// Those that happen to any protocol.
+    pub const ALL: [Self; 7] =
+        [Self::Loss, Self::Dup, Self::Delay, Self::Partition, Self::Crash, Self::Pause, Self::Disk];
 
     /// Its name at the command line.
     pub const fn as_str(self) -> &'static str {
@@ -46,31 +47,31 @@ impl Kind {
             Self::Crash => "crash",
             Self::Pause => "pause",
             Self::Disk => "disk",
-            Self::Members => "members",
+            Self::Own(name) => name,
         }
     }
 }
 
 /// How often faults of each kind happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally([u64; Kind::ALL.len()]);
+pub struct Tally(BTreeMap<Kind, u64>);
 
 impl Tally {
     /// One more.
-    pub const fn count(&mut self, kind: Kind) {
-        self.0[kind as usize] += 1;
+    pub fn count(&mut self, kind: Kind) {
+        *self.0.entry(kind).or_default() += 1;
     }
 
     /// Adds those of another run.
     pub fn add(&mut self, other: &Self) {
-        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
-            *mine += theirs;
+        for (kind, count) in &other.0 {
+            *self.0.entry(*kind).or_default() += count;
         }
     }
 
-    /// Each kind and how often it happened.
-    pub fn iter(&self) -> impl Iterator<Item = (Kind, u64)> {
-        Kind::ALL.into_iter().zip(self.0)
+    /// How often faults of this kind happened.
+    pub fn of(&self, kind: Kind) -> u64 {
+        self.0.get(&kind).copied().unwrap_or_default()
     }
 }
 
@@ -99,8 +100,6 @@ pub struct Faults {
     pub pause_for: RangeInclusive<Duration>,
     /// Of a disk write to be slow.
     pub slow_disk: u32,
-    /// A tick, of the operator to ask for another member, for one less, for another leader, or for a snapshot.
-    pub members: u32,
 }
 
 impl Faults {
@@ -118,14 +117,12 @@ impl Faults {
             pause: 0,
             pause_for: Duration::ZERO..=Duration::ZERO,
             slow_disk: 0,
-            members: 0,
         }
     }
 
     /// Draws rates: each kind is absent in some runs and rare or frequent in others.
     pub fn draw(rng: &mut ChaCha8Rng) -> Self {
-        let mut up_to =
-            |most: u64| if rng.next_u64().is_multiple_of(4) { 0 } else { (rng.next_u64() % (most + 1)) as u32 };
+        let mut up_to = |most| draw_rate(rng, most);
         Self {
             loss: up_to(300_000),
             duplication: up_to(500_000),
@@ -138,27 +135,25 @@ impl Faults {
             pause: up_to(10_000),
             pause_for: Duration::from_millis(10)..=Duration::from_millis(1500),
             slow_disk: up_to(100_000),
-            members: up_to(20_000),
         }
     }
 }
 
 impl Faults {
-    /// Only faults of these kinds, at the same rates.
+    /// Only faults of some kinds, at the same rates.
     #[must_use]
-    pub fn only(self, kinds: &[Kind]) -> Self {
+    pub fn only(self, may_be: impl Fn(Kind) -> bool) -> Self {
         let none = Self::none();
-        let keep = |kind: Kind, rate: u32| if kinds.contains(&kind) { rate } else { 0 };
+        let keep = |kind: Kind, rate: u32| if may_be(kind) { rate } else { 0 };
         Self {
             loss: keep(Kind::Loss, self.loss),
             duplication: keep(Kind::Dup, self.duplication),
-            delay: if kinds.contains(&Kind::Delay) { self.delay } else { none.delay },
+            delay: if may_be(Kind::Delay) { self.delay } else { none.delay },
             cut: keep(Kind::Partition, self.cut),
             crash: keep(Kind::Crash, self.crash),
             crash_on_sync: keep(Kind::Crash, self.crash_on_sync),
             pause: keep(Kind::Pause, self.pause),
             slow_disk: keep(Kind::Disk, self.slow_disk),
-            members: keep(Kind::Members, self.members),
             ..self
         }
     }
@@ -166,13 +161,11 @@ impl Faults {
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let percent = |rate: u32| f64::from(rate) / 10_000.0;
         let ms = |length: &Duration| length.as_secs_f64() * 1e3;
         write!(
             f,
             "loss {:.1} %, duplication {:.1} %, delay {:.1} to {:.1} ms, cuts {:.2} %, crashes {:.2} % and {:.1} % of disk \
-             writes (down up to {:.0} ms), pauses {:.2} %, slow disk writes {:.1} %, changes of \
-             members {:.2} %; cuts, crashes, pauses, changes are drawn every {} ms",
+             writes (down up to {:.0} ms), pauses {:.2} %, slow disk writes {:.1} %",
             percent(self.loss),
             percent(self.duplication),
             ms(self.delay.start()),
@@ -183,10 +176,18 @@ impl fmt::Display for Faults {
             ms(self.down_for.end()),
             percent(self.pause),
             percent(self.slow_disk),
-            percent(self.members),
-            TICK.as_millis(),
         )
     }
+}
+
+/// A rate in percent.
+pub fn percent(millionths: u32) -> f64 {
+    f64::from(millionths) / 10_000.0
+}
+
+/// A rate in millionths: none in some runs, and up to `most` in others.
+pub fn draw_rate(rng: &mut ChaCha8Rng, most: u64) -> u32 {
+    if rng.next_u64().is_multiple_of(4) { 0 } else { (rng.next_u64() % (most + 1)) as u32 }
 }
 
 /// Whether something of that probability, in millionths, happens.

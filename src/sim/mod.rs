@@ -5,18 +5,20 @@
 //!
 //! - [`world`]: nodes, network, disks, crashes; generic over [`Protocol`](crate::protocol::Protocol);
 //! - [`faults`]: what may go wrong, and how often;
-//! - [`cluster`]: a Raft key-value cluster with clients, its checkers, and a run in two phases: faults, then heal;
-//! - [`wipes`]: the same where nodes lose their disks, and what keeps them from beginning anew;
+//! - [`scenario`]: what a protocol is put through, and [`run`]: faults, then healing;
+//! - [`sweep`](mod@sweep): many seeds, on all processors;
+//! - [`observe`], [`trace`], [`jsonl`]: what can be seen of machines and messages, all of it in order, and as text;
 //! - [`history`]: what clients saw, and whether it is linearizable;
-//! - `kv_model`: what operations do to a key, and which answers explain it;
-//! - [`sweep`]: many seeds, on all processors;
-//! - [`script`]: bare Raft nodes that do what a script says, one command at a time;
-//! - [`observe`], [`trace`]: what can be seen of machines and messages, and all of it in order.
+//! - [`raft`]: Raft's scenarios. The other files know no protocol.
 
 pub mod faults;
 pub mod history;
+pub mod jsonl;
 pub mod observe;
 pub mod raft;
+pub mod scenario;
 pub mod sweep;
 pub mod trace;
 pub mod world;
+
+pub use scenario::run;

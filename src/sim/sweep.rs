@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-use super::raft::cluster::{Plan, Report, Violation, run};
+use super::scenario::{Plan, Report, Scenario, Violation, run};
 use super::trace::Keep;
 
 /// Of so many seeds, one is run twice when determinism is checked.
@@ -19,12 +19,12 @@ pub const DETERMINISM_EVERY: u64 = 10;
 ///
 /// # Errors
 /// When there is no thread at all.
-pub fn sweep(
+pub fn sweep<S: Scenario>(
     seeds: Range<u64>,
     threads: NonZeroUsize,
     plan: &Plan,
     check_determinism: bool,
-    mut each: impl FnMut(u64, Result<Report, Violation>) -> bool,
+    mut each: impl FnMut(u64, Result<Report<S::Figures>, Violation>) -> bool,
 ) -> io::Result<()> {
     let (next, stop) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
     let (done, results) = mpsc::channel();
@@ -39,7 +39,7 @@ pub fn sweep(
                         break;
                     }
                     let twice = check_determinism && seed.is_multiple_of(DETERMINISM_EVERY);
-                    let result = if twice { run_twice(seed, plan) } else { run(seed, plan) };
+                    let result = if twice { run_twice::<S>(seed, plan) } else { run::<S>(seed, plan) };
                     if done.send((seed, result)).is_err() {
                         break;
                     }
@@ -67,9 +67,9 @@ pub fn sweep(
     })
 }
 
-fn run_twice(seed: u64, plan: &Plan) -> Result<Report, Violation> {
+fn run_twice<S: Scenario>(seed: u64, plan: &Plan) -> Result<Report<S::Figures>, Violation> {
     let plan = Plan { keep: Keep::Hash, ..plan.clone() };
-    let (first, second) = (run(seed, &plan)?, run(seed, &plan)?);
+    let (first, second) = (run::<S>(seed, &plan)?, run::<S>(seed, &plan)?);
     if first.trace_hash == second.trace_hash {
         return Ok(first);
     }

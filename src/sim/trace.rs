@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use super::observe::{EntryLabel, Label};
+use super::observe::{Label, Look};
 use crate::protocol::Time;
 
 /// How much of a run is kept.
@@ -23,7 +23,7 @@ pub enum Keep {
 pub struct Moment {
     /// When, in virtual time.
     pub at: Duration,
-    /// The how manyth step of the run: what happens in one step happens at once.
+    /// The ordinal of the step: what happens in one step happens at once.
     pub step: u64,
     /// What.
     pub what: What,
@@ -38,38 +38,12 @@ pub enum What {
     Delivered(Flight),
     /// It never will.
     Lost(Flight, Loss),
-    /// A node changed its role, its term or whom it follows.
-    Role {
+    /// What can be seen of a node has changed.
+    Changed {
         /// The node.
         node: usize,
-        /// `follower`, `candidate`, `leader`.
-        role: &'static str,
-        /// Whether a candidate only asks for pre-votes so far.
-        pre_vote: bool,
-        /// Its term.
-        term: u64,
-        /// Whom it follows.
-        leader: Option<usize>,
-        /// How many nodes vote, as far as it knows.
-        voters: usize,
-    },
-    /// A node's log changed. Of scripts only: a seed's would be long.
-    Log {
-        /// The node.
-        node: usize,
-        /// The first index that its log has.
-        first: u64,
-        /// What it had up to this index is still there.
-        keep: u64,
-        /// The entries after that.
-        entries: Vec<EntryLabel>,
-    },
-    /// A node learned that the log is committed up to here.
-    Committed {
-        /// The node.
-        node: usize,
-        /// The last index.
-        index: u64,
+        /// What it is now.
+        look: Look,
     },
     /// Records became durable on a node's disk.
     Persisted {

@@ -8,9 +8,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::faults::{Faults, Kind, TICK, Tally, draw_within, happens, pick};
-use super::observe::{Look, Observable};
+use super::observe::{Look, Observable, changed};
 use super::trace::{Flight, Keep, Loss, Moment, Trace, What};
-use crate::host::{Host, Output};
+use crate::host::{self, Host};
 use crate::protocol::{Input, Protocol, Time};
 
 /// A driver may be late by this much to fire a timer, so that inputs gather as they do behind a real queue.
@@ -27,9 +27,9 @@ pub type Boot<P> = Box<dyn Fn(<P as Protocol>::Peer, u64, Vec<<P as Protocol>::R
 pub struct World<P: Observable> {
     now: Time,
     rng: ChaCha8Rng,
-    /// What will happen, by time and then by the order in which it was foreseen.
-    queue: BTreeMap<(Time, u64), Happening<P>>,
-    foreseen: u64,
+    /// What will happen, by time and then by the order in which it was scheduled.
+    queue: BTreeMap<(Time, u64), SimEvent<P>>,
+    scheduled: u64,
     /// Names messages on their way.
     flights: u64,
     boot: Boot<P>,
@@ -41,7 +41,7 @@ pub struct World<P: Observable> {
     faults: Faults,
     /// How long a sync takes on disks that are unlike the others.
     disks: BTreeMap<P::Peer, RangeInclusive<Duration>>,
-    news: Vec<News<P>>,
+    outputs: Vec<Output<P>>,
     trace: Trace,
     tally: Tally,
     /// The present second of virtual time, and how many steps it has had.
@@ -50,7 +50,7 @@ pub struct World<P: Observable> {
 
 /// What a run tells its caller, in order.
 #[derive(Debug)]
-pub enum News<P: Protocol> {
+pub enum Output<P: Protocol> {
     /// A node told its application.
     Emitted {
         /// The node.
@@ -83,17 +83,17 @@ struct Node<P: Protocol> {
     disk: Vec<P::Record>,
     /// On its way to the disk.
     writing: Option<Vec<P::Record>>,
-    /// Counts starts, so that what was foreseen for an earlier life does not happen to a later one.
+    /// Counts starts, so that what was scheduled for an earlier life does not happen to a later one.
     life: u64,
     paused_until: Time,
     /// It never starts again.
     retired: bool,
     wake_at: Option<Time>,
     /// As it was last seen by the trace.
-    seen: Option<Look<P::Peer>>,
+    seen: Vec<Look>,
 }
 
-enum Happening<P: Protocol> {
+enum SimEvent<P: Protocol> {
     Arrives { id: u64, from: P::Peer, to: P::Peer, message: P::Message },
     DiskDone { node: P::Peer, life: u64 },
     Wake { node: P::Peer, life: u64 },
@@ -109,14 +109,14 @@ impl<P: Observable> World<P> {
             now: Time::ZERO,
             rng: ChaCha8Rng::seed_from_u64(seed),
             queue: BTreeMap::new(),
-            foreseen: 0,
+            scheduled: 0,
             flights: 0,
             boot,
             nodes: BTreeMap::new(),
             cuts: BTreeSet::new(),
             faults: Faults::none(),
             disks: BTreeMap::new(),
-            news: Vec::new(),
+            outputs: Vec::new(),
             trace: Trace::new(keep),
             tally: Tally::default(),
             pace: (0, 0),
@@ -127,7 +127,7 @@ impl<P: Observable> World<P> {
             world.nodes.insert(node, Node::new());
             world.restart(node);
         }
-        world.foresee(TICK, Happening::FaultTick);
+        world.schedule(TICK, SimEvent::FaultTick);
         world
     }
 
@@ -152,7 +152,7 @@ impl<P: Observable> World<P> {
     }
 
     /// One more fault, of a kind that whoever drives the world makes.
-    pub const fn count(&mut self, kind: Kind) {
+    pub fn count(&mut self, kind: Kind) {
         self.tally.count(kind);
     }
 
@@ -187,8 +187,8 @@ impl<P: Observable> World<P> {
     }
 
     /// What happened since this was last asked.
-    pub fn take_news(&mut self) -> Vec<News<P>> {
-        std::mem::take(&mut self.news)
+    pub fn take_outputs(&mut self) -> Vec<Output<P>> {
+        std::mem::take(&mut self.outputs)
     }
 
     /// From its next write on, a sync of that node's disk takes so long.
@@ -234,14 +234,14 @@ impl<P: Observable> World<P> {
             let kept = (self.rng.next_u64() % (writing.len() as u64 + 1)) as usize;
             let records = writing[..kept].to_vec();
             state.disk.extend(records.iter().cloned());
-            self.news.push(News::Durable { node, records });
+            self.outputs.push(Output::Durable { node, records });
         }
-        state.seen = None;
+        state.seen.clear();
         state.paused_until = self.now; // who is dead is not paused
         self.trace.hash_in(self.now, format_args!("{node:?} crashes with {} records", state.disk.len()));
         let number = self.number(node);
         self.trace.moment(self.now, || What::Crashed { node: number });
-        self.news.push(News::Crashed { node });
+        self.outputs.push(Output::Crashed { node });
     }
 
     /// The node starts again from its disk, if it is down.
@@ -256,7 +256,7 @@ impl<P: Observable> World<P> {
         self.trace.hash_in(self.now, format_args!("{node:?} starts with {records} records"));
         let number = self.number(node);
         self.trace.moment(self.now, || What::Started { node: number, records });
-        self.news.push(News::Restarted { node });
+        self.outputs.push(Output::Restarted { node });
         self.input(node, Input::Started);
     }
 
@@ -265,8 +265,8 @@ impl<P: Observable> World<P> {
         self.crash(node);
         self.nodes.get_mut(&node).expect("a node").disk.clear();
         let concerns_it =
-            |h: &Happening<P>| matches!(h, Happening::Arrives { from, to, .. } if *from == node || *to == node);
-        self.queue.retain(|_, happening| !concerns_it(happening));
+            |h: &SimEvent<P>| matches!(h, SimEvent::Arrives { from, to, .. } if *from == node || *to == node);
+        self.queue.retain(|_, event| !concerns_it(event));
         self.trace.hash_in(self.now, format_args!("{node:?} is wiped"));
     }
 
@@ -320,26 +320,26 @@ impl<P: Observable> World<P> {
             self.now = self.now.max(until);
             return false;
         };
-        let ((at, _), happening) = entry.remove_entry();
+        let ((at, _), event) = entry.remove_entry();
         self.now = at;
         self.trace.next_step();
         let second = at.since_epoch().as_secs();
         self.pace = (second, if second == self.pace.0 { self.pace.1 + 1 } else { 1 });
-        match happening {
-            Happening::Arrives { id, from, to, message } => self.arrive(id, from, to, message),
-            Happening::DiskDone { node, life } => self.disk_done(node, life),
-            Happening::Wake { node, life } => self.wake(node, life),
-            Happening::Restart { node, life } if self.nodes[&node].life == life => self.restart(node),
-            Happening::Restart { .. } => {}
-            Happening::Joins { from, to } => self.join(from, to),
-            Happening::FaultTick => self.draw_faults(),
+        match event {
+            SimEvent::Arrives { id, from, to, message } => self.arrive(id, from, to, message),
+            SimEvent::DiskDone { node, life } => self.disk_done(node, life),
+            SimEvent::Wake { node, life } => self.wake(node, life),
+            SimEvent::Restart { node, life } if self.nodes[&node].life == life => self.restart(node),
+            SimEvent::Restart { .. } => {}
+            SimEvent::Joins { from, to } => self.join(from, to),
+            SimEvent::FaultTick => self.draw_faults(),
         }
         true
     }
 
-    fn foresee(&mut self, after: Duration, happening: Happening<P>) {
-        self.foreseen += 1;
-        self.queue.insert((self.now + after, self.foreseen), happening);
+    fn schedule(&mut self, after: Duration, event: SimEvent<P>) {
+        self.scheduled += 1;
+        self.queue.insert((self.now + after, self.scheduled), event);
     }
 
     /// How long the node will still be paused, if it is.
@@ -354,7 +354,7 @@ impl<P: Observable> World<P> {
             return self.note(flight);
         }
         if let Some(left) = self.paused(to) {
-            return self.foresee(left, Happening::Arrives { id, from, to, message });
+            return self.schedule(left, SimEvent::Arrives { id, from, to, message });
         }
         self.note(|world| What::Delivered(world.flight(id, from, to, &message)));
         self.trace.hash_in(self.now, format_args!("{to:?} <- {from:?} {message:?}"));
@@ -366,7 +366,7 @@ impl<P: Observable> World<P> {
             return;
         }
         if let Some(left) = self.paused(node) {
-            return self.foresee(left, Happening::DiskDone { node, life });
+            return self.schedule(left, SimEvent::DiskDone { node, life });
         }
         let state = self.nodes.get_mut(&node).expect("a node");
         let records = state.writing.take().expect("a write was on its way");
@@ -374,7 +374,7 @@ impl<P: Observable> World<P> {
         state.disk.extend(records.iter().cloned());
         let count = records.len();
         state.host.as_mut().expect("it is up").batch_durable(self.now);
-        self.news.push(News::Durable { node, records });
+        self.outputs.push(Output::Durable { node, records });
         self.note(|world| What::Persisted { node: world.number(node), records: count });
         self.settle(node);
         if happens(&mut self.rng, self.faults.crash_on_sync) {
@@ -387,7 +387,7 @@ impl<P: Observable> World<P> {
             return;
         }
         if let Some(left) = self.paused(node) {
-            return self.foresee(left, Happening::Wake { node, life });
+            return self.schedule(left, SimEvent::Wake { node, life });
         }
         let now = self.now;
         let state = self.nodes.get_mut(&node).expect("a node");
@@ -419,7 +419,7 @@ impl<P: Observable> World<P> {
             && state.wake_at.is_none_or(|earlier| at < earlier)
         {
             state.wake_at = Some(at);
-            self.foresee(at.since(self.now), Happening::Wake { node, life });
+            self.schedule(at.since(self.now), SimEvent::Wake { node, life });
         }
         if let Some(batch) = batch {
             self.nodes.get_mut(&node).expect("a node").writing = Some(batch);
@@ -429,15 +429,15 @@ impl<P: Observable> World<P> {
             }
             let speed = if slow { &SLOW_DISK } else { self.disks.get(&node).unwrap_or(&DISK) };
             let after = draw_within(&mut self.rng, speed);
-            self.foresee(after, Happening::DiskDone { node, life });
+            self.schedule(after, SimEvent::DiskDone { node, life });
         }
         self.look_at(node);
         for output in outputs {
             match output {
-                Output::Send { to, message } => self.transmit(node, to, &message),
-                Output::Emit(event) => {
+                host::Output::Send { to, message } => self.transmit(node, to, &message),
+                host::Output::Emit(event) => {
                     self.trace.hash_in(self.now, format_args!("{node:?} tells {event:?}"));
-                    self.news.push(News::Emitted { node, event });
+                    self.outputs.push(Output::Emitted { node, event });
                 }
             }
         }
@@ -466,7 +466,7 @@ impl<P: Observable> World<P> {
             if delay > USUAL_DELAY {
                 self.tally.count(Kind::Delay);
             }
-            self.foresee(delay, Happening::Arrives { id, from, to, message: message.clone() });
+            self.schedule(delay, SimEvent::Arrives { id, from, to, message: message.clone() });
         }
     }
 
@@ -484,16 +484,14 @@ impl<P: Observable> World<P> {
 
     /// Notes what has changed about a node since it was last looked at. What its disk has yet to confirm is not seen.
     fn look_at(&mut self, node: P::Peer) {
-        let Some(look) = self.settled_machine(node).filter(|_| self.trace.keeps_moments()).map(P::look) else { return };
-        let before = self.nodes.get_mut(&node).expect("a node").seen.replace(look);
-        let role = |look: Look<P::Peer>| Look { commit: 0, ..look };
-        if before.map(role) != Some(role(look)) {
-            let leader = look.leader.map(|leader| self.number(leader));
-            let Look { role, pre_vote, term, voters, .. } = look;
-            self.note(|world| What::Role { node: world.number(node), role, pre_vote, term, leader, voters });
+        if !self.trace.keeps_moments() {
+            return;
         }
-        if before.map_or(0, |before| before.commit) != look.commit {
-            self.note(|world| What::Committed { node: world.number(node), index: look.commit });
+        let Some(machine) = self.settled_machine(node) else { return };
+        let looks = machine.looks(|peer| self.number(peer));
+        let before = std::mem::replace(&mut self.nodes.get_mut(&node).expect("a node").seen, looks.clone());
+        for look in changed(&before, &looks) {
+            self.note(|world| What::Changed { node: world.number(node), look: look.clone() });
         }
     }
 
@@ -503,7 +501,7 @@ impl<P: Observable> World<P> {
     }
 
     fn draw_faults(&mut self) {
-        self.foresee(TICK, Happening::FaultTick);
+        self.schedule(TICK, SimEvent::FaultTick);
         let faults = self.faults.clone();
         if happens(&mut self.rng, faults.cut) {
             let (a, b) = (pick(&mut self.rng, &self.peers), pick(&mut self.rng, &self.peers));
@@ -516,7 +514,7 @@ impl<P: Observable> World<P> {
             let lasts = draw_within(&mut self.rng, &faults.cut_for);
             for (from, to) in links.into_iter().filter(|(from, to)| from != to) {
                 self.cut(from, to);
-                self.foresee(lasts, Happening::Joins { from, to });
+                self.schedule(lasts, SimEvent::Joins { from, to });
             }
         }
         if happens(&mut self.rng, faults.crash) {
@@ -538,7 +536,7 @@ impl<P: Observable> World<P> {
         }
         self.crash(node);
         let life = self.nodes[&node].life;
-        self.foresee(lasts, Happening::Restart { node, life });
+        self.schedule(lasts, SimEvent::Restart { node, life });
     }
 }
 
@@ -552,7 +550,7 @@ impl<P: Protocol> Node<P> {
             paused_until: Time::ZERO,
             retired: false,
             wake_at: None,
-            seen: None,
+            seen: Vec::new(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! world, and a socket for the real one. It imports nothing of Raft.
 
 mod machine;
+mod simulation;
 mod udp;
 
 use std::net::SocketAddr;

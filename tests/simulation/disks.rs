@@ -3,7 +3,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use netbelt::sim::raft::cluster::{Plan, Report, run};
+use netbelt::sim::raft::cluster::{Cluster, Figures};
+use netbelt::sim::run;
+use netbelt::sim::scenario::Plan;
 
 const SEEDS: u64 = 20;
 const FOR: Duration = Duration::from_secs(30);
@@ -13,9 +15,10 @@ const fn ms(from: u64, to: u64) -> RangeInclusive<Duration> {
 }
 
 /// No fault but these disks, in a cluster of so many nodes with the timing that nodes have.
-fn with_disks(seed: u64, nodes: usize, disks: &[RangeInclusive<Duration>]) -> Report {
-    let plan = Plan { nodes, disks: disks.to_vec(), faults: Vec::new(), faults_for: FOR, ..Plan::default() };
-    run(seed, &plan).unwrap_or_else(|error| panic!("seed {seed}, {nodes} nodes, disks {disks:?}: {error}"))
+fn with_disks(seed: u64, nodes: usize, disks: &[RangeInclusive<Duration>]) -> Figures {
+    let plan = Plan { nodes, disks: disks.to_vec(), faults: Some(Vec::new()), faults_for: FOR, ..Plan::default() };
+    let run = run::<Cluster>(seed, &plan);
+    run.unwrap_or_else(|error| panic!("seed {seed}, {nodes} nodes, disks {disks:?}: {error}")).figures
 }
 
 /// With 120 ms a sync there were 23 terms in 13 s, with 250 ms never a leader.

@@ -9,7 +9,9 @@ mod wipes;
 
 use std::time::{Duration, Instant};
 
-use netbelt::sim::raft::cluster::{Plan, run};
+use netbelt::sim::raft::cluster::Cluster;
+use netbelt::sim::run;
+use netbelt::sim::scenario::Plan;
 
 const fn nodes_of(seed: u64) -> usize {
     [5, 3, 5, 4, 5, 3, 5, 2, 5, 1][(seed % 10) as usize]
@@ -26,14 +28,14 @@ fn every_seed_of_faults_keeps_every_property_and_heals() {
     let mut retried = 0;
     for seed in 0..seeds {
         let nodes = nodes_of(seed);
-        let report = run(seed, &Plan { nodes, ..plan.clone() })
+        let report = run::<Cluster>(seed, &Plan { nodes, ..plan.clone() })
             .unwrap_or_else(|e| panic!("{e} (netsim raft --seed {seed} --nodes {nodes})"));
         virtual_time += report.virtual_time;
-        answered += report.answered;
-        open += report.open;
-        retried += report.retried;
-        leaders += report.leaders;
-        committed += report.committed;
+        answered += report.figures.answered;
+        open += report.figures.open;
+        retried += report.figures.retried;
+        leaders += report.figures.leaders;
+        committed += report.figures.committed;
     }
     let speed = virtual_time.as_secs_f64() / started.elapsed().as_secs_f64();
     println!(
@@ -49,7 +51,7 @@ fn every_seed_of_faults_keeps_every_property_and_heals() {
 fn the_same_seed_gives_the_same_trace() {
     let plan = Plan { faults_for: Duration::from_secs(5), ..Plan::default() };
     for seed in 0..50 {
-        let hash = || run(seed, &plan).unwrap_or_else(|e| panic!("seed {seed}: {e}")).trace_hash;
+        let hash = || run::<Cluster>(seed, &plan).unwrap_or_else(|e| panic!("seed {seed}: {e}")).trace_hash;
         assert_eq!(hash(), hash(), "seed {seed}");
     }
 }

@@ -6,7 +6,9 @@
 
 use std::path::Path;
 
-use netbelt::sim::raft::cluster::{Plan, run};
+use netbelt::sim::raft::cluster::Cluster;
+use netbelt::sim::run;
+use netbelt::sim::scenario::Plan;
 
 use super::scripts::play;
 
@@ -50,7 +52,7 @@ fire 1 election
 expect 1 state=candidate term=2 voted_for=1",
     );
     for seed in 0..20 {
-        run(seed, &Plan::default()).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+        run::<Cluster>(seed, &Plan::default()).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
     }
 }
 

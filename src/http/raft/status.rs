@@ -191,7 +191,7 @@ impl NodeInfo {
         warnings
     }
 
-    /// What keeps the node from serving, or [`HEALTHY`].
+    /// What keeps the node from serving, or `ok`.
     pub fn health(&self, machine: &RaftKv, halted: Option<&str>) -> String {
         let configuration = machine.raft().configuration();
         let stands_still = self.disk.stands_still();

@@ -93,9 +93,9 @@ pub enum Error {
         "a batch of {bytes} bytes does not fit into a segment, which takes {max}: split it, or use larger segments"
     )]
     BatchTooLarge {
-        /// [`Batch::bytes`] of the batch.
+        /// [`Batch::bytes`](super::Batch::bytes) of the batch.
         bytes: usize,
-        /// [`Log::max_batch_bytes`] of the log.
+        /// [`Log::max_batch_bytes`](super::Log::max_batch_bytes) of the log.
         max: usize,
     },
     /// [`Options::segment_bytes`] is out of range.

@@ -5,13 +5,29 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use crate::kv::command::{Condition, Operation, Outcome};
-use crate::sim::history::{self, Span};
+use crate::sim::history::{self, Span, Verdict};
 
 /// What a client asked about one key, and what it was told.
 #[derive(Clone, Debug)]
 pub(super) enum KvOperation {
     Write(Operation, Option<Outcome>),
     Get(Option<Option<Bytes>>),
+}
+
+/// Whether what clients saw of a key is linearizable.
+pub(super) fn check(key: &Bytes, spans: &[Span<KvOperation>]) -> Result<(), String> {
+    match history::check(&without_unseen_writes(spans), None, 30_000) {
+        Verdict::Linearizable => Ok(()),
+        Verdict::Violation => {
+            let mut lines: Vec<_> = spans
+                .iter()
+                .map(|s| format!("{:>10} {:>10?} {:?}", s.called, s.returned.unwrap_or(u64::MAX), s.operation))
+                .collect();
+            lines.sort();
+            Err(format!("linearizability: no order explains {key:?}:\n{}", lines.join("\n")))
+        }
+        Verdict::Undecided => Err(format!("linearizability: {key:?} is undecided")),
+    }
 }
 
 /// Whether the condition of a write holds in `state`.
@@ -53,7 +69,7 @@ fn observed(seen: &Option<Outcome>) -> Option<Observed> {
 /// The history without the writes that got no answer and whose value nobody ever saw. An order that explains the
 /// rest exists with them if and only if it exists without: nothing but an overwriting operation can come between
 /// such a write and the next overwriting one. It saves the search from trying them at every place.
-pub(super) fn without_unseen_writes(spans: &[Span<KvOperation>]) -> Vec<Span<KvOperation>> {
+fn without_unseen_writes(spans: &[Span<KvOperation>]) -> Vec<Span<KvOperation>> {
     let mut seen = BTreeSet::new();
     for span in spans {
         match &span.operation {

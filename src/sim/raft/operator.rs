@@ -16,6 +16,9 @@ use crate::sim::world::World;
 const MOST_NODES: usize = 15;
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// The faults that it makes.
+pub(super) const MEMBERS: Kind = Kind::Own("members");
+
 /// Asks for one thing after another.
 pub(super) struct Operator {
     /// When it asks next; None when it does not.
@@ -69,7 +72,7 @@ impl Operator {
             3 => (Ask::Administer(Administration::Transfer(Some(member))), None),
             _ => (Ask::Snapshot, None),
         };
-        world.count(Kind::Members);
+        world.count(MEMBERS);
         let id = RequestId(*next_request);
         *next_request += 1;
         if world.request(at, Command { id, ask, timeout: PATIENCE }) {

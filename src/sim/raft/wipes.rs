@@ -23,7 +23,7 @@ use crate::protocol::Time;
 use crate::raft::{self};
 use crate::sim::faults::{Faults, draw_within, pick};
 use crate::sim::trace::Keep;
-use crate::sim::world::{News, World};
+use crate::sim::world::{Output, World};
 
 /// How often nodes dial each other, and the client asks.
 const TICK: Duration = Duration::from_millis(20);
@@ -125,7 +125,7 @@ impl Run {
                 continue;
             }
             if goes_down && wipes.values().any(|at| *at <= now) {
-                self.world.crash(survivor); // until one of its restarts that were foreseen, or healing
+                self.world.crash(survivor); // until one of its restarts that were scheduled, or healing
             }
             for node in wipes.extract_if(.., |_, at| *at <= now).map(|(node, _)| node).collect::<Vec<_>>() {
                 self.world.wipe(node);
@@ -185,14 +185,14 @@ impl Run {
     fn tick(&mut self) -> Result<(), String> {
         let until = self.world.now() + TICK;
         while self.world.advance(until) {}
-        for news in self.world.take_news() {
-            match news {
-                News::Emitted { event: Event::Answered { id, answer }, .. } => self.on_answer(id, &answer)?,
-                News::Crashed { node } => {
+        for output in self.world.take_outputs() {
+            match output {
+                Output::Emitted { event: Event::Answered { id, answer }, .. } => self.on_answer(id, &answer)?,
+                Output::Crashed { node } => {
                     self.directories.get_mut(&node).expect("a node").vouched.clear();
                     self.asked = None;
                 }
-                News::Emitted { .. } | News::Durable { .. } | News::Restarted { .. } => {}
+                Output::Emitted { .. } | Output::Durable { .. } | Output::Restarted { .. } => {}
             }
         }
         for from in self.nodes.clone() {

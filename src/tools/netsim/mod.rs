@@ -1,9 +1,9 @@
 //! `netsim`: the protocols in a simulated network, in virtual time.
 //!
-//! - `raft`: one seed or many;
-//! - `script`: scenarios, a command a line;
+//! - `sweep`: one seed or many of any protocol's scenario, `raft`: of Raft's;
+//! - `script`: scenarios, a command a line, and `json`, how their answers look to programs;
 //! - `draw`: a trace as a picture;
-//! - `json`: how nodes, messages and moments look to programs.
+//! - `results`: where results and traces go.
 
 use clap::Parser;
 
@@ -12,7 +12,9 @@ use crate::cli::{Common, Failure, Output, Tool};
 mod draw;
 mod json;
 mod raft;
+mod results;
 mod script;
+mod sweep;
 
 /// Run Raft in a simulated network: thousands of seeds of faults, or scenarios written as scripts
 ///

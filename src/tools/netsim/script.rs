@@ -6,21 +6,20 @@ use std::io::{self, BufRead, BufReader, Read};
 use serde_json::{Map, Value, json};
 
 use super::json;
-use super::raft::Results;
+use super::results::Results;
 use crate::cli::{Failure, Kind};
+use crate::sim::jsonl::flight;
 use crate::sim::raft::script::{Answer, Command, Refusal, Script, Unmet};
 use crate::sim::trace::Keep;
 
 /// A line of a script is a command and a short text.
 const LONGEST_LINE: u64 = 64 << 10;
 
-/// Does what the script at `path` says, line by line: whoever writes lines gets their answers. What happened goes to `trace`.
-pub(super) fn run(path: &str, trace: Option<&str>, results: &Results<'_>) -> Result<(), Failure> {
-    let mut script = Script::new(if trace.is_some() { Keep::Moments } else { Keep::Nothing });
+/// Does what the script at `path` says, line by line: whoever writes lines gets their answers.
+pub(super) fn run(path: &str, results: &Results<'_>) -> Result<(), Failure> {
+    let mut script = Script::new(if results.has_trace() { Keep::Moments } else { Keep::Nothing });
     let played = play(path, &mut script, results);
-    if let Some(trace) = trace {
-        results.trace(trace, script.most_nodes(), true, &script.take_moments())?;
-    }
+    results.trace(script.most_nodes(), true, &script.take_moments())?;
     played
 }
 
@@ -117,7 +116,7 @@ fn answers(command: &Command, answer: Answer, line: usize, script: &Script) -> V
             }
         }
         Answer::States(states) => return states.iter().map(json::state).collect(),
-        Answer::Pending(flights) => before = flights.iter().map(json::flight).collect(),
+        Answer::Pending(flights) => before = flights.iter().map(flight).collect(),
         Answer::Progress(known) => {
             let Command::Progress(node) = command else { unreachable!("only progress is answered so") };
             before = known.iter().map(|known| json::known(*node, known)).collect();

@@ -170,6 +170,33 @@ fn a_quiet_seed_is_drawn_where_something_happens() {
 }
 
 #[test]
+fn the_words_of_another_protocol_are_drawn_as_they_are() {
+    let trace = r#"{"event":"trace","nodes":2,"axis":"time_us"}
+{"event":"start","id":1,"time_us":0}
+{"event":"start","id":2,"time_us":0}
+{"event":"role","id":1,"state":"coordinator","round":4,"time_us":5000}
+{"event":"send","msg":1,"from":1,"to":2,"type":"victory","round":4,"time_us":8000}
+{"event":"deliver","msg":1,"time_us":9000}
+{"event":"view","id":2,"seen":"<a>","time_us":9500}
+{"event":"heal","time_us":20000}
+"#;
+    let mut command = netsim();
+    command.args(["draw", "-"]);
+    let svg = run_with(command, trace).expect(0).stdout;
+    for part in [
+        "n1: coordinator, round 4",
+        ">coordinator<tspan",
+        "n2: up<",
+        "victory from n1 to n2: round 4",
+        ">victory<tspan",
+        "n2: view: seen &lt;a&gt;",
+    ] {
+        assert!(svg.contains(part), "no {part} in:\n{svg}");
+    }
+    assert!(!svg.contains("term 0") && !svg.contains(">follower<"), "Raft's words are Raft's: {svg}");
+}
+
+#[test]
 fn what_is_no_trace_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     for (text, said) in

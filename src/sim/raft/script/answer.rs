@@ -1,6 +1,6 @@
 //! What commands come to.
 
-use crate::sim::observe::EntryLabel;
+use crate::sim::raft::observe::EntryLabel;
 use crate::sim::trace::Flight;
 
 /// A violation of Raft's promises, or of a machine's own: the run is over.
@@ -86,6 +86,15 @@ pub struct ReadAnswer {
     pub node: usize,
     /// What it has applied, and up to which index; None when it gave the read up.
     pub found: Option<(u64, Vec<String>)>,
+}
+
+/// What is asked of a node that has crashed.
+pub(super) fn is_down(node: usize) -> Answer {
+    not_now(format!("node {node} is down"))
+}
+
+pub(super) const fn not_now(why: String) -> Answer {
+    Answer::Refused(Refusal::NotNow(why))
 }
 
 /// A node, to be shown.

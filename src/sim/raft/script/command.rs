@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::answer::Field;
-use crate::sim::observe::RAFT_MESSAGES;
+use crate::sim::raft::observe::MESSAGE_TYPES;
+
+/// The longest time that passes in one line.
+pub const LONGEST_ELAPSE: Duration = Duration::from_secs(3600);
 
 /// The most nodes a script may have.
 pub const MOST_NODES: usize = 99;
@@ -298,7 +301,7 @@ impl<'a> Words<'a> {
     /// The next word, when it is a kind of message and no count.
     fn kind(&mut self) -> Option<&'static str> {
         let word = *self.words.get(self.taken)?;
-        let kind = RAFT_MESSAGES.iter().find(|kind| **kind == word);
+        let kind = MESSAGE_TYPES.iter().find(|kind| **kind == word);
         self.taken += usize::from(kind.is_some());
         kind.copied()
     }
@@ -334,7 +337,7 @@ impl<'a> Words<'a> {
         word.parse().ok().filter(|count| *count > 0).ok_or_else(|| {
             let what = "count from 1 on";
             if self.usage.contains("TYPE") {
-                let kinds = RAFT_MESSAGES.join(", ");
+                let kinds = MESSAGE_TYPES.join(", ");
                 return self.wrong(word, &format!("{what}, and no TYPE of message: those are {kinds}"));
             }
             self.wrong(word, what)
@@ -344,7 +347,7 @@ impl<'a> Words<'a> {
     fn milliseconds(&mut self) -> Result<Duration, String> {
         let word = self.word()?;
         let number = word.strip_suffix("ms").unwrap_or(word).parse::<u64>().ok();
-        let time = number.map(Duration::from_millis).filter(|time| *time <= super::LONGEST_ELAPSE);
+        let time = number.map(Duration::from_millis).filter(|time| *time <= LONGEST_ELAPSE);
         time.ok_or_else(|| self.wrong(word, "number of milliseconds up to an hour"))
     }
 

@@ -1,104 +1,107 @@
 //! Messages in flight, in the order of sending, and what a script does with them.
 
-use super::{Answer, Link, Script};
-use crate::node_id::NodeId;
-use crate::protocol::Input;
+use std::collections::BTreeSet;
+
+use super::command::Link;
+use super::recorder::Recorder;
 use crate::raft::{self, Raft};
 use crate::sim::observe::Observable;
+use crate::sim::raft::observe::is_called;
 use crate::sim::trace::{Flight, Loss, What};
 
 /// A message on its way.
 pub(super) struct Sent {
     id: u64,
-    link: Link,
-    message: raft::Message,
+    pub(super) link: Link,
+    pub(super) message: raft::Message,
 }
 
-impl Script {
-    pub(super) fn send(&mut self, link: Link, message: raft::Message) {
-        self.next_flight += 1;
-        let sent = Sent { id: self.next_flight, link, message };
-        self.trace.moment(self.now, || What::Sent(sent.flight()));
-        if self.cuts.contains(&link) {
-            self.trace.moment(self.now, || What::Lost(sent.flight(), Loss::Cut));
+/// All of them, and the links that take nothing.
+#[derive(Default)]
+pub(super) struct Network {
+    /// In the order of sending.
+    in_flight: Vec<Sent>,
+    cuts: BTreeSet<Link>,
+    latest: u64,
+}
+
+impl Network {
+    pub(super) fn send(&mut self, link: Link, message: raft::Message, recorder: &mut Recorder) {
+        self.latest += 1;
+        let sent = Sent { id: self.latest, link, message };
+        recorder.note(|| What::Sent(sent.flight()));
+        if self.is_cut(link) {
+            recorder.note(|| What::Lost(sent.flight(), Loss::Cut));
         } else {
             self.in_flight.push(sent);
         }
     }
 
-    /// Delivers up to `most` messages, of one link or of all, of one kind or of all.
-    pub(super) fn deliver(&mut self, link: Option<Link>, kind: Option<&str>, most: usize) -> Result<Answer, String> {
-        let mut delivered = 0;
-        while delivered < most {
-            let Some(place) = self.oldest(link, kind) else { break };
-            let sent = self.in_flight.remove(place);
-            delivered += 1;
-            self.trace.next_step();
-            let Link { from, to } = sent.link;
-            if self.cuts.contains(&sent.link) {
-                self.trace.moment(self.now, || What::Lost(sent.flight(), Loss::Cut));
-            } else if self.machine(to).is_none() {
-                self.trace.moment(self.now, || What::Lost(sent.flight(), Loss::Down));
-            } else {
-                self.trace.moment(self.now, || What::Delivered(sent.flight()));
-                self.step(to, Input::Received { from: NodeId::numbered(from), message: sent.message })?;
-            }
-        }
-        Ok(Answer::Moved(delivered))
+    pub(super) fn is_cut(&self, link: Link) -> bool {
+        self.cuts.contains(&link)
     }
 
-    fn oldest(&self, link: Option<Link>, kind: Option<&str>) -> Option<usize> {
-        self.in_flight.iter().position(|sent| {
-            link.is_none_or(|link| sent.link == link) && kind.is_none_or(|kind| Raft::label(&sent.message).is(kind))
-        })
+    /// The links that are cut.
+    pub(super) const fn cuts(&self) -> &BTreeSet<Link> {
+        &self.cuts
     }
 
-    pub(super) fn lose(&mut self, link: Option<Link>, kind: Option<&str>, most: usize) -> Answer {
-        let mut lost = 0;
-        while lost < most
-            && let Some(place) = self.oldest(link, kind)
-        {
-            let sent = self.in_flight.remove(place);
-            lost += 1;
-            self.trace.moment(self.now, || What::Lost(sent.flight(), Loss::Dropped));
-        }
-        Answer::Moved(lost)
+    /// The messages, oldest first.
+    pub(super) fn in_flight(&self) -> &[Sent] {
+        &self.in_flight
     }
 
-    /// The copy is sent now, behind everything else.
-    pub(super) fn duplicate(&mut self, link: Link) -> Answer {
-        let Some(place) = self.oldest(Some(link), None) else { return Answer::Moved(0) };
-        let message = self.in_flight[place].message.clone();
-        self.send(link, message);
-        Answer::Moved(1)
+    /// Takes the oldest message out, of one link or of all, of one kind or of all.
+    pub(super) fn take(&mut self, link: Option<Link>, kind: Option<&str>) -> Option<Sent> {
+        let place = self.in_flight.iter().position(|sent| {
+            link.is_none_or(|link| sent.link == link) && kind.is_none_or(|kind| is_called(&sent.message, kind))
+        })?;
+        Some(self.in_flight.remove(place))
     }
 
-    /// The messages of the link change places among themselves.
-    pub(super) fn reorder(&mut self, link: Link) -> Answer {
+    /// Loses up to `most` messages, and says how many.
+    pub(super) fn lose(
+        &mut self,
+        link: Option<Link>,
+        kind: Option<&str>,
+        most: usize,
+        recorder: &mut Recorder,
+    ) -> usize {
+        let lost = std::iter::from_fn(|| self.take(link, kind)).take(most);
+        lost.map(|sent| recorder.note(|| What::Lost(sent.flight(), Loss::Dropped))).count()
+    }
+
+    /// The copy of the oldest is sent now, behind everything else. How many there are.
+    pub(super) fn duplicate(&mut self, link: Link, recorder: &mut Recorder) -> usize {
+        let Some(oldest) = self.in_flight.iter().find(|sent| sent.link == link) else { return 0 };
+        self.send(link, oldest.message.clone(), recorder);
+        1
+    }
+
+    /// The messages of the link change places among themselves. How many do.
+    pub(super) fn reorder(&mut self, link: Link) -> usize {
         let places: Vec<_> =
             self.in_flight.iter().enumerate().filter(|(_, sent)| sent.link == link).map(|(place, _)| place).collect();
         for (&a, &b) in places.iter().zip(places.iter().rev()).take(places.len() / 2) {
             self.in_flight.swap(a, b);
         }
-        Answer::Moved(places.len())
+        places.len()
     }
 
-    pub(super) fn cut(&mut self, links: impl IntoIterator<Item = Link>) -> Answer {
+    pub(super) fn cut(&mut self, links: impl IntoIterator<Item = Link>, recorder: &mut Recorder) {
         for link in links {
             if self.cuts.insert(link) {
-                self.trace.moment(self.now, || What::Cut { from: link.from, to: link.to });
+                recorder.note(|| What::Cut { from: link.from, to: link.to });
             }
         }
-        Answer::Done
     }
 
-    pub(super) fn join(&mut self, links: impl IntoIterator<Item = Link>) -> Answer {
+    pub(super) fn join(&mut self, links: impl IntoIterator<Item = Link>, recorder: &mut Recorder) {
         for link in links {
             if self.cuts.remove(&link) {
-                self.trace.moment(self.now, || What::Joined { from: link.from, to: link.to });
+                recorder.note(|| What::Joined { from: link.from, to: link.to });
             }
         }
-        Answer::Done
     }
 }
 

@@ -2,53 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use super::{Answer, Field, Known, Refusal, Script, State, Unmet, is_down, number};
+use super::answer::{Answer, Field, Known, Refusal, State, Unmet, is_down};
+use super::node::number;
+use super::nodes::Nodes;
 use crate::node_id::NodeId;
+use crate::raft::RoleName;
 use crate::raft::progress::Flow;
-use crate::raft::{Index, RoleName};
-use crate::sim::observe::{EntryLabel, Look, Observable};
-use crate::sim::trace::What;
+use crate::sim::raft::observe::EntryLabel;
 
-impl Script {
-    /// What a node with a busy disk believes is nobody's business yet.
-    pub(super) fn show(&mut self, node: usize) -> Result<(), String> {
-        let state = self.nodes.get_mut(&node).expect("numbers are checked");
-        let Some(host) = state.host.as_ref().filter(|host| host.is_settled()) else { return Ok(()) };
-        if self.trace.keeps_moments() {
-            let log = host.machine().log();
-            let (first, last) = (log.first_index(), log.last().index);
-            // Equal terms at an index mean equal logs up to there (Raft §5.3, Log Matching).
-            let (had_first, had) = &mut state.shown_log;
-            let same = |index: &u64| {
-                let place = index.checked_sub(*had_first).and_then(|place| had.get(place as usize));
-                place.copied() == log.position(Index(*index)).map(|at| at.term.0)
-            };
-            let keep = (first.0..=last.0).rev().find(same).unwrap_or(first.0 - 1);
-            let kept = (keep + 1).saturating_sub(*had_first) as usize;
-            if first.0 != *had_first || kept != had.len() || keep != last.0 {
-                let entries: Vec<_> = log.between(Index(keep), last).iter().map(EntryLabel::new).collect();
-                let all = log.between(first.prev(), last);
-                state.shown_log = (first.0, all.iter().map(|entry| entry.position.term.0).collect());
-                self.trace.moment(self.now, || What::Log { node, first: first.0, keep, entries });
-            }
-        }
-        let (before, after) = (state.shown, host.machine().look());
-        if before == after {
-            return Ok(());
-        }
-        state.shown = after;
-        let Look { role, pre_vote, term, leader, voters, commit } = after;
-        if before != (Look { commit: before.commit, ..after }) {
-            let leader = leader.map(number);
-            self.trace.moment(self.now, || What::Role { node, role, pre_vote, term, leader, voters });
-        }
-        if before.commit != commit {
-            self.trace.moment(self.now, || What::Committed { node, index: commit });
-            self.checker.on_commit(NodeId::numbered(node), host.machine())?;
-        }
-        Ok(())
-    }
-
+impl Nodes {
     pub(super) fn state(&self, node: usize) -> State {
         let state = &self.nodes[&node];
         let stored = || self.recover(node);
@@ -63,16 +25,15 @@ impl Script {
         let log = raft.log();
         let (first, last) = (log.first_index(), log.last().index);
         let unsynced = state.host.as_ref().is_some_and(|host| !host.is_settled());
-        let Look { role, pre_vote, term, leader, .. } = raft.look();
         State {
             id: node,
             up: state.host.is_some(),
-            role,
-            pre_vote,
-            term,
-            leader: leader.map(number),
+            role: raft.role().as_str(),
+            pre_vote: raft.role() == RoleName::PreCandidate,
+            term: raft.hard_state().current_term.0,
+            leader: raft.leader().map(number),
             voted_for: raft.hard_state().voted_for.map(number),
-            commit: if state.host.is_some() { state.shown.commit } else { raft.commit_index().0 },
+            commit: if state.host.is_some() { state.commit.0 } else { raft.commit_index().0 },
             applied: if state.host.is_some() { state.applied.0 } else { raft.last_applied().0 },
             first: first.0,
             last: last.0,

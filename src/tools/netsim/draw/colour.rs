@@ -1,6 +1,6 @@
 //! Colours, by day and by night, as classes of a style sheet: `s-NAME` strokes with one and `f-NAME` fills.
 
-use super::story::{Kind, Role};
+use super::timeline::{Kind, Role, Words};
 
 /// Which of the two a picture has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -62,7 +62,7 @@ pub(super) fn style(theme: Theme) -> String {
 }
 
 /// A family of messages: its colour, and its name.
-pub(super) const KINDS: [(Kind, &str, &str); 8] = [
+const KINDS: [(Kind, &str, &str); 8] = [
     (Kind::PreVote, "prevote", "pre-vote"),
     (Kind::Vote, "vote", "vote"),
     (Kind::Append, "append", "entries"),
@@ -74,7 +74,7 @@ pub(super) const KINDS: [(Kind, &str, &str); 8] = [
 ];
 
 /// A role: its colour, and its name.
-pub(super) const ROLES: [(Role, &str, &str); 5] = [
+const ROLES: [(Role, &str, &str); 5] = [
     (Role::Leader, "leader", "leader"),
     (Role::Candidate, "candidate", "candidate: asks for votes"),
     (Role::PreCandidate, "precandidate", "asks for pre-votes"),
@@ -82,12 +82,38 @@ pub(super) const ROLES: [(Role, &str, &str); 5] = [
     (Role::Down, "paper", "down"),
 ];
 
-pub(super) fn of_kind(kind: Kind) -> &'static str {
-    KINDS.iter().find(|(known, _, _)| *known == kind).map_or("ink", |(_, colour, _)| colour)
+/// Those of families that have none of their own.
+const OTHERS: [&str; 7] = ["append", "vote", "snapshot", "read", "transfer", "prevote", "forward"];
+
+/// Every family of messages that a picture may have.
+pub(super) fn kinds(words: &Words) -> Vec<(Kind, &'static str, &str)> {
+    let other = |(place, name)| (Kind::Other(place), of_kind(Kind::Other(place)), name);
+    KINDS.into_iter().chain(words.types.iter().map(String::as_str).enumerate().map(other)).collect()
 }
 
-pub(super) fn of_role(role: Role) -> (&'static str, &'static str) {
-    ROLES.iter().find(|(known, _, _)| *known == role).map_or(("paper", ""), |(_, colour, name)| (*colour, *name))
+/// Every role that a picture may have.
+pub(super) fn roles(words: &Words) -> Vec<(Role, String, &str)> {
+    let known = ROLES.into_iter().map(|(role, colour, name)| (role, colour.to_owned(), name));
+    let other = |(place, name)| (Role::Other(place), of_term(place as u64), name);
+    known.chain(words.states.iter().map(String::as_str).enumerate().map(other)).collect()
+}
+
+pub(super) fn of_kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Other(place) => OTHERS[place % OTHERS.len()],
+        known => KINDS.iter().find(|(kind, _, _)| *kind == known).map_or("ink", |(_, colour, _)| colour),
+    }
+}
+
+/// The colour and the name of a role; facts alone have no name.
+pub(super) fn of_role(role: Role, words: &Words) -> (String, &str) {
+    match role {
+        Role::Plain(place) => (of_term(place as u64), ""),
+        named => roles(words)
+            .into_iter()
+            .find(|(role, _, _)| *role == named)
+            .map_or_else(|| ("paper".to_owned(), ""), |(_, colour, name)| (colour, name)),
+    }
 }
 
 /// Terms that follow each other differ.

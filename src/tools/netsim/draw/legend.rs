@@ -1,55 +1,55 @@
 //! What the signs and numbers in a picture mean; only of those that are in it, and how many there are.
 
 use super::colour;
-use super::story::{Kind, Mark, Role, What};
-use super::svg::{Picture, escape, is_ballot};
+use super::picture::{LEFT, Picture, escape, is_ballot};
+use super::timeline::{Kind, Mark, Role, What};
 
-const LEFT: f64 = 64.0;
 const ROW: f64 = 28.0;
 
 impl Picture<'_> {
     pub(super) fn legend(&mut self) {
-        let scene = self.scene;
-        for (role, fill, name) in colour::ROLES {
-            if scene.bands.iter().any(|band| band.role == role) {
+        let window = self.window;
+        for (role, fill, name) in colour::roles(&window.words) {
+            if window.bands.iter().any(|band| band.role == role) {
                 let outline = if role == Role::Down { "s-edge\" stroke-dasharray=\"4 4" } else { "s-paper" };
                 self.entry(
                     &format!("<rect y=\"-8\" width=\"22\" height=\"16\" class=\"f-{fill} {outline}\"/>"),
-                    name,
+                    &escape(name),
                     0,
                 );
             }
         }
-        for (kind, stroke, name) in colour::KINDS {
-            let count = scene.arrows.iter().filter(|arrow| arrow.kind == kind).count();
+        for (kind, stroke, name) in colour::kinds(&window.words) {
+            let count = window.arrows.iter().filter(|arrow| arrow.kind == kind).count();
             if count > 0 {
                 let dash = if kind == Kind::PreVote { " stroke-dasharray=\"6 3\"" } else { "" };
-                let number = if kind == Kind::Append && scene.arrows.iter().any(|arrow| arrow.entries.is_some()) {
+                let number = if kind == Kind::Append && window.arrows.iter().any(|arrow| arrow.entries.is_some()) {
                     "<text x=\"10\" y=\"4\" text-anchor=\"middle\" font-size=\"13\" class=\"f-append s-paper halo\">2</text>"
                 } else {
                     ""
                 };
                 let name = if number.is_empty() { name } else { "entries, with their index" };
                 let line = format!(
-                    "<path d=\"M-4 0h28\" class=\"s-{stroke}\" stroke-width=\"2\"{dash} marker-end=\"url(#{kind:?})\"/>{number}"
+                    "<path d=\"M-4 0h28\" class=\"s-{stroke}\" stroke-width=\"2\"{dash} marker-end=\"url(#{})\"/>{number}",
+                    kind.id()
                 );
-                self.entry(&line, name, count);
+                self.entry(&line, &escape(name), count);
             }
         }
         self.answers();
-        if scene.arrows.iter().any(|arrow| arrow.ended.is_none()) {
+        if window.arrows.iter().any(|arrow| arrow.ended.is_none()) {
             self.entry(
                 "<path d=\"M-4 0h28\" class=\"s-soft\" stroke-width=\"2\" stroke-dasharray=\"2 4\"/>",
                 "still on its way",
                 0,
             );
         }
-        let lost = scene.arrows.iter().filter(|arrow| arrow.lost.is_some()).count();
+        let lost = window.arrows.iter().filter(|arrow| arrow.lost.is_some()).count();
         if lost > 0 {
             self.entry(&cross(4.5, 2.0), "lost", lost);
         }
         self.numbers();
-        let marked = |which: fn(&Mark) -> bool| scene.marks.iter().filter(|mark| which(mark)).count();
+        let marked = |which: fn(&Mark) -> bool| window.marks.iter().filter(|mark| which(mark)).count();
         let crashes = marked(|mark| matches!(mark.what, What::Crash { .. }));
         if crashes > 0 {
             self.entry(&cross(7.0, 4.0), "crash", crashes);
@@ -59,7 +59,7 @@ impl Picture<'_> {
             self.entry("<path d=\"M5 -8l14 8l-14 8z\" class=\"f-good\"/>", "restart", starts);
         }
         let dashed = "fill=\"none\" class=\"s-bad\"";
-        if !scene.isolations.is_empty() {
+        if !window.isolations.is_empty() {
             let rect = "<rect y=\"-7\" width=\"24\" height=\"14\" rx=\"4\"";
             self.entry(&format!("{rect} {dashed} stroke-width=\"2\" stroke-dasharray=\"5 3\"/>"), "cut off", 0);
         }
@@ -72,14 +72,14 @@ impl Picture<'_> {
             let path = "<path d=\"M12 -8v16\" stroke-width=\"1.6\" stroke-dasharray=\"3 3\"";
             self.entry(&format!("{path} fill=\"none\" class=\"s-good\"/>"), "joined again", 0);
         }
-        if !scene.pauses.is_empty() {
+        if !window.pauses.is_empty() {
             self.entry(
                 "<rect y=\"-7\" width=\"24\" height=\"14\" fill=\"url(#paused)\"/>",
                 "paused",
-                scene.pauses.len(),
+                window.pauses.len(),
             );
         }
-        for note in &scene.notes {
+        for note in &window.notes {
             self.pen.1 += ROW;
             let y = self.pen.1 + 5.0;
             self.put(format_args!(
@@ -91,12 +91,12 @@ impl Picture<'_> {
 
     /// Replies; and of votes, which is a yes and which is a no.
     fn answers(&mut self) {
-        let scene = self.scene;
-        if scene.arrows.iter().any(|arrow| arrow.reply && !is_ballot(arrow.kind)) {
+        let window = self.window;
+        if window.arrows.iter().any(|arrow| arrow.reply && !is_ballot(arrow.kind)) {
             self.entry("<path d=\"M-4 0h28\" class=\"s-soft\" opacity=\"0.65\"/>", "thin: a reply", 0);
         }
         let kind = |answer| {
-            let arrived = scene.arrows.iter().filter(|arrow| arrow.lost.is_none() && arrow.ended.is_some());
+            let arrived = window.arrows.iter().filter(|arrow| arrow.lost.is_none() && arrow.ended.is_some());
             let kinds: Vec<_> = arrived.filter(|arrow| arrow.answer == Some(answer)).map(|arrow| arrow.kind).collect();
             kinds.iter().copied().find(|kind| is_ballot(*kind)).or_else(|| kinds.first().copied())
         };
@@ -105,17 +105,17 @@ impl Picture<'_> {
             let stroke = colour::of_kind(kind);
             let dash = if kind == Kind::PreVote { " stroke-dasharray=\"6 3\"" } else { "" };
             let line = format!("<path d=\"M-4 0h28\" class=\"s-{stroke}\" stroke-width=\"1.3\"{dash}");
-            self.entry(&format!("{line} marker-end=\"url(#{kind:?}{head})\"/>"), name, 0);
+            self.entry(&format!("{line} marker-end=\"url(#{}{head})\"/>", kind.id()), name, 0);
         }
     }
 
     fn numbers(&mut self) {
-        let scene = self.scene;
+        let window = self.window;
         let bold = "y=\"5\" font-size=\"14\" font-weight=\"bold\"";
         for (which, colour, name) in
             [(true, "prevote", "pre-votes it has"), (false, "vote", "votes it has, with its own")]
         {
-            let votes = scene.marks.iter().find_map(|mark| match mark.what {
+            let votes = window.marks.iter().find_map(|mark| match mark.what {
                 What::Votes { votes, of, pre, .. } if pre == which => Some((votes, of)),
                 _ => None,
             });
@@ -123,7 +123,7 @@ impl Picture<'_> {
                 self.entry(&format!("<text {bold} class=\"f-{colour}\">{votes}/{of}</text>"), name, 0);
             }
         }
-        if scene.marks.iter().any(|mark| matches!(mark.what, What::Commit { .. })) {
+        if window.marks.iter().any(|mark| matches!(mark.what, What::Commit { .. })) {
             let diamond = "<path d=\"M2 0l5 -5l5 5l-5 5z\" class=\"f-commit\"/>";
             self.entry(
                 &format!("{diamond}<text x=\"15\" y=\"5\" font-size=\"13\" class=\"f-commit\">2</text>"),
@@ -131,7 +131,7 @@ impl Picture<'_> {
                 0,
             );
         }
-        let entries = || scene.logs.iter().flat_map(|log| &log.entries);
+        let entries = || window.logs.iter().flat_map(|log| &log.entries);
         if let Some(first) = entries().next() {
             let colour = colour::of_term(first.term);
             let square = "y=\"-9\" width=\"18\" height=\"18\" rx=\"3\" stroke-width=\"1.4\"";
@@ -147,7 +147,7 @@ impl Picture<'_> {
                 "not known to be committed",
                 0,
             );
-            if let Some(log) = scene.logs.iter().find(|log| log.first > 1) {
+            if let Some(log) = window.logs.iter().find(|log| log.first > 1) {
                 let last = log.first - 1;
                 let sign = "<rect x=\"-2\" y=\"-10\" width=\"28\" height=\"20\" rx=\"3\" stroke-width=\"1.4\" class=\"f-paper s-snapshot\"/>";
                 let number = "x=\"12\" y=\"5\" font-size=\"13\" text-anchor=\"middle\" class=\"f-snapshot\"";

@@ -1,8 +1,9 @@
 //! `netsim draw`: a trace as a space-time diagram.
 //!
-//! - `story`: what a trace tells;
-//! - `scene`: the part of it that a picture can hold;
-//! - `svg`: the picture, `legend`: what its signs mean, `colour`: by day and by night.
+//! - `reader`: from a trace to its `timeline`;
+//! - `window`: the part of it that a picture can hold;
+//! - `picture`: where everything has its place, `svg`: what is drawn there, `legend`: what its signs mean, `colour`: by day and
+//!   by night.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -12,12 +13,15 @@ use crate::cli::{Failure, Output};
 
 mod colour;
 mod legend;
-mod scene;
-mod story;
+mod picture;
+mod reader;
 mod svg;
+mod timeline;
+mod window;
 
 use colour::Theme;
-use story::{Axis, Story, TraceError};
+use reader::TraceError;
+use timeline::Axis;
 
 /// Draw a trace as an SVG: a lane a node, roles as bands, messages as arrows
 ///
@@ -66,16 +70,16 @@ pub(super) fn run(options: &Options, output: &Output) -> Result<(), Failure> {
             .map_err(|error| Failure::usage(format!("cannot read the trace {path}: {error} (is the path right?)")))?;
         Box::new(BufReader::new(file))
     };
-    let story = Story::read(lines).map_err(|error| match error {
+    let timeline = reader::read(lines).map_err(|error| match error {
         TraceError::Unreadable(error) => Failure::local(format!("cannot read the trace {path}: {error}")),
         TraceError::Wrong { .. } | TraceError::Empty => {
             Failure::usage(format!("{path} is no trace: {error} (netsim raft --trace FILE writes one)"))
         }
     })?;
-    let place = |when: Option<When>, end: bool| match (when, story.axis) {
+    let place = |when: Option<When>, end: bool| match (when, timeline.axis) {
         (None, _) => Ok(None),
         (Some(When::Time(time)), Axis::Time) => Ok(Some(time.as_micros() as f64)),
-        (Some(When::Line(line)), Axis::Steps) => match story.step_of_line(line, end) {
+        (Some(When::Line(line)), Axis::Steps) => match timeline.step_of_line(line, end) {
             Some(step) => Ok(Some(step)),
             None => Err(Failure::usage(format!("the script has no line {line}"))),
         },
@@ -87,9 +91,9 @@ pub(super) fn run(options: &Options, output: &Output) -> Result<(), Failure> {
         }
     };
     let (from, to) = (place(options.from, false)?, place(options.to, true)?);
-    let scene =
-        scene::scene(&story, from, to).ok_or_else(|| Failure::usage("--from is not before --to: nothing to draw"))?;
-    output.raw(|stdout| svg::write(stdout, &scene, options.title.as_deref(), options.theme))
+    let window = window::window(&timeline, from, to)
+        .ok_or_else(|| Failure::usage("--from is not before --to: nothing to draw"))?;
+    output.raw(|stdout| svg::write(stdout, &window, options.title.as_deref(), options.theme))
 }
 
 fn when(text: &str) -> Result<When, String> {

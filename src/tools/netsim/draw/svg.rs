@@ -1,40 +1,25 @@
 //! The picture: drawn in the order in which things may cover each other.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::colour::{self, Theme};
-use super::scene::Scene;
-use super::story::{Arrow, Axis, Band, Kind, LogAt, LogEntry, Lost, Role, What};
+use super::picture::{BAND, LEFT, Picture, escape, is_ballot, label};
+use super::timeline::{Arrow, Axis, Band, Kind, LogAt, LogEntry, Lost, Role, What};
+use super::window::Window;
 
-const LEFT: f64 = 64.0;
-const RIGHT: f64 = 30.0;
-/// The width of what is drawn: of a time, and the bounds of it for steps.
-const TIME_WIDTH: f64 = 1200.0;
-const LEAST_WIDTH: f64 = 640.0;
-const MOST_WIDTH: f64 = 2000.0;
-/// A step has so much room, while there is enough.
-const STEP: f64 = 26.0;
-/// The height of a band, and of the rest of a lane in which there is a log.
-const BAND: f64 = 26.0;
-const LOG: f64 = 62.0;
 /// The width of the box of a snapshot.
 const SNAPSHOT: f64 = 40.0;
-/// Between two lanes.
-const GAP: f64 = 84.0;
-/// Lines of a script longer than this are cut, and whole when one hovers over them.
-const LONGEST_LABEL: usize = 48;
 
 /// Writes the picture.
-pub(super) fn write(out: &mut impl Write, scene: &Scene, title: Option<&str>, theme: Theme) -> io::Result<()> {
-    let mut picture = Picture::new(scene, title);
+pub(super) fn write(out: &mut impl Write, window: &Window, title: Option<&str>, theme: Theme) -> io::Result<()> {
+    let mut picture = Picture::new(window, title);
     picture.axis();
     picture.lanes();
-    for arrow in &scene.arrows {
+    for arrow in &window.arrows {
         picture.arrow(arrow);
     }
-    for arrow in &scene.arrows {
+    for arrow in &window.arrows {
         picture.arrow_label(arrow);
     }
     picture.marks();
@@ -44,86 +29,7 @@ pub(super) fn write(out: &mut impl Write, scene: &Scene, title: Option<&str>, th
     out.write_all(format!("{}{drawn}</svg>\n", picture.text).as_bytes())
 }
 
-pub(super) struct Picture<'a> {
-    pub(super) scene: &'a Scene,
-    text: String,
-    title: Vec<String>,
-    /// Of what is drawn, without margins; and of everything.
-    inner: f64,
-    pub(super) width: f64,
-    top: f64,
-    /// Where the legend goes on.
-    pub(super) pen: (f64, f64),
-    /// Entries, and yes and no, are written at arrows when there are few.
-    label_entries: bool,
-    label_answers: bool,
-    /// Where labels of arrows stand.
-    labels: Vec<(f64, f64)>,
-}
-
-impl<'a> Picture<'a> {
-    fn new(scene: &'a Scene, title: Option<&str>) -> Self {
-        let inner = match scene.axis {
-            Axis::Time => TIME_WIDTH,
-            Axis::Steps => (STEP * (scene.to - scene.from)).clamp(LEAST_WIDTH, MOST_WIDTH),
-        };
-        let title = wrap(title.unwrap_or_default(), (inner / 13.0) as usize);
-        let few = |which: fn(&Arrow) -> bool| scene.arrows.iter().filter(|arrow| which(arrow)).count() <= 40;
-        let mut picture = Self {
-            scene,
-            text: String::new(),
-            top: 40.0 + 32.0 * title.len() as f64,
-            title,
-            inner,
-            width: LEFT + inner + RIGHT,
-            pen: (LEFT, 0.0),
-            label_entries: few(|arrow| arrow.entries.is_some()),
-            label_answers: few(|arrow| arrow.reply && is_ballot(arrow.kind)),
-            labels: Vec::new(),
-        };
-        let labels = scene.lines.iter().map(|(at, _, text)| (picture.x(*at), label(text).chars().count() as f64));
-        let (mut deepest, mut widest) = (0.0, picture.width);
-        for (x, letters) in labels {
-            // At 50 degrees, a letter of 13 px goes some 4.6 px to the right and 5.5 px down.
-            deepest = f64::max(deepest, 5.5 * letters);
-            widest = f64::max(widest, x + 4.6 * letters + 14.0);
-        }
-        picture.width = widest;
-        picture.pen.1 = picture.bottom() + if scene.axis == Axis::Steps { 48.0 + deepest } else { 70.0 };
-        picture
-    }
-
-    fn x(&self, at: f64) -> f64 {
-        let Scene { from, to, .. } = self.scene;
-        LEFT + (at - from) / (to - from) * self.inner
-    }
-
-    const fn right(&self) -> f64 {
-        LEFT + self.inner
-    }
-
-    /// The upper edge of a node's lane, which is that of its band.
-    fn y(&self, node: usize) -> f64 {
-        self.top + (node as f64 - 1.0) * (self.lane() + GAP)
-    }
-
-    const fn lane(&self) -> f64 {
-        if self.scene.logs.is_empty() { BAND } else { BAND + LOG }
-    }
-
-    /// Where messages between two lanes begin and end.
-    fn between(&self, from: usize, to: usize) -> (f64, f64) {
-        if to > from { (self.y(from) + self.lane(), self.y(to)) } else { (self.y(from), self.y(to) + self.lane()) }
-    }
-
-    fn bottom(&self) -> f64 {
-        self.y(self.scene.nodes) + self.lane()
-    }
-
-    pub(super) fn put(&mut self, element: std::fmt::Arguments<'_>) {
-        writeln!(self.text, "{element}").expect("writing to a string cannot fail");
-    }
-
+impl Picture<'_> {
     fn head(&mut self, theme: Theme) {
         let (width, height) = (self.width.ceil(), (self.pen.1 + 22.0).ceil());
         self.put(format_args!(
@@ -132,15 +38,16 @@ impl<'a> Picture<'a> {
         ));
         self.put(format_args!("<style>{}\n.halo{{stroke-width:4;paint-order:stroke}}</style>", colour::style(theme)));
         self.put(format_args!("<rect width=\"{width}\" height=\"{height}\" class=\"f-paper\"/><defs>"));
-        for (kind, colour, _) in colour::KINDS {
+        for (kind, colour, _) in colour::kinds(&self.window.words) {
             // A yes has a point, a no has a bar.
             for (name, sign) in [
                 ("", format!("<path d=\"M0 1L10 5L0 9z\" class=\"f-{colour}\"/>")),
                 ("no", format!("<path d=\"M8.5 0V10\" fill=\"none\" stroke-width=\"2.6\" class=\"s-{colour}\"/>")),
             ] {
                 self.put(format_args!(
-                    "<marker id=\"{kind:?}{name}\" viewBox=\"0 0 10 10\" refX=\"9\" refY=\"5\" markerWidth=\"10\" \
-                     markerHeight=\"10\" markerUnits=\"userSpaceOnUse\" orient=\"auto\">{sign}</marker>"
+                    "<marker id=\"{}{name}\" viewBox=\"0 0 10 10\" refX=\"9\" refY=\"5\" markerWidth=\"10\" \
+                     markerHeight=\"10\" markerUnits=\"userSpaceOnUse\" orient=\"auto\">{sign}</marker>",
+                    kind.id()
                 ));
             }
         }
@@ -159,14 +66,14 @@ impl<'a> Picture<'a> {
     }
 
     fn axis(&mut self) {
-        match self.scene.axis {
+        match self.window.axis {
             Axis::Time => self.time_axis(),
             Axis::Steps => self.step_axis(),
         }
     }
 
     fn time_axis(&mut self) {
-        let Scene { from, to, .. } = *self.scene;
+        let Window { from, to, .. } = *self.window;
         let step = nice_step((to - from) / 10.0);
         let (top, bottom) = (self.top - 8.0, self.bottom() + 10.0);
         let mut tick = (from / step).ceil() * step;
@@ -188,7 +95,7 @@ impl<'a> Picture<'a> {
     fn step_axis(&mut self) {
         let (top, bottom) = (self.top - 8.0, self.bottom() + 10.0);
         let mut free = f64::MIN;
-        for (at, number, text) in &self.scene.lines {
+        for (at, number, text) in &self.window.lines {
             let x = self.x(*at);
             self.put(format_args!("<path d=\"M{x:.1} {top}V{bottom}\" class=\"s-grid\"/>"));
             if x < free {
@@ -206,13 +113,13 @@ impl<'a> Picture<'a> {
     }
 
     fn lanes(&mut self) {
-        for node in 1..=self.scene.nodes {
+        for node in 1..=self.window.nodes {
             let y = self.y(node);
             let (x, text_y) = (LEFT - 14.0, y + 20.0);
             self.put(format_args!(
                 "<text x=\"{x}\" y=\"{text_y}\" text-anchor=\"end\" font-size=\"20\" font-weight=\"bold\">n{node}</text>"
             ));
-            if !self.scene.logs.is_empty() {
+            if !self.window.logs.is_empty() {
                 let (inner, height) = (self.inner, self.lane());
                 self.put(format_args!(
                     "<rect x=\"{LEFT}\" y=\"{y}\" width=\"{inner}\" height=\"{height}\" class=\"f-card\"/>\
@@ -221,10 +128,10 @@ impl<'a> Picture<'a> {
                 ));
             }
         }
-        for band in &self.scene.bands {
+        for band in &self.window.bands {
             self.band(band);
         }
-        for band in &self.scene.pauses {
+        for band in &self.window.pauses {
             let (x, y, width) = (self.x(band.from), self.y(band.node), self.x(band.to) - self.x(band.from));
             self.put(format_args!(
                 "<rect x=\"{x:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"{BAND}\" fill=\"url(#paused)\">\
@@ -232,7 +139,7 @@ impl<'a> Picture<'a> {
                 band.node
             ));
         }
-        for off in &self.scene.isolations {
+        for off in &self.window.isolations {
             let (x, y, width) = (self.x(off.from), self.y(off.first) - 5.0, self.x(off.to) - self.x(off.from));
             let who: Vec<_> = (off.first..=off.last).map(|node| format!("n{node}")).collect();
             self.put(format_args!(
@@ -242,59 +149,67 @@ impl<'a> Picture<'a> {
                 who.join(", ")
             ));
         }
-        for node in 1..=self.scene.nodes {
+        for node in 1..=self.window.nodes {
             self.logs(node);
         }
     }
 
     /// A band says its term when there is room, and its role when there is more.
     fn band(&mut self, band: &Band) {
-        let Band { node, role, term, .. } = *band;
+        let Band { node, role, term, ref says, .. } = *band;
         let (x, y) = (self.x(band.from), self.y(node));
         let width = self.x(band.to) - x;
-        let (colour, name) = colour::of_role(role);
+        let (colour, name) = colour::of_role(role, &self.window.words);
+        let whole = [name, says].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
+        let title = escape(&whole);
         let outline = if role == Role::Down { " stroke-dasharray=\"4 4\"" } else { "" };
         let edge = if role == Role::Down { "s-edge" } else { "s-paper" };
         self.put(format_args!(
             "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{BAND}\" class=\"f-{colour} {edge}\"{outline}>\
-             <title>n{node}: {name}, term {term}</title></rect>"
+             <title>n{node}: {title}</title></rect>"
         ));
-        let labels = match role {
-            Role::Down => vec!["down".to_owned()],
-            Role::Leader => vec![format!("leader, term {term}"), format!("leader, t{term}"), format!("t{term}")],
-            Role::Candidate => vec![format!("candidate, term {term}"), format!("term {term}"), format!("t{term}")],
-            Role::PreCandidate => vec!["asks for pre-votes".to_owned(), "pre-vote".to_owned()],
-            Role::Follower if term > 0 => vec![format!("term {term}"), format!("t{term}")],
-            Role::Follower => Vec::new(),
+        let labels = match (role, term) {
+            (Role::Down, _) => vec!["down".to_owned()],
+            (Role::Leader, Some(term)) => {
+                vec![format!("leader, term {term}"), format!("leader, t{term}"), format!("t{term}")]
+            }
+            (Role::Candidate, Some(term)) => {
+                vec![format!("candidate, term {term}"), format!("term {term}"), format!("t{term}")]
+            }
+            (Role::PreCandidate, _) => vec!["asks for pre-votes".to_owned(), "pre-vote".to_owned()],
+            (Role::Follower, Some(0)) => Vec::new(),
+            (Role::Follower, Some(term)) => vec![format!("term {term}"), format!("t{term}")],
+            (_, _) => vec![whole, name.to_owned(), says.clone()],
         };
         // A cross or a triangle stands at the beginning of some.
         let indent = if role == Role::Down || self.starts_at(node, band.from) { 18.0 } else { 7.0 };
-        let fits = |label: &&String| width > indent + 8.0 * label.len() as f64;
+        let fits = |label: &&String| !label.is_empty() && width > indent + 8.0 * label.len() as f64;
         if let Some(label) = labels.iter().find(fits) {
             let weight = if role == Role::Leader { "bold" } else { "normal" };
             self.put(format_args!(
-                "<text x=\"{:.1}\" y=\"{:.1}\" font-size=\"15\" font-weight=\"{weight}\">{label}</text>",
+                "<text x=\"{:.1}\" y=\"{:.1}\" font-size=\"15\" font-weight=\"{weight}\">{}</text>",
                 x + indent,
-                y + 18.0
+                y + 18.0,
+                escape(label)
             ));
         }
     }
 
     fn starts_at(&self, node: usize, at: f64) -> bool {
-        self.scene.marks.iter().any(|mark| mark.at == at && mark.what == What::Start { node })
+        self.window.marks.iter().any(|mark| mark.at == at && mark.what == What::Start { node })
     }
 
     /// The log as it is from each change on. The latest that there is room for is always there.
     fn logs(&mut self, node: usize) {
         let committed = |until: f64| {
-            let marks = self.scene.marks.iter().filter(|mark| mark.at < until);
+            let marks = self.window.marks.iter().filter(|mark| mark.at < until);
             let indices = marks.filter_map(|mark| match mark.what {
                 What::Commit { node: of, index } if of == node => Some(index),
                 _ => None,
             });
             indices.max().unwrap_or(0)
         };
-        let changes: Vec<&LogAt> = self.scene.logs.iter().filter(|log| log.node == node).collect();
+        let changes: Vec<&LogAt> = self.window.logs.iter().filter(|log| log.node == node).collect();
         let (mut free, mut until) = (self.right(), f64::MAX);
         let mut strips = Vec::new();
         for log in changes.into_iter().rev() {
@@ -379,7 +294,7 @@ impl<'a> Picture<'a> {
         };
         let no = if answer == Some(false) { "no" } else { "" };
         let head = if lost.is_none() && ended.is_some() {
-            format!(" marker-end=\"url(#{kind:?}{no})\"")
+            format!(" marker-end=\"url(#{}{no})\"", kind.id())
         } else {
             String::new()
         };
@@ -413,7 +328,7 @@ impl<'a> Picture<'a> {
             x - half > LEFT && x + half < self.right() && self.labels.iter().all(far)
         };
         let is_between = |(_, y): &(f64, f64)| {
-            (1..=self.scene.nodes).all(|node| y + 4.0 < self.y(node) || y - 14.0 > self.y(node) + self.lane())
+            (1..=self.window.nodes).all(|node| y + 4.0 < self.y(node) || y - 14.0 > self.y(node) + self.lane())
         };
         let free = places.into_iter().filter(is_free);
         let free = free.clone().find(is_between).or_else(|| free.clone().next());
@@ -440,7 +355,7 @@ impl<'a> Picture<'a> {
         // Numbers that would stand on each other give way: of votes to the later, of commits to the earlier.
         let mut written: BTreeMap<usize, f64> = BTreeMap::new();
         let mut latest: BTreeMap<usize, f64> = BTreeMap::new();
-        for mark in self.scene.marks.iter().rev() {
+        for mark in self.window.marks.iter().rev() {
             if let What::Votes { node, votes, of, pre } = mark.what {
                 let x = self.x(mark.at);
                 if latest.get(&node).is_none_or(|later| x + 30.0 < *later) {
@@ -449,10 +364,18 @@ impl<'a> Picture<'a> {
                 }
             }
         }
-        for mark in &self.scene.marks {
+        for mark in &self.window.marks {
             let x = self.x(mark.at);
             match mark.what {
                 What::Votes { .. } => {}
+                What::Told { node, ref says } => {
+                    let y = self.y(node) + BAND;
+                    let says = escape(says);
+                    self.put(format_args!(
+                        "<path d=\"M{x:.1} {:.1}l5 5l-5 5l-5 -5z\" class=\"f-soft\"><title>n{node}: {says}</title></path>",
+                        y - 5.0
+                    ));
+                }
                 What::Crash { node } => self.cross(x, self.y(node) + BAND / 2.0, 11.0, 4.0),
                 What::Wipe { node } => {
                     let y = self.y(node) - 4.0;
@@ -503,10 +426,10 @@ impl<'a> Picture<'a> {
 
     /// On the lower edge of the band; the number is below, or beside it where a log is below.
     fn commit(&mut self, x: f64, node: usize, index: u64, label: &str) {
-        let y = self.y(node) + BAND + if self.scene.logs.is_empty() { 0.0 } else { 11.0 };
+        let y = self.y(node) + BAND + if self.window.logs.is_empty() { 0.0 } else { 11.0 };
         let (text_x, text_y, anchor) =
-            if self.scene.logs.is_empty() { (x, y + 17.0, "middle") } else { (x + 8.0, y + 5.0, "start") };
-        let behind = if self.scene.logs.is_empty() { " s-paper halo" } else { "" };
+            if self.window.logs.is_empty() { (x, y + 17.0, "middle") } else { (x + 8.0, y + 5.0, "start") };
+        let behind = if self.window.logs.is_empty() { " s-paper halo" } else { "" };
         self.put(format_args!(
             "<path d=\"M{x:.1} {:.1}l5 5l-5 5l-5 -5z\" class=\"f-commit\"><title>n{node}: committed up to {index}</title></path>\
              <text x=\"{text_x:.1}\" y=\"{text_y:.1}\" font-size=\"13\" text-anchor=\"{anchor}\" class=\"f-commit{behind}\">\
@@ -530,10 +453,6 @@ impl<'a> Picture<'a> {
     }
 }
 
-pub(super) const fn is_ballot(kind: Kind) -> bool {
-    matches!(kind, Kind::Vote | Kind::PreVote)
-}
-
 /// What stands in an entry's box.
 fn in_box(says: &str) -> String {
     let short: String = says.chars().take(8).collect();
@@ -555,25 +474,6 @@ fn box_width(entry: &LogEntry) -> f64 {
     (14.0 + 8.0 * in_box(&entry.says).chars().count() as f64).max(28.0)
 }
 
-/// A line of a script without its comment.
-fn label(text: &str) -> String {
-    let text = text.split(" #").next().unwrap_or_default().trim();
-    let short: String = text.chars().take(LONGEST_LABEL).collect();
-    if short.len() < text.len() { format!("{short}…") } else { short }
-}
-
-/// A title in rows of at most so many letters, ready to be written.
-fn wrap(text: &str, most: usize) -> Vec<String> {
-    let mut rows: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match rows.last_mut() {
-            Some(row) if row.chars().count() + word.chars().count() < most => *row += &format!(" {word}"),
-            _ => rows.push(word.to_owned()),
-        }
-    }
-    rows.iter().map(|row| escape(row)).collect()
-}
-
 /// 1, 2 or 5 times a power of ten, not below `least`.
 fn nice_step(least: f64) -> f64 {
     let power = 10f64.powf(least.log10().floor());
@@ -589,18 +489,4 @@ fn time(at: f64, step: f64) -> String {
     } else {
         format!("{at:.0} µs")
     }
-}
-
-pub(super) fn escape(text: &str) -> String {
-    let printable = text.chars().filter(|c| !c.is_control());
-    printable.fold(String::new(), |mut escaped, c| {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            _ => escaped.push(c),
-        }
-        escaped
-    })
 }

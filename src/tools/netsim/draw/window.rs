@@ -1,6 +1,6 @@
-//! A part of a story that a picture can hold: where most happens, without what tells least.
+//! A part of a timeline that a picture can hold: where most happens, without what tells least.
 
-use super::story::{Arrow, Axis, Band, CutOff, Kind, LogAt, Mark, Role, Story, What};
+use super::timeline::{Arrow, Axis, Band, CutOff, Kind, LONGEST_LOG, LogAt, Mark, Role, Timeline, What, Words};
 
 /// Arrows that a picture holds before it is a thicket.
 const MOST_ARROWS: usize = 400;
@@ -8,8 +8,6 @@ const MOST_ARROWS: usize = 400;
 const MOST_CHOSEN: usize = 150;
 /// Other marks.
 const MOST_MARKS: usize = 200;
-/// Logs are drawn when none is longer.
-pub(super) const LONGEST_LOG: usize = 10;
 /// A part that is chosen has so many arrows, without those that are left out first ...
 const BUSIEST_CHOSEN: usize = 90;
 /// ... and is so many times as long as a message is usually on its way, or the picture would be of upright lines; in
@@ -21,7 +19,7 @@ const MARGIN: f64 = 0.06;
 
 /// A part of a trace, ready to be drawn.
 #[derive(Debug)]
-pub(super) struct Scene {
+pub(super) struct Window {
     pub(super) axis: Axis,
     pub(super) nodes: usize,
     pub(super) from: f64,
@@ -34,16 +32,17 @@ pub(super) struct Scene {
     pub(super) lines: Vec<(f64, usize, String)>,
     /// The logs at each change; none when one is long.
     pub(super) logs: Vec<LogAt>,
+    pub(super) words: Words,
     /// What is not to be seen, in words.
     pub(super) notes: Vec<String>,
 }
 
 /// The part between two places. Without any, it is the whole, or of a long run the part where most happens. None when
 /// there is nothing in it.
-pub(super) fn scene(story: &Story, from: Option<f64>, to: Option<f64>) -> Option<Scene> {
-    let chosen = if from.is_none() && to.is_none() { choose(story) } else { None };
-    let start = if story.axis == Axis::Steps { 1.0 } else { 0.0 };
-    let (from, to) = chosen.unwrap_or((from.unwrap_or(start), to.unwrap_or(story.end).min(story.end)));
+pub(super) fn window(timeline: &Timeline, from: Option<f64>, to: Option<f64>) -> Option<Window> {
+    let chosen = if from.is_none() && to.is_none() { choose(timeline) } else { None };
+    let start = if timeline.axis == Axis::Steps { 1.0 } else { 0.0 };
+    let (from, to) = chosen.unwrap_or((from.unwrap_or(start), to.unwrap_or(timeline.end).min(timeline.end)));
     if from >= to {
         return None;
     }
@@ -51,16 +50,17 @@ pub(super) fn scene(story: &Story, from: Option<f64>, to: Option<f64>) -> Option
         let within = bands.iter().filter(|band| band.from < to && band.to > from);
         within.map(|b| Band { from: b.from.max(from), to: b.to.min(to), ..b.clone() }).collect::<Vec<_>>()
     };
-    let isolations = story.isolations.iter().filter(|off| off.from < to && off.to > from);
+    let isolations = timeline.isolations.iter().filter(|off| off.from < to && off.to > from);
     let isolations = isolations.map(|off| CutOff { from: off.from.max(from), to: off.to.min(to), ..*off }).collect();
-    let seen = |arrow: &&Arrow| arrow.sent <= to && arrow.ended.unwrap_or(story.end) >= from;
-    let mut arrows: Vec<_> = story.arrows.iter().filter(seen).cloned().collect();
-    let mut marks: Vec<_> = story.marks.iter().filter(|m| (from..=to).contains(&m.at)).cloned().collect();
-    let left_out = thin(&mut arrows, &mut marks, if chosen.is_some() { MOST_CHOSEN } else { MOST_ARROWS });
+    let seen = |arrow: &&Arrow| arrow.sent <= to && arrow.ended.unwrap_or(timeline.end) >= from;
+    let mut arrows: Vec<_> = timeline.arrows.iter().filter(seen).cloned().collect();
+    let mut marks: Vec<_> = timeline.marks.iter().filter(|m| (from..=to).contains(&m.at)).cloned().collect();
+    let left_out =
+        thin(&mut arrows, &mut marks, &timeline.words, if chosen.is_some() { MOST_CHOSEN } else { MOST_ARROWS });
     let mut notes = Vec::new();
     if chosen.is_some() {
         let seconds = |at: f64| format!("{:.3} s", at / 1e6);
-        let (from, to, end) = (seconds(from), seconds(to), seconds(story.end));
+        let (from, to, end) = (seconds(from), seconds(to), seconds(timeline.end));
         notes.push(format!(
             "{from} to {to} of {end}: most happens here (--from and --to show another part, --from 0s all)"
         ));
@@ -69,18 +69,19 @@ pub(super) fn scene(story: &Story, from: Option<f64>, to: Option<f64>) -> Option
         let part = if chosen.is_some() { "" } else { " (--from and --to show a part in full)" };
         notes.push(format!("Left out: {}{part}", left_out.join(", ")));
     }
-    Some(Scene {
-        axis: story.axis,
-        nodes: story.nodes,
+    Some(Window {
+        axis: timeline.axis,
+        nodes: timeline.nodes,
         from,
         to,
-        bands: cut(&story.bands),
-        pauses: cut(&story.pauses),
+        bands: cut(&timeline.bands),
+        pauses: cut(&timeline.pauses),
         isolations,
         arrows,
         marks,
-        lines: story.lines.iter().filter(|(at, _, _)| (from..=to).contains(at)).cloned().collect(),
-        logs: logs(&story.logs, from, to),
+        lines: timeline.lines.iter().filter(|(at, _, _)| (from..=to).contains(at)).cloned().collect(),
+        logs: logs(&timeline.logs, from, to),
+        words: timeline.words.clone(),
         notes,
     })
 }
@@ -97,21 +98,22 @@ fn logs(all: &[LogAt], from: f64, to: f64) -> Vec<LogAt> {
 }
 
 /// Of a run too long to be seen at once, the part where most happens: elections, crashes and cuts weigh, heartbeats do not.
-fn choose(story: &Story) -> Option<(f64, f64)> {
-    if story.axis == Axis::Steps || story.arrows.len() <= MOST_CHOSEN {
+fn choose(timeline: &Timeline) -> Option<(f64, f64)> {
+    if timeline.axis == Axis::Steps || timeline.arrows.len() <= MOST_CHOSEN {
         return None;
     }
-    let mut events: Vec<(f64, u32)> = story.marks.iter().map(|mark| (mark.at, weight(&mark.what))).collect();
-    events.extend(story.bands.iter().filter(|band| band.role == Role::Leader).map(|band| (band.from, 8)));
-    events.extend(story.isolations.iter().map(|off| (off.from, 3)));
-    events.extend(story.pauses.iter().map(|pause| (pause.from, 2)));
-    events
-        .extend(story.arrows.iter().filter(|a| a.answer == Some(false) && a.kind == Kind::Append).map(|a| (a.sent, 1)));
+    let mut events: Vec<(f64, u32)> = timeline.marks.iter().map(|mark| (mark.at, weight(&mark.what))).collect();
+    events.extend(timeline.bands.iter().map(|band| (band.from, band_weight(band.role))));
+    events.extend(timeline.isolations.iter().map(|off| (off.from, 3)));
+    events.extend(timeline.pauses.iter().map(|pause| (pause.from, 2)));
+    events.extend(
+        timeline.arrows.iter().filter(|a| a.answer == Some(false) && a.kind == Kind::Append).map(|a| (a.sent, 1)),
+    );
     events.retain(|(_, weight)| *weight > 0);
     events.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let telling: Vec<f64> = story.arrows.iter().filter(|a| !is_routine(a)).map(|arrow| arrow.sent).collect();
+    let telling: Vec<f64> = timeline.arrows.iter().filter(|a| !is_routine(a)).map(|arrow| arrow.sent).collect();
     let busy = |from: f64, to: f64| telling.partition_point(|at| *at <= to) - telling.partition_point(|at| *at < from);
-    let mut delays: Vec<f64> = story.arrows.iter().filter_map(|a| Some(a.ended? - a.sent)).collect();
+    let mut delays: Vec<f64> = timeline.arrows.iter().filter_map(|a| Some(a.ended? - a.sent)).collect();
     delays.sort_by(f64::total_cmp);
     let [least, most] = LONGEST_CHOSEN_WITHIN;
     let longest = (LONGEST_CHOSEN * delays.get(delays.len() / 2)?).clamp(least, most);
@@ -129,7 +131,15 @@ fn choose(story: &Story) -> Option<(f64, f64)> {
     }
     let (_, from, to) = best?;
     let whole = |at: f64| (at / 1e3).round() * 1e3;
-    Some((whole((from - margin).max(0.0)), whole((to + margin).min(story.end)).max(from + margin)))
+    Some((whole((from - margin).max(0.0)), whole((to + margin).min(timeline.end)).max(from + margin)))
+}
+
+const fn band_weight(role: Role) -> u32 {
+    match role {
+        Role::Leader => 8,
+        Role::Other(_) | Role::Plain(_) => 2,
+        Role::Started | Role::Follower | Role::PreCandidate | Role::Candidate | Role::Down => 0,
+    }
 }
 
 const fn weight(what: &What) -> u32 {
@@ -142,7 +152,7 @@ const fn weight(what: &What) -> u32 {
                 2
             }
         }
-        What::Cut { .. } | What::Join { .. } => 1,
+        What::Cut { .. } | What::Join { .. } | What::Told { .. } => 1,
         What::Crash { .. } | What::Wipe { .. } | What::Heal => 4,
         What::Start { .. } => 3,
     }
@@ -154,7 +164,7 @@ fn is_routine(arrow: &Arrow) -> bool {
 }
 
 /// Leaves out what tells least until the rest can be seen, and says so.
-fn thin(arrows: &mut Vec<Arrow>, marks: &mut Vec<Mark>, most: usize) -> Vec<String> {
+fn thin(arrows: &mut Vec<Arrow>, marks: &mut Vec<Mark>, words: &Words, most: usize) -> Vec<String> {
     let mut left_out = Vec::new();
     let mut leave = |arrows: &mut Vec<Arrow>, what: &str, which: &dyn Fn(&Arrow) -> bool| {
         if arrows.len() > most {
@@ -171,11 +181,16 @@ fn thin(arrows: &mut Vec<Arrow>, marks: &mut Vec<Mark>, most: usize) -> Vec<Stri
     leave(arrows, "lost messages", &|arrow| arrow.lost.is_some());
     leave(arrows, "appends", &|arrow| arrow.kind == Kind::Append);
     leave(arrows, "pre-votes", &|arrow| arrow.kind == Kind::PreVote);
+    for (place, name) in words.types.iter().enumerate() {
+        leave(arrows, name, &|arrow| arrow.kind == Kind::Other(place) && arrow.reply);
+        leave(arrows, name, &|arrow| arrow.kind == Kind::Other(place));
+    }
     leave(arrows, "other messages", &|_| true);
     for (what, which) in [
         ("commits", (|what| matches!(what, What::Commit { .. })) as fn(&What) -> bool),
         ("cuts and joins of links", |what| matches!(what, What::Cut { .. } | What::Join { .. })),
         ("counts of votes", |what| matches!(what, What::Votes { .. })),
+        ("other marks", |what| matches!(what, What::Told { .. })),
         ("crashes and starts", |what| matches!(what, What::Crash { .. } | What::Start { .. })),
     ] {
         if marks.len() > MOST_MARKS {
