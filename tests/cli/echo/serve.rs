@@ -237,18 +237,26 @@ fn a_client_that_never_reads_holds_the_end_for_five_seconds_at_most() {
 
 #[test]
 fn a_second_sigterm_ends_at_once() {
-    let mut server = serving(&[]);
-    let deaf = dial(server.addr);
-    write_until_stuck(&deaf, &mut std::iter::repeat_n(vec![0; 64 << 10], 2_000));
-    server.process.signal("TERM");
-    let addr = server.addr;
-    eventually("a server that takes no more", || match std::net::TcpStream::connect(addr) {
-        Ok(_) => Err("it does"),
-        Err(_) => Ok(()),
-    });
-    server.process.signal("TERM");
-    assert_eq!(server.process.ended().code(), Some(143));
-    assert!(!server.process.err.text().contains("in time"), "{}", server.process.err.text());
+    // On a machine so busy that the drain is over before the second signal is sent, that shows nothing: then once more.
+    for _ in 0..3 {
+        let mut server = serving(&[]);
+        let deaf = dial(server.addr);
+        write_until_stuck(&deaf, &mut std::iter::repeat_n(vec![0; 64 << 10], 2_000));
+        server.process.signal("TERM");
+        let addr = server.addr;
+        eventually("a server that takes no more", || match std::net::TcpStream::connect(addr) {
+            Ok(_) => Err("it does"),
+            Err(_) => Ok(()),
+        });
+        server.process.signal("TERM");
+        let code = server.process.ended().code();
+        if code == Some(143) {
+            assert!(!server.process.err.text().contains("in time"), "{}", server.process.err.text());
+            return;
+        }
+        assert!(code == Some(0) && server.process.err.text().contains("in time"), "{code:?}");
+    }
+    panic!("the second signal changed nothing");
 }
 
 #[test]
