@@ -84,11 +84,6 @@ fn join_remedy(reason: &io::Error) -> &'static str {
     }
 }
 
-/// A number that nobody can guess.
-fn random() -> Result<u64, Failure> {
-    getrandom::u64().map_err(|error| Failure::local(format!("the system gives no random numbers: {error}")))
-}
-
 /// Waits until then, or for ever.
 async fn at(time: Option<Instant>) {
     match time {

@@ -11,7 +11,8 @@ use crate::datagram::receiver::Datagram;
 use crate::datagram::reply::{self, RateLimit};
 use crate::datagram::socket;
 use crate::defaults::UDP_REPLY_BUCKETS;
-use crate::tools::{random, udp_failure};
+use crate::tools::node::entropy;
+use crate::tools::udp_failure;
 
 /// What has come so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,7 +73,7 @@ impl Replier {
     pub(super) fn new(text: &str, rate: u32, addr: SocketAddr) -> Result<Self, Failure> {
         Ok(Self {
             text: (text != "echo").then(|| text.as_bytes().to_vec()),
-            limit: RateLimit::new(rate, UDP_REPLY_BUCKETS, random()?),
+            limit: RateLimit::new(rate, UDP_REPLY_BUCKETS, entropy()?),
             own: socket::own_addresses().map_err(|error| udp_failure(&error))?,
             port: addr.port(),
             started: Instant::now(),
