@@ -236,8 +236,13 @@ fn a_new_node_begins_when_each_peer_has_vouched_for_it_and_remembers_that() {
     for (peer, incarnation) in [("n2", 17), ("n3", 18)] {
         let refused = says(&known, peer, &new(incarnation, None)).unwrap_err();
         assert!(matches!(refused, PeerRejected::Emptied { .. }), "{refused}");
-        let said = refused.to_string();
-        assert!(said.contains("Keep the data directory of n1"), "{said}");
+        let said = format!(
+            "{peer} has a new, empty data directory, and n1 has data and does not know {peer} by that directory: {peer} must \
+             not vote with what it forgot. Keep the data directory of n1. Start {peer} with its old directory; if that is lost: \
+             raft-ctl members remove {peer}, then raft-node --id {peer} --join HOST:PORT with an empty --data-dir; if those of \
+             a majority are lost, first stop n1 and start it once with --force-new-cluster"
+        );
+        assert_eq!(refused.to_string(), said);
     }
     says(&known, "n2", &new(7, None)).expect("it may have crashed before it had begun");
 }
