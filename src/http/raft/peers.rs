@@ -18,7 +18,8 @@ use super::node::Node;
 use crate::defaults::{CONNECT_TIMEOUT, LINK_STANDS};
 use crate::http::hello::{hello_in, introduce};
 use crate::http::reply::{Reply, error};
-use crate::http::upgrade::{self, Admission, DialError, Version};
+use crate::http::upgrade::{self, Admission, DialError, PeerProtocol, Version};
+use crate::kv::raft_kv::PROTOCOL;
 use crate::net::identity::known_peers::{Hello, Known, KnownPeers, MemberAddr, PeerRejected};
 use crate::net::link;
 use crate::net::place::Place;
@@ -141,8 +142,7 @@ pub(super) fn accept(node: &Arc<Node>, request: Request<Incoming>) -> Reply {
 }
 
 impl Admission for Members {
-    /// The number is [`PROTOCOL`](crate::wire::PROTOCOL).
-    const PROTOCOL: &'static str = "netbelt-raft/2";
+    const PROTOCOL: PeerProtocol = PeerProtocol { name: "netbelt-raft", number: PROTOCOL };
 
     type Hello = Hello;
 

@@ -14,6 +14,7 @@ use super::{dump, recovery};
 use crate::cli::{Failure, Kind, Output, Tool};
 use crate::http::client::Client;
 use crate::kv::State;
+use crate::kv::raft_kv::PROTOCOL;
 use crate::net::disk::{Batch, Log, Options};
 use crate::net::identity::data_dir::{DataDirError, Remains};
 use crate::net::identity::known_peers::{MemberAddr, RandomId};
@@ -88,7 +89,7 @@ pub(super) async fn run(survivor: Survivor, output: &Output) -> Result<(), Failu
         remains.give_up();
         return Err(error);
     }
-    let kept = remains.replace(&format!("before-{cluster}"), incarnation).map_err(refused)?;
+    let kept = remains.replace(&format!("before-{cluster}"), incarnation, PROTOCOL).map_err(refused)?;
 
     let names: Vec<_> = others.keys().map(NodeId::as_str).collect();
     let names = names.join(", ");

@@ -6,7 +6,7 @@ use crate::cli::{Common, Failure, Output, Tool, ready, signals};
 use crate::http::machine::Halted;
 use crate::http::raft::{Api, Dialler, Members, NodeInfo, Subscribers};
 use crate::http::server;
-use crate::kv::raft_kv::Event;
+use crate::kv::raft_kv::{Event, PROTOCOL};
 use crate::net::disk::{self, Reserve};
 use crate::net::driver::Driver;
 use crate::net::identity::data_dir::Claim;
@@ -60,6 +60,7 @@ impl Tool for Args {
         }
         let claim = Claim {
             tool: Self::NAME,
+            protocol: PROTOCOL,
             id: self.id.as_str(),
             incarnation: RandomId(entropy()?),
             members: &self.first_members(advertised.as_deref()),
