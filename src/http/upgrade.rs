@@ -100,6 +100,16 @@ pub(super) trait Admission {
         addr: Option<&str>,
         version: Option<Version>,
     ) -> Result<HeaderMap, Box<Reply>>;
+
+    /// Waits until `from`, which was let in, is to be heard no more, and says so; for ever, where that never happens.
+    fn until_unwanted(&self, _from: NodeId) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
+    /// `from` was hung up on for what it sent, or its stream failed; it had been there for a while, or not.
+    fn hung_up(&self, from: NodeId, why: &str, _was_there: bool) {
+        tracing::info!("hung up on {from}: {why}");
+    }
 }
 
 /// Which netbelt a node runs, and the format of its data directory.

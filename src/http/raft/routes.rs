@@ -11,14 +11,14 @@ use super::members_table::Members;
 use super::node::Node;
 use super::status::{HEALTHY, NodeInfo};
 use super::subscribers::Subscribers;
-use super::{backup, cut, keys, members, peers, watch};
+use super::{backup, cut, keys, members, watch};
 use crate::defaults::REQUEST_TIMEOUT;
 use crate::http::machine::Halted;
-use crate::http::origin;
 use crate::http::reply::{Body, Refusal, Reply, json};
 use crate::http::request::Parameters;
 use crate::http::server::AsyncHandler;
 use crate::http::upgrade::{self, Admission};
+use crate::http::{origin, peers};
 use crate::kv::raft_kv::{Administration, Ask, RaftKv};
 use crate::net::driver::{Handle, Stopped};
 use crate::raft::RoleName;
@@ -109,7 +109,9 @@ async fn route(node: &Arc<Node>, request: Request<Incoming>) -> Result<Reply, Re
         // A machine without a leader, or with a disk that stands still, is not helped by a restart.
         (&Method::GET, "/livez") => Ok(json(StatusCode::OK, &serde_json::json!({ "status": HEALTHY }))),
         (&Method::GET, "/metrics") => metrics(node).await,
-        (&Method::GET, upgrade::PATH) => Ok(peers::accept(node, request)),
+        (&Method::GET, upgrade::PATH) => {
+            Ok(peers::accept(request, &node.info.members, &node.peer_streams, &node.machine.handle))
+        }
         (_, "/kv") => {
             let does = "POST /kv {\"key\",\"value\"} sets a key, GET /kv lists them, DELETE /kv/KEY deletes one";
             Err(Refusal::method("GET, HEAD, POST", does))
