@@ -18,6 +18,7 @@ use crate::defaults::{CONNECT_TIMEOUT, LINK_STANDS};
 use crate::net::driver::Handle;
 use crate::net::link;
 use crate::net::place::Place;
+use crate::net::session::Session;
 use crate::node_id::NodeId;
 use crate::protocol::Protocol;
 use crate::wire::Wire;
@@ -61,7 +62,7 @@ pub(super) async fn dial(
     (from, place): (NodeId, &Place),
     to: NodeId,
     mut call: impl Call,
-) -> Result<Option<TcpStream>, DialError> {
+) -> Result<Option<(TcpStream, Session)>, DialError> {
     let dialled = async {
         loop {
             let (response, own) =
@@ -73,7 +74,9 @@ pub(super) async fn dial(
                 call.reached_at(own);
             }
             return match call.judge(status, response.headers()) {
-                Verdict::Take => upgrade::into_stream(addr, response).await.map(Some),
+                Verdict::Take => {
+                    upgrade::into_stream(addr, response).await.map(|stream| Some((stream, Session::Plain)))
+                }
                 Verdict::Leave => Ok(None),
                 Verdict::Refused => Err(upgrade::refused(addr, response).await),
                 Verdict::Refuse(why) => {
@@ -120,7 +123,7 @@ where
         tracing::debug!("{from} is connected");
         let since = Instant::now();
         tokio::select! {
-            received = link::receive(from, stream, &handle) => match received {
+            received = link::receive(from, (stream, Session::Plain), &handle) => match received {
                 Ok(()) => tracing::debug!("{from} has hung up"),
                 Err(error) => hears.hung_up(from, &error.to_string(), since.elapsed() > LINK_STANDS),
             },

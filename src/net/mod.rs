@@ -23,7 +23,7 @@ pub mod link;
 pub mod links;
 pub mod node;
 pub mod place;
-mod session;
+pub mod session;
 pub mod tcp;
 pub mod transport;
 pub mod udp;

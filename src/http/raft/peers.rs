@@ -19,6 +19,7 @@ use crate::http::upgrade::{Admission, DialError, PeerProtocol, Version};
 use crate::kv::raft_kv::PROTOCOL;
 use crate::net::identity::known_peers::{Hello, Known, KnownPeers, MemberAddr, PeerRejected};
 use crate::net::place::Place;
+use crate::net::session::Session;
 use crate::node_id::NodeId;
 
 /// Who dials.
@@ -37,7 +38,7 @@ pub struct Dialler {
 ///
 /// # Errors
 /// When nobody answers there, or somebody who is not `to`, or who does not take the dialler.
-pub async fn dial(addr: &str, from: &Dialler, to: NodeId) -> Result<Option<TcpStream>, DialError> {
+pub async fn dial(addr: &str, from: &Dialler, to: NodeId) -> Result<Option<(TcpStream, Session)>, DialError> {
     let known = from.members.known_peers();
     let call = Patient { from, to, was_new: known.is_new(), asked: None };
     let dialled = peers::dial(addr, Members::PROTOCOL, (from.id, &from.place), to, call).await;
