@@ -15,12 +15,13 @@ use crate::cli::{Failure, Kind, Output, Tool};
 use crate::http::client::Client;
 use crate::kv::State;
 use crate::kv::raft_kv::PROTOCOL;
-use crate::net::disk::{Batch, Log, Options};
+use crate::net::disk::{self, Batch, Log, Options};
 use crate::net::identity::data_dir::{DataDirError, Remains};
 use crate::net::identity::known_peers::{MemberAddr, RandomId};
 use crate::node_id::NodeId;
 use crate::raft::{Checkpoint, Configuration, HardState, Index, Member, Position, Record};
-use crate::tools::node::{data_dir_failure, entropy};
+use crate::tools::entropy;
+use crate::tools::node::{data_dir_failure, disk_failure};
 use crate::wire::Wire;
 
 /// How long each of the other members may take to say that nothing is lost.
@@ -177,13 +178,12 @@ fn write_log(
     hard_state: HardState,
     configuration: Configuration,
 ) -> Result<(), Failure> {
-    let failed = |error: crate::net::disk::Error| Failure::local(error.to_string());
-    let (mut log, _) =
-        Log::open(dir, Options::new(entropy()?)).and_then(crate::net::disk::Recovery::finish).map_err(failed)?;
+    let opened = Log::open(dir, Options::new(entropy()?)).and_then(disk::Recovery::finish);
+    let (mut log, _) = opened.map_err(|error| disk_failure(&error))?;
     let mut batch = Batch::new();
     let mut write = |record: Record| {
         batch.push_with(|out| record.encode(out));
-        log.append(&mut batch).map(drop).map_err(failed)
+        log.append(&mut batch).map(drop).map_err(|error| disk_failure(&error))
     };
     let hard_state = HardState { voted_for: None, ..hard_state };
     write(Record::SnapshotBegin(Checkpoint { hard_state, last, configuration }))?;

@@ -9,6 +9,7 @@ use crate::http::server;
 use crate::kv::raft_kv::{Event, PROTOCOL};
 use crate::net::disk::{self, Reserve};
 use crate::net::driver::Driver;
+use crate::net::full_disk;
 use crate::net::identity::data_dir::Claim;
 use crate::net::identity::random_id::RandomId;
 use crate::net::links::Links;
@@ -16,13 +17,13 @@ use crate::net::node;
 use crate::net::place::Place;
 use crate::net::writer::{DiskMetrics, RecordKind, Writer};
 use crate::raft::Record;
-use crate::tools::node::{entropy, open_data_dir};
+use crate::tools::entropy;
+use crate::tools::node::open_data_dir;
 
 mod addresses;
 mod args;
 mod dump;
 mod force_new_cluster;
-mod full_disk;
 mod invocation;
 mod membership;
 mod peer;
@@ -119,7 +120,12 @@ impl Tool for Args {
         tokio::spawn(membership::learn_cluster(handle.clone(), dialler.members.clone()));
         tokio::spawn(membership::follow(dialler.clone()));
         let api = Api::new(handle.clone(), info, subscribers.clone(), first_request()?, halted.clone());
-        tokio::spawn(full_disk::compact(reserve, handle.clone(), api.clone()));
+        let (asked, shortened) = (handle.clone(), api.clone());
+        tokio::spawn(full_disk::compact(
+            reserve,
+            async move || asked.inspect(|machine| machine.state().snapshot_bytes()).await,
+            async move || shortened.compact().await,
+        ));
         let server = tokio::spawn(server::serve(listener, api.clone(), stop.clone()));
 
         ready::announce(output, Self::NAME, Some(self.id.as_str()), addr, self.ready_file.as_deref())?;
