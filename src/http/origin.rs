@@ -152,7 +152,7 @@ fn is_called(host: &str, names: &[String]) -> bool {
     host.eq_ignore_ascii_case("localhost") || names.iter().any(|name| host.eq_ignore_ascii_case(name))
 }
 
-/// The beginning of what a stranger wrote.
+/// The beginning of what somebody else wrote.
 fn shown(bytes: &[u8]) -> String {
     format!("{:?}", String::from_utf8_lossy(bytes).chars().take(80).collect::<String>())
 }

@@ -26,7 +26,7 @@ use super::node::Node;
 use crate::http::reply::{Refusal, Reply, json};
 use crate::http::request::{Parameters, decoded, from_json};
 use crate::kv::raft_kv::{Administration, Ask, Query, RequestError};
-use crate::net::identity::known_peers::{MemberAddr, RandomId};
+use crate::net::identity::random_id::{MemberAddr, RandomId};
 use crate::node_id::NodeId;
 use crate::raft::{Change, Configuration};
 

@@ -7,7 +7,8 @@ use tokio::sync::watch;
 
 use crate::defaults::LEAVE_PAUSE;
 use crate::http::upgrade::Version;
-use crate::net::identity::known_peers::{KnownPeers, MemberAddr, PeerRejected};
+use crate::net::identity::known_peers::{KnownPeers, PeerRejected};
+use crate::net::identity::random_id::MemberAddr;
 use crate::net::link::Outbox;
 use crate::net::links::Links;
 use crate::node_id::NodeId;

@@ -40,7 +40,7 @@ impl Api {
     }
 
     /// Lets another node lead, if this one does; waits for that no longer than `timeout`.
-    pub async fn hand_over(&self, timeout: Duration) {
+    pub async fn transfer_leadership(&self, timeout: Duration) {
         if self.0.machine.halted.get().is_some() {
             return; // it leads nobody
         }

@@ -18,7 +18,7 @@ use crate::kv::RaftKv;
 use crate::kv::raft_kv::PROTOCOL;
 use crate::net::disk::Reserve;
 use crate::net::identity::data_dir;
-use crate::net::identity::known_peers::RandomId;
+use crate::net::identity::random_id::RandomId;
 use crate::net::writer::DiskMetrics;
 use crate::node_id::NodeId;
 

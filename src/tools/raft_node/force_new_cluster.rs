@@ -17,7 +17,7 @@ use crate::kv::State;
 use crate::kv::raft_kv::PROTOCOL;
 use crate::net::disk::{self, Batch, Log, Options};
 use crate::net::identity::data_dir::{DataDirError, Remains};
-use crate::net::identity::known_peers::{MemberAddr, RandomId};
+use crate::net::identity::random_id::{MemberAddr, RandomId};
 use crate::node_id::NodeId;
 use crate::raft::{Checkpoint, Configuration, HardState, Index, Member, Position, Record};
 use crate::tools::entropy;
@@ -81,11 +81,11 @@ pub(super) async fn run(survivor: Survivor, output: &Output) -> Result<(), Failu
 
     let (new_cluster, incarnation) = (RandomId(entropy()?), RandomId(entropy()?));
     let addr = addr.unwrap_or_else(|| members.get(&id).map(|own| MemberAddr::of(&own.addr).addr).unwrap_or_default());
-    let seat = MemberAddr { addr, incarnation: Some(incarnation) };
+    let own = MemberAddr { addr, incarnation: Some(incarnation) };
     let (keys, version) = (state.store().len(), state.store().version());
     let refused = |error: DataDirError| data_dir_failure(&error);
     let log = remains.new_log().map_err(refused)?;
-    let configuration = [(id, Member { voter: true, addr: seat.to_string() })].into_iter().collect();
+    let configuration = [(id, Member { voter: true, addr: own.to_string() })].into_iter().collect();
     if let Err(error) = write_log(&log, state.moved_to(new_cluster.0), last, hard_state, configuration) {
         remains.give_up();
         return Err(error);
@@ -108,7 +108,7 @@ pub(super) async fn run(survivor: Survivor, output: &Output) -> Result<(), Failu
         } else {
             String::new()
         };
-        let at = if seat.addr.is_empty() { "HOST:PORT" } else { &seat.addr };
+        let at = if own.addr.is_empty() { "HOST:PORT" } else { &own.addr };
         format!(
             "{id} is the only member of the new cluster {new_cluster}, with {keys} keys at version {version}, through entry {} of \
              cluster {cluster}.\n{doubt}\

@@ -14,7 +14,7 @@ use crate::http::client::Client;
 use crate::http::raft::{self, Dialler, Members};
 use crate::kv::RaftKv;
 use crate::net::driver::{Handle, Stopped};
-use crate::net::identity::known_peers::RandomId;
+use crate::net::identity::random_id::RandomId;
 use crate::net::link::{self, Outbox};
 use crate::node_id::NodeId;
 use crate::raft::Configuration;

@@ -133,11 +133,11 @@ impl Tool for Args {
             tokio::spawn(membership::join(at, handle, dialler, output.clone()));
         }
 
-        let (watching, handover) = (subscribers.clone(), *self.election_timeout.end());
+        let (watching, patience) = (subscribers.clone(), *self.election_timeout.end());
         let farewell = async move {
             ready::stopping();
             watching.dismiss_watchers();
-            api.hand_over(handover).await;
+            api.transfer_leadership(patience).await;
             if let Some(why) = disk_metrics.stands_still() {
                 tracing::warn!("{why}: what waits for it is not waited for");
                 watching.give_up();

@@ -14,7 +14,8 @@ use crate::kv::{RaftKv, SessionRequest, SnapshotError};
 use crate::net::disk::{self, Log, Options};
 use crate::net::identity::boot_history::BootHistory;
 use crate::net::identity::data_dir::{DataDir, DataDirError, Remains};
-use crate::net::identity::known_peers::{KnownPeers, MemberAddr, RandomId};
+use crate::net::identity::known_peers::KnownPeers;
+use crate::net::identity::random_id::{MemberAddr, RandomId};
 use crate::node_id::{InvalidNodeId, NodeId};
 use crate::raft::{Config, Configuration, HardState, Index, Member, Payload, Record};
 use crate::tools::entropy;
@@ -59,29 +60,29 @@ impl Args {
     /// its nodes, by mistake, is another cluster.
     fn check_members(&self, data_dir: &DataDir, configuration: &Configuration) -> Result<(), Failure> {
         for Peer { id, addr: given, .. } in self.others() {
-            let seat = configuration.members().get(id).map(|member| MemberAddr::of(&member.addr).addr);
-            if let Some(seat) = seat.filter(|seat| !seat.is_empty() && seat != given) {
+            let told = configuration.members().get(id).map(|member| MemberAddr::of(&member.addr).addr);
+            if let Some(told) = told.filter(|told| !told.is_empty() && told != given) {
                 tracing::warn!(
-                    "{} says that {id} is at {given}, and the cluster that it is at {seat}: trying {given}",
+                    "{} says that {id} is at {given}, and the cluster that it is at {told}: trying {given}",
                     peers_come_from()
                 );
             }
         }
-        let strangers = self.others().map(|peer| peer.id).filter(|id| !configuration.contains(*id));
-        let strangers: Vec<_> = strangers.map(|id| id.to_string()).collect();
-        if strangers.is_empty() || configuration.members().is_empty() {
+        let unknown = self.others().map(|peer| peer.id).filter(|id| !configuration.contains(*id));
+        let unknown: Vec<_> = unknown.map(|id| id.to_string()).collect();
+        if unknown.is_empty() || configuration.members().is_empty() {
             return Ok(());
         }
         let names: Vec<_> = configuration.members().keys().map(NodeId::as_str).collect();
-        let (strangers, members) = (strangers.join(", "), names.join(", "));
+        let (unknown, members) = (unknown.join(", "), names.join(", "));
         let first: Vec<_> = data_dir.first_members().keys().map(String::as_str).collect();
         if names != first {
-            tracing::warn!("{} names {strangers}; the members of this cluster are {members}", peers_come_from());
+            tracing::warn!("{} names {unknown}; the members of this cluster are {members}", peers_come_from());
             return Ok(());
         }
         Err(Failure::local(format!(
-            "{} belongs to a cluster of {members}, and {} names {strangers}: leave that out, and let a new node join \
-             (raft-node --id {strangers} --join HOST:PORT); or choose another --data-dir",
+            "{} belongs to a cluster of {members}, and {} names {unknown}: leave that out, and let a new node join \
+             (raft-node --id {unknown} --join HOST:PORT); or choose another --data-dir",
             data_dir.path().display(),
             peers_come_from(),
         )))
