@@ -11,14 +11,14 @@ use super::members_table::Members;
 use super::node::Node;
 use super::status::{HEALTHY, NodeInfo};
 use super::subscribers::Subscribers;
-use super::{backup, cut, keys, members, watch};
+use super::{backup, keys, members, watch};
 use crate::defaults::REQUEST_TIMEOUT;
 use crate::http::machine::Halted;
 use crate::http::reply::{Body, Refusal, Reply, json};
 use crate::http::request::Parameters;
 use crate::http::server::AsyncHandler;
 use crate::http::upgrade::{self, Admission};
-use crate::http::{origin, peers};
+use crate::http::{cut, origin, peers};
 use crate::kv::raft_kv::{Administration, Ask, RaftKv};
 use crate::net::driver::{Handle, Stopped};
 use crate::raft::RoleName;
@@ -99,7 +99,9 @@ async fn route(node: &Arc<Node>, request: Request<Incoming>) -> Result<Reply, Re
         (&Method::GET, path) if let Some(key) = path.strip_prefix("/kv/") => keys::get(node, &request, key).await,
         (&Method::DELETE, path) if let Some(key) = path.strip_prefix("/kv/") => keys::delete(node, &request, key).await,
         (_, path) if members::is_theirs(path) => members::route(node, &method, request).await,
-        (&Method::POST, "/cut") if node.info.may_cut => cut::cut(node, request).await,
+        (&Method::POST, "/cut") if node.info.may_cut => {
+            cut::cut(&node.memory, request, |peers| node.info.members.cut(peers)).await
+        }
         (&Method::GET, "/snapshot") => backup::start(node, &request).await,
         (&Method::GET, "/watch") => watch::start(node, &request).await,
         (&Method::POST, "/snapshot") => snapshot(node, &request).await,

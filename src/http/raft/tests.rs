@@ -127,7 +127,7 @@ impl Node {
     }
 
     async fn ask(&self, method: Method, path: &str, body: &str, name: Option<&str>) -> Option<Response> {
-        let mut client = Client::connect(&self.addr.to_string()).await.ok()?;
+        let mut client = Client::connect(&self.addr.to_string(), "raft-node").await.ok()?;
         let name: Vec<_> = name.map(|name| (IDEMPOTENCY_KEY, name.to_owned())).into_iter().collect();
         client.ask(method, path, Bytes::from(body.to_owned()), &name, PATIENCE).await.ok()
     }

@@ -163,7 +163,7 @@ async fn ask_others(
 
 async fn status(addr: &str) -> Option<Value> {
     let ask = async {
-        let mut client = Client::connect(addr).await.ok()?;
+        let mut client = Client::connect(addr, Args::NAME).await.ok()?;
         client.ask(Method::GET, "/status", Bytes::new(), &[], PATIENCE).await.ok()
     };
     let answer = tokio::time::timeout(PATIENCE, ask).await.ok().flatten()?;
