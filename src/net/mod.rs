@@ -12,7 +12,7 @@
 //!   done when there is no room for it;
 //! - [`node`]: how a node ends that serves;
 //! - [`address`], [`bind`], [`tcp`]: names and addresses, ports, connections, for every tool;
-//! - [`place`]: where the others reach a server;
+//! - [`place`]: where the others reach a server; [`peer_addrs`]: where it reaches them;
 //! - [`identity`]: whose data a directory holds, how it is told from a copy, and whom its node has met.
 
 pub mod address;
@@ -24,6 +24,7 @@ pub mod identity;
 pub mod link;
 pub mod links;
 pub mod node;
+pub mod peer_addrs;
 pub mod place;
 pub mod session;
 pub mod tcp;

@@ -21,12 +21,12 @@ use hyper::{Method, Request, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::member_rows::{Member, rows};
-use super::members_table::is_addr;
 use super::node::Node;
 use crate::http::reply::{Refusal, Reply, json};
 use crate::http::request::{Parameters, decoded, from_json, node_id};
 use crate::kv::raft_kv::{Administration, Ask, Query, RequestError};
 use crate::net::identity::random_id::{MemberAddr, RandomId};
+use crate::net::peer_addrs::is_addr;
 use crate::node_id::NodeId;
 use crate::raft::{Change, Configuration};
 

@@ -180,7 +180,7 @@ impl Admission for Members {
         }
         self.note_version(from, version);
         if let Some(addr) = addr {
-            self.note_addr(from, addr.to_owned());
+            self.note_addr(from, addr);
         }
         let new = if known.is_new() { Some(id) } else { (hello.has_begun == Some(false)).then_some(from) };
         if let Some(new) = new {

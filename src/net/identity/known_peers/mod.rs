@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use super::boot_history::BootHistory;
 use super::files::DataDirError;
+use super::random_id::{MemberAddr, RandomId};
 use crate::defaults::MAX_KNOWN;
 use crate::founding;
 use crate::net::writer::DiskMetrics;
@@ -28,7 +29,6 @@ mod peer_rejected;
 mod peers_file;
 mod refusals;
 
-use super::random_id::{MemberAddr, RandomId};
 pub use hello::{Hello, Known};
 pub use peer_rejected::PeerRejected;
 
