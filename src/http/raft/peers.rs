@@ -1,4 +1,5 @@
-//! Who peers are to each other, and whom they take, when they [upgrade] a connection to a link.
+//! Who peers are to each other, and whom they take, when they [upgrade](crate::http::upgrade) a
+//! connection to a link.
 //!
 //! Either side looks whether the other is [who it was](crate::net::identity::known_peers) before it sends or takes a message. So
 //! the answer has the headers of [`hello`](crate::http::hello), too. They come with a refusal as well, and with 503, which is the
