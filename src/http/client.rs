@@ -21,6 +21,7 @@ use crate::net::tcp;
 #[derive(Debug)]
 pub struct Client {
     addr: String,
+    server: &'static str,
     host: HeaderValue,
     ends: Option<(SocketAddr, SocketAddr)>,
     sender: SendRequest<Full<Bytes>>,
@@ -43,6 +44,7 @@ pub struct Stream {
     /// Its headers.
     pub headers: HeaderMap,
     addr: String,
+    server: &'static str,
     body: Incoming,
 }
 
@@ -74,21 +76,23 @@ pub enum ClientError {
         after: Duration,
     },
     /// The answer is not what this protocol has.
-    #[error("{addr} did not answer as a raft-node: {why}")]
+    #[error("{addr} did not answer as a {server}: {why}")]
     Protocol {
         /// Who.
         addr: String,
+        /// What was looked for there.
+        server: &'static str,
         /// What is wrong.
         why: String,
     },
 }
 
 impl Client {
-    /// Connects to `addr`, a `host:port`.
+    /// Connects to `addr`, a `host:port`, where a `server` such as `raft-node` is expected.
     ///
     /// # Errors
     /// [`ClientError::Connect`], also when it takes too long.
-    pub async fn connect(addr: &str) -> Result<Self, ClientError> {
+    pub async fn connect(addr: &str, server: &'static str) -> Result<Self, ClientError> {
         let failed = |source| ClientError::Connect { addr: addr.to_owned(), source };
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, tcp::dial(addr)).await;
         let stream = stream.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(failed)?;
@@ -99,7 +103,7 @@ impl Client {
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|error| failed(io::Error::other(error)))?;
         tokio::spawn(connection);
-        Ok(Self { addr: addr.to_owned(), host, ends, sender })
+        Ok(Self { addr: addr.to_owned(), server, host, ends, sender })
     }
 
     /// The two ends of the connection, this one first; nothing, when it broke at once.
@@ -126,12 +130,12 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, value);
         }
-        let request = request.body(Full::new(body)).map_err(|error| protocol(&self.addr, &error))?;
+        let request = request.body(Full::new(body)).map_err(|error| protocol(&self.addr, self.server, &error))?;
         let exchange = async {
             let response = self.send(request).await?;
             let status = response.status();
             let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-            Ok(Response { status, body: body.map_err(|error| broken_off(&self.addr, error))?.to_bytes() })
+            Ok(Response { status, body: body.map_err(|error| broken_off(&self.addr, self.server, error))?.to_bytes() })
         };
         match tokio::time::timeout(timeout, exchange).await {
             Ok(answer) => answer,
@@ -153,23 +157,23 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, value);
         }
-        let request = request.body(Full::default()).map_err(|error| protocol(&self.addr, &error))?;
+        let request = request.body(Full::default()).map_err(|error| protocol(&self.addr, self.server, &error))?;
         match tokio::time::timeout(timeout, self.send(request)).await {
             Ok(response) => {
                 let (head, body) = response?.into_parts();
-                Ok(Stream { status: head.status, headers: head.headers, addr: self.addr, body })
+                Ok(Stream { status: head.status, headers: head.headers, addr: self.addr, server: self.server, body })
             }
             Err(_) => Err(ClientError::TimedOut { addr: self.addr, after: timeout }),
         }
     }
 
     async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<hyper::Response<Incoming>, ClientError> {
+        let server = self.server;
         let failed = |addr: &str, source: hyper::Error| {
-            let addr = addr.to_owned();
             if source.is_parse() {
-                ClientError::Protocol { addr, why: source.to_string() }
+                protocol(addr, server, &source)
             } else {
-                ClientError::Lost { addr, source: io::Error::other(source) }
+                ClientError::Lost { addr: addr.to_owned(), source: io::Error::other(source) }
             }
         };
         let ready = self.sender.ready().await;
@@ -204,7 +208,7 @@ impl Stream {
         let body = Limited::new(self.body, MAX_ANSWER_BYTES).collect();
         match tokio::time::timeout(timeout, body).await {
             Ok(body) => {
-                let body = body.map_err(|error| broken_off(&self.addr, error))?;
+                let body = body.map_err(|error| broken_off(&self.addr, self.server, error))?;
                 Ok(Response { status: self.status, body: body.to_bytes() })
             }
             Err(_) => Err(ClientError::TimedOut { addr: self.addr, after: timeout }),
@@ -213,13 +217,13 @@ impl Stream {
 }
 
 /// An answer that began and did not end.
-fn broken_off(addr: &str, error: Box<dyn Error + Send + Sync>) -> ClientError {
+fn broken_off(addr: &str, server: &'static str, error: Box<dyn Error + Send + Sync>) -> ClientError {
     match error.downcast_ref() {
-        Some(LengthLimitError { .. }) => protocol(addr, &error),
+        Some(LengthLimitError { .. }) => protocol(addr, server, &error),
         None => ClientError::Lost { addr: addr.to_owned(), source: io::Error::other(error) },
     }
 }
 
-fn protocol(addr: &str, why: &dyn std::fmt::Display) -> ClientError {
-    ClientError::Protocol { addr: addr.to_owned(), why: why.to_string() }
+fn protocol(addr: &str, server: &'static str, why: &dyn std::fmt::Display) -> ClientError {
+    ClientError::Protocol { addr: addr.to_owned(), server, why: why.to_string() }
 }

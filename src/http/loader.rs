@@ -22,6 +22,7 @@ use crate::net::tcp;
 #[derive(Debug)]
 pub struct Connection {
     addr: String,
+    server: &'static str,
     wire: Wire,
     timeout: Duration,
     /// Rings at a deadline, or earlier: wound up at most once a time-out, not once an exchange.
@@ -61,18 +62,18 @@ enum Trouble {
 }
 
 impl Connection {
-    /// Connects to `addr`, a `host:port`, which has `timeout` for each answer.
+    /// Connects to `addr`, a `host:port`, where a `server` such as `raft-node` is expected, which has `timeout` for each answer.
     ///
     /// # Errors
     /// [`ClientError::Connect`], also when it takes too long.
-    pub async fn open(addr: &str, timeout: Duration) -> Result<Self, ClientError> {
+    pub async fn open(addr: &str, server: &'static str, timeout: Duration) -> Result<Self, ClientError> {
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, tcp::dial(addr)).await;
         let stream = stream.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let stream = stream.map_err(|source| ClientError::Connect { addr: addr.to_owned(), source })?;
         prepare(&stream, CLIENT_STALL);
         let host = host_header(&stream, addr);
         let wire = Wire { stream, host, request: Vec::new(), answer: BytesMut::with_capacity(4 << 10) };
-        Ok(Self { addr: addr.to_owned(), wire, timeout, alarm: Box::pin(tokio::time::sleep(timeout)) })
+        Ok(Self { addr: addr.to_owned(), server, wire, timeout, alarm: Box::pin(tokio::time::sleep(timeout)) })
     }
 
     /// Asks for `path` with GET, as begun at `now`.
@@ -125,7 +126,7 @@ impl Connection {
         match exchanged {
             Some(Ok(Head { status, len, body })) => Ok(Response { status, body: &self.wire.answer[len..len + body] }),
             Some(Err(Trouble::Lost(source))) => Err(ClientError::Lost { addr: addr(), source }),
-            Some(Err(Trouble::Protocol(why))) => Err(ClientError::Protocol { addr: addr(), why }),
+            Some(Err(Trouble::Protocol(why))) => Err(ClientError::Protocol { addr: addr(), server: self.server, why }),
             None => Err(ClientError::TimedOut { addr: addr(), after: self.timeout }),
         }
     }
@@ -213,7 +214,7 @@ mod tests {
                 }
             }
         });
-        Connection::open(&addr, timeout).await.unwrap()
+        Connection::open(&addr, "raft-node", timeout).await.unwrap()
     }
 
     const PATIENCE: Duration = Duration::from_secs(10);

@@ -16,7 +16,7 @@ use hyper::header::{HOST, HeaderName, HeaderValue, ORIGIN};
 use hyper::{Request, StatusCode, Version};
 
 use super::reply::Refusal;
-use super::upgrade;
+use super::upgrade::{self, PeerProtocol};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -27,7 +27,7 @@ pub(super) fn check<B>(
     on_loopback: bool,
     addr: &str,
     names: &[String],
-    protocol: &str,
+    protocol: PeerProtocol,
 ) -> Result<(), Refusal> {
     if is_plain(request, addr) || upgrade::is_from_peer(request, protocol) {
         return Ok(());
@@ -152,7 +152,7 @@ fn is_called(host: &str, names: &[String]) -> bool {
     host.eq_ignore_ascii_case("localhost") || names.iter().any(|name| host.eq_ignore_ascii_case(name))
 }
 
-/// The beginning of what a stranger wrote.
+/// The beginning of what somebody else wrote.
 fn shown(bytes: &[u8]) -> String {
     format!("{:?}", String::from_utf8_lossy(bytes).chars().take(80).collect::<String>())
 }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::reply::Refusal;
 use crate::defaults::{MAX_REQUEST_TIMEOUT, MIN_REQUEST_TIMEOUT, REQUEST_TIMEOUT};
+use crate::node_id::{InvalidNodeId, NodeId};
 
 /// The parameters behind the `?`, decoded.
 pub(super) struct Parameters<'a>(Vec<(&'a str, Cow<'a, str>)>);
@@ -60,6 +61,11 @@ pub(super) fn decoded<'a>(what: &str, encoded: &'a str) -> Result<Cow<'a, str>, 
         return Err(refuse(&format!("has {wrong:?}, which encodes no byte: a percent sign itself is %25")));
     }
     percent_decode_str(encoded).decode_utf8().map_err(|_| refuse("is not UTF-8"))
+}
+
+/// The name of a node.
+pub(super) fn node_id(text: &str) -> Result<NodeId, Refusal> {
+    text.parse().map_err(|error: InvalidNodeId| Refusal::new(StatusCode::BAD_REQUEST, &error.to_string()))
 }
 
 /// What is said in JSON, in an object.

@@ -18,7 +18,7 @@
 //! The number behind the name of what is spoken is the protocol's. A node that speaks several offers all of them, separated by
 //! commas, and is answered with the one that is taken, or with 426.
 
-use std::io;
+use std::{fmt, io};
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -51,10 +51,36 @@ const FROM: HeaderName = HeaderName::from_static("netbelt-from");
 const TO: HeaderName = HeaderName::from_static("netbelt-to");
 const ADDR: HeaderName = HeaderName::from_static("netbelt-addr");
 
+/// What peers speak on a link. As text, and in the upgrade: `netbelt-raft/2`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PeerProtocol {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// It counts up with what it says.
+    pub(super) number: u32,
+}
+
+impl PeerProtocol {
+    fn header(self) -> HeaderValue {
+        HeaderValue::try_from(self.to_string()).expect("a name and a number are a header's value")
+    }
+
+    /// Whether this is its name, whatever the number is.
+    fn is_name_of(self, offered: &str) -> bool {
+        offered.strip_prefix(self.name).is_some_and(|rest| rest.starts_with('/'))
+    }
+}
+
+impl fmt::Display for PeerProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.name, self.number)
+    }
+}
+
 /// Whom a protocol's node lets in.
 pub(super) trait Admission {
-    /// What its peers speak: a name and a number, such as `netbelt-raft/2`.
-    const PROTOCOL: &'static str;
+    /// What its peers speak.
+    const PROTOCOL: PeerProtocol;
 
     /// What a peer says of itself beside its name.
     type Hello;
@@ -74,6 +100,16 @@ pub(super) trait Admission {
         addr: Option<&str>,
         version: Option<Version>,
     ) -> Result<HeaderMap, Box<Reply>>;
+
+    /// Waits until `from`, which was let in, is to be heard no more, and says so; for ever, where that never happens.
+    fn until_unwanted(&self, _from: NodeId) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
+    /// `from` was hung up on for what it sent, or its stream failed; it had been there for a while, or not.
+    fn hung_up(&self, from: NodeId, why: &str, _was_there: bool) {
+        tracing::info!("hung up on {from}: {why}");
+    }
 }
 
 /// Which netbelt a node runs, and the format of its data directory.
@@ -147,7 +183,7 @@ pub enum DialError {
 /// the answer, and where the other was told that this node is, if it was.
 pub(super) async fn knock(
     addr: &str,
-    protocol: &'static str,
+    protocol: PeerProtocol,
     from: (NodeId, &Place),
     to: NodeId,
     introduce: impl FnOnce(&mut HeaderMap),
@@ -168,7 +204,7 @@ pub(super) async fn knock(
     let request = Request::get(PATH)
         .header(HOST, without_zone(addr))
         .header(CONNECTION, "upgrade")
-        .header(UPGRADE, protocol)
+        .header(UPGRADE, protocol.header())
         .header(FROM, header(from))
         .header(TO, header(to))
         .body(Empty::<Bytes>::new());
@@ -203,8 +239,9 @@ pub(super) async fn into_stream(addr: &str, response: Response<Incoming>) -> Res
 }
 
 /// Whether a peer asks to be let in. No browser can be made to ask so: the header is not a page's to set.
-pub(super) fn is_from_peer<B>(request: &Request<B>, protocol: &str) -> bool {
-    request.uri().path() == PATH && offered(request).split(',').any(|offered| protocol == offered.trim())
+pub(super) fn is_from_peer<B>(request: &Request<B>, protocol: PeerProtocol) -> bool {
+    let is_it = |offered: &str| offered.trim() == protocol.to_string();
+    request.uri().path() == PATH && offered(request).split(',').any(is_it)
 }
 
 fn offered<B>(request: &Request<B>) -> &str {
@@ -223,7 +260,7 @@ where
     let (id, protocol) = (admission.id(), A::PROTOCOL);
     if !is_from_peer(&request, protocol) {
         let offered = offered(&request);
-        let what = if offered.starts_with(protocol.trim_end_matches(|digit: char| digit.is_ascii_digit())) {
+        let what = if protocol.is_name_of(offered) {
             let theirs = Version::in_headers(request.headers());
             let theirs = theirs.map_or("of an unknown version".to_owned(), |theirs| theirs.netbelt);
             format!(
@@ -234,7 +271,7 @@ where
             format!("peers upgrade this connection to {protocol}")
         };
         let mut reply = error(StatusCode::UPGRADE_REQUIRED, &what);
-        reply.headers_mut().insert(UPGRADE, HeaderValue::from_static(protocol));
+        reply.headers_mut().insert(UPGRADE, protocol.header());
         return reply;
     }
     let name = |header| request.headers().get(header).and_then(|value: &HeaderValue| value.to_str().ok()?.parse().ok());
@@ -265,7 +302,7 @@ where
     let answer = Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(CONNECTION, "upgrade")
-        .header(UPGRADE, protocol)
+        .header(UPGRADE, protocol.header())
         .body(Bytes::new().into());
     let mut answer = answer.expect("the parts are valid");
     answer.headers_mut().extend(own);

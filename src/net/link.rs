@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::driver::{Handle, Stopped};
-use super::session;
+use super::session::Session;
 use crate::defaults::{LINK_QUEUE_BYTES, LINK_STANDS, RECONNECT};
 use crate::protocol::Protocol;
 use crate::wire::envelope::EnvelopeError;
@@ -37,6 +37,7 @@ pub struct Outbox {
 struct Queue {
     /// The peer's connection, while it is up.
     stream: Option<Arc<TcpStream>>,
+    session: Session,
     frames: BytesMut,
 }
 
@@ -60,9 +61,9 @@ impl Outbox {
     /// Queues a message. It is dropped while the link is down, and when the peer is so slow that
     /// [`LINK_QUEUE_BYTES`] wait already.
     pub fn put(&self, message: &impl Wire) {
-        let mut queue = self.queue();
-        if queue.stream.is_some() && queue.frames.len() < LINK_QUEUE_BYTES {
-            session::seal(&mut queue.frames, message);
+        let Queue { stream, session, frames } = &mut *self.queue();
+        if stream.is_some() && frames.len() < LINK_QUEUE_BYTES {
+            session.seal(frames, message);
         } else {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -90,9 +91,9 @@ impl Outbox {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn connect(&self, stream: Option<Arc<TcpStream>>) {
+    fn connect(&self, stream: Option<Arc<TcpStream>>, session: Session) {
         let mut queue = self.queue();
-        queue.stream = stream;
+        (queue.stream, queue.session) = (stream, session);
         queue.frames.clear();
     }
 
@@ -127,18 +128,18 @@ impl Outbox {
 /// said, or is nobody's mistake.
 pub async fn keep_up<F, E>(name: &str, outbox: &Outbox, connect: impl Fn() -> F)
 where
-    F: Future<Output = Result<Option<TcpStream>, E>>,
+    F: Future<Output = Result<Option<(TcpStream, Session)>, E>>,
     E: std::fmt::Display,
 {
     let mut wait = *RECONNECT.start();
     let mut said = String::new();
     loop {
         match connect().await {
-            Ok(Some(stream)) => {
+            Ok(Some((stream, session))) => {
                 let stream = Arc::new(stream);
-                outbox.connect(Some(Arc::clone(&stream)));
+                outbox.connect(Some(Arc::clone(&stream)), session);
                 let ended = stand(name, outbox, &stream, &mut said).await;
-                outbox.connect(None);
+                outbox.connect(None, Session::default());
                 match ended {
                     Ended::Later(error) => {
                         wait = *RECONNECT.start();
@@ -217,7 +218,7 @@ pub enum ReceiveError {
 /// When the stream fails or holds what is no message: whoever sent that is not understood, and is hung up on.
 pub async fn receive<P>(
     from: P::Peer,
-    mut stream: impl AsyncRead + Unpin,
+    (mut stream, mut session): (impl AsyncRead + Unpin, Session),
     handle: &Handle<P>,
 ) -> Result<(), ReceiveError>
 where
@@ -225,7 +226,7 @@ where
 {
     let mut buffer = BytesMut::with_capacity(64 << 10);
     loop {
-        while let Some(content) = session::open(&mut buffer)? {
+        while let Some(content) = session.open(&mut buffer)? {
             handle.received(from, P::Message::decode(content)?).await?;
         }
         buffer.reserve(16 << 10);

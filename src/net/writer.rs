@@ -50,7 +50,7 @@ impl Journal<NoRecord> for NoJournal {
     }
 }
 
-/// What the disk needs to know of the records it writes. By default the log never begins anew.
+/// What the disk needs to know of the records it writes. By default the log is never compacted.
 #[derive(Debug)]
 pub struct RecordKind<R> {
     /// How many log entries it holds.
@@ -86,7 +86,7 @@ pub struct DiskMetrics {
     pub batch_entries: Histogram,
     /// Segments that the log has.
     pub segments: Gauge,
-    /// Times that the log got a new beginning.
+    /// Times that the log was compacted.
     pub snapshots: Counter,
     /// Since when the batch on its way is on it.
     busy_since: Arc<Mutex<Option<tokio::time::Instant>>>,
@@ -137,7 +137,7 @@ impl<R: Wire + Send + 'static> Writer<R> {
             kind,
             begins: false,
             completes: false,
-            beginning: None,
+            candidate: None,
             complete: None,
         };
         let counted = metrics.clone();
@@ -183,7 +183,7 @@ struct Thread<R> {
     begins: bool,
     completes: bool,
     /// Where the latest record that begins a log is, until that is complete.
-    beginning: Option<LogOffset>,
+    candidate: Option<LogOffset>,
     /// Where the log may begin.
     complete: Option<LogOffset>,
 }
@@ -221,7 +221,7 @@ impl<R: Wire> Thread<R> {
         }
         self.flush()?;
         let Some(at) = self.complete.take() else { return Ok(()) };
-        match self.log.begin_with(at) {
+        match self.log.compact_to(at) {
             Ok(()) => drop(metrics.snapshots.inc()),
             Err(error @ disk::Error::NoSpace { .. }) => {
                 tracing::warn!("the log stays longer than it need be: {error}");
@@ -251,10 +251,10 @@ impl<R: Wire> Thread<R> {
     fn flush(&mut self) -> Result<(), disk::Error> {
         let Some(at) = self.log.append(&mut self.batch)? else { return Ok(()) };
         if std::mem::take(&mut self.begins) {
-            self.beginning = Some(at);
+            self.candidate = Some(at);
         }
         if std::mem::take(&mut self.completes) {
-            self.complete = self.beginning.take().or(self.complete);
+            self.complete = self.candidate.take().or(self.complete);
         }
         Ok(())
     }

@@ -84,6 +84,11 @@ fn join_remedy(reason: &io::Error) -> &'static str {
     }
 }
 
+/// A random number of the system's.
+fn entropy() -> Result<u64, Failure> {
+    getrandom::u64().map_err(|error| Failure::local(format!("the system gives no random numbers: {error}")))
+}
+
 /// Waits until then, or for ever.
 async fn at(time: Option<Instant>) {
     match time {

@@ -1,12 +1,17 @@
-//! What the tools share that are nodes: where they listen, their data directories, random numbers.
+//! What the tools share that are nodes: where they listen, their data directories, the records in them.
 
+use std::fmt::Display;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+
+use hyper::body::Bytes;
 
 use super::{bind_failure, resolve};
 use crate::cli::{Failure, origin};
 use crate::net::bind::BindError;
+use crate::net::disk;
 use crate::net::identity::data_dir::{Claim, DataDir, DataDirError};
+use crate::wire::Wire;
 
 /// Where a node is to listen.
 pub(super) struct Listen<'a> {
@@ -72,11 +77,6 @@ impl Listen<'_> {
     }
 }
 
-/// A random number of the system's.
-pub(super) fn entropy() -> Result<u64, Failure> {
-    getrandom::u64().map_err(|error| Failure::local(format!("the system gives no random numbers: {error}")))
-}
-
 /// Opens the directory that `--data-dir` names, or `DATA_DIR`.
 pub(super) fn open_data_dir(path: &Path, claim: &Claim<'_>) -> Result<DataDir, Failure> {
     DataDir::open(path, claim).map_err(|error| {
@@ -86,6 +86,32 @@ pub(super) fn open_data_dir(path: &Path, claim: &Claim<'_>) -> Result<DataDir, F
             _ => failure,
         }
     })
+}
+
+/// Hands `take` the records of the log in `dir`, oldest first.
+pub(super) fn replay<R: Wire>(
+    dir: &Path,
+    records: impl Iterator<Item = Result<Bytes, disk::Error>>,
+    mut take: impl FnMut(R) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    for (number, record) in records.enumerate() {
+        let record = record.map_err(|error| disk_failure(&error))?;
+        take(R::decode(record).map_err(|error| newer(dir, &format!("record {number}"), &error))?)?;
+    }
+    Ok(())
+}
+
+/// What is wrong with a disk.
+pub(super) fn disk_failure(error: &disk::Error) -> Failure {
+    Failure::local(error.to_string())
+}
+
+/// What is whole and not understood: its checksum holds, so it is what somebody wrote.
+pub(super) fn newer(dir: &Path, what: &str, error: &dyn Display) -> Failure {
+    Failure::local(format!(
+        "{what} of the log in {} was written by a newer version of netbelt ({error}): start that version, or a later one",
+        dir.display()
+    ))
 }
 
 /// What is wrong with a data directory, and what to do about it.

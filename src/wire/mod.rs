@@ -16,10 +16,6 @@ pub mod envelope;
 pub mod frame;
 pub mod sse;
 
-/// The protocol between peers. It counts up when what a node says would not be understood, or be misunderstood, by one that runs
-/// an earlier netbelt.
-pub const PROTOCOL: u32 = 2;
-
 /// A type with a form in bytes.
 pub trait Wire: Sized {
     /// Appends its bytes.

@@ -31,7 +31,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("net", &["protocol", "defaults", "founding", "host", "threads", "wire"]),
     ("http", &["defaults", "net", "node_id", "protocol", "wire"]),
     ("http/kv", &["defaults", "http", "kv", "net", "protocol", "wire"]),
-    ("http/raft", &["defaults", "http", "http/kv", "kv", "net", "node_id", "raft", "wire"]),
+    ("http/raft", &["defaults", "http", "http/kv", "kv", "net", "node_id", "raft"]),
     ("echo", &["defaults", "net", "threads", "wire"]),
     ("datagram", &["defaults", "net"]),
     ("pool", &["defaults", "threads"]),

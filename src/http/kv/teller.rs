@@ -91,7 +91,7 @@ pub(super) async fn run<P: Protocol + 'static>(
 /// All watchers, and what they wait for.
 #[derive(Debug, Default)]
 struct Teller {
-    watchers: BTreeMap<u64, Seat>,
+    watchers: BTreeMap<u64, Entry>,
     /// Watchers by prefix.
     groups: BTreeMap<Bytes, BTreeSet<u64>>,
     joined: u64,
@@ -107,7 +107,7 @@ struct Teller {
 }
 
 #[derive(Debug)]
-struct Seat {
+struct Entry {
     watcher: Watcher,
     /// When it was last told something.
     told: Option<Instant>,
@@ -142,12 +142,12 @@ impl Teller {
         let id = self.joined;
         self.joined += 1;
         self.groups.entry(watcher.prefix.clone()).or_default().insert(id);
-        self.watchers.insert(id, Seat { watcher, told: None, stalled: None, queued: true });
+        self.watchers.insert(id, Entry { watcher, told: None, stalled: None, queued: true });
         self.ready.push_back(id);
     }
 
     fn leave(&mut self, id: u64) {
-        let Some(Seat { watcher, .. }) = self.watchers.remove(&id) else { return };
+        let Some(Entry { watcher, .. }) = self.watchers.remove(&id) else { return };
         if let Some(group) = self.groups.get_mut(&watcher.prefix) {
             group.remove(&id);
             if group.is_empty() {
@@ -163,7 +163,7 @@ impl Teller {
         if passed(self.recalled, WATCH_PAUSE) {
             self.recalled = Some(now);
             self.waiting.retain(|id| {
-                let stays = watchers.get(id).is_some_and(|Seat { watcher, stalled, .. }| {
+                let stays = watchers.get(id).is_some_and(|Entry { watcher, stalled, .. }| {
                     watcher.parts.capacity() == 0 && !watcher.parts.is_closed() && !passed(*stalled, CLIENT_STALL)
                 });
                 if !stays {
@@ -174,9 +174,9 @@ impl Teller {
         }
         if passed(self.reviewed, WATCH_REVIEW) {
             self.reviewed = Some(now);
-            for (id, seat) in watchers.iter_mut().filter(|(_, seat)| !seat.queued) {
-                if passed(seat.told, WATCH_KEEP_ALIVE) || seat.watcher.parts.is_closed() {
-                    seat.queue(self.looked);
+            for (id, entry) in watchers.iter_mut().filter(|(_, entry)| !entry.queued) {
+                if passed(entry.told, WATCH_KEEP_ALIVE) || entry.watcher.parts.is_closed() {
+                    entry.queue(self.looked);
                     ready.push_back(*id);
                 }
             }
@@ -226,9 +226,9 @@ impl Teller {
                 continue;
             }
             for id in group {
-                let Some(seat) = self.watchers.get_mut(id) else { continue };
-                if !seat.queued && seat.watcher.at.after < self.looked {
-                    seat.queue(from);
+                let Some(entry) = self.watchers.get_mut(id) else { continue };
+                if !entry.queued && entry.watcher.at.after < self.looked {
+                    entry.queue(from);
                     self.ready.push_back(*id);
                 }
             }
@@ -236,7 +236,7 @@ impl Teller {
     }
 
     fn turn(&mut self, id: u64, changes: &Changes, now: Instant) -> Next {
-        let Some(Seat { watcher, told, stalled, queued }) = self.watchers.get_mut(&id) else { return Next::Leave };
+        let Some(Entry { watcher, told, stalled, queued }) = self.watchers.get_mut(&id) else { return Next::Leave };
         let place = match watcher.parts.try_reserve() {
             Ok(place) => place,
             Err(TrySendError::Closed(())) => return Next::Leave,
@@ -283,7 +283,7 @@ impl Teller {
     }
 }
 
-impl Seat {
+impl Entry {
     /// It gets into a queue: all up to version `heard` it has heard.
     fn queue(&mut self, heard: u64) {
         self.queued = true;
@@ -294,7 +294,7 @@ impl Seat {
 impl Drop for Teller {
     /// Who does not take what he was given would not hear of the end either, and keep a node that stops waiting.
     fn drop(&mut self) {
-        for Seat { watcher, .. } in self.watchers.values().filter(|seat| seat.stalled.is_some()) {
+        for Entry { watcher, .. } in self.watchers.values().filter(|entry| entry.stalled.is_some()) {
             watcher.cut.cancel();
         }
     }

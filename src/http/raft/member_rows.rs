@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::members_table::Members;
 use crate::http::upgrade::Version;
 use crate::kv::RaftKv;
-use crate::net::identity::known_peers::MemberAddr;
+use crate::net::identity::random_id::MemberAddr;
 use crate::node_id::NodeId;
 use crate::raft;
 

@@ -21,12 +21,12 @@ use hyper::{Method, Request, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::member_rows::{Member, rows};
-use super::members_table::is_addr;
 use super::node::Node;
 use crate::http::reply::{Refusal, Reply, json};
-use crate::http::request::{Parameters, decoded, from_json};
+use crate::http::request::{Parameters, decoded, from_json, node_id};
 use crate::kv::raft_kv::{Administration, Ask, Query, RequestError};
-use crate::net::identity::known_peers::{MemberAddr, RandomId};
+use crate::net::identity::random_id::{MemberAddr, RandomId};
+use crate::net::peer_addrs::is_addr;
 use crate::node_id::NodeId;
 use crate::raft::{Change, Configuration};
 
@@ -252,11 +252,6 @@ fn needed(rows: &[Member], id: NodeId) -> Option<String> {
 
 fn id_in_path(id: &str) -> Result<NodeId, Refusal> {
     node_id(&decoded("the name", id)?)
-}
-
-pub(super) fn node_id(text: &str) -> Result<NodeId, Refusal> {
-    text.parse()
-        .map_err(|error: crate::node_id::InvalidNodeId| Refusal::new(StatusCode::BAD_REQUEST, &error.to_string()))
 }
 
 fn checked_addr(addr: &str) -> Result<(), Refusal> {

@@ -7,14 +7,13 @@ use tokio::sync::watch;
 
 use crate::defaults::LEAVE_PAUSE;
 use crate::http::upgrade::Version;
-use crate::net::identity::known_peers::{KnownPeers, MemberAddr, PeerRejected};
+use crate::net::identity::known_peers::{KnownPeers, PeerRejected};
+use crate::net::identity::random_id::MemberAddr;
 use crate::net::link::Outbox;
 use crate::net::links::Links;
+use crate::net::peer_addrs::PeerAddrs;
 use crate::node_id::NodeId;
 use crate::raft::Configuration;
-
-/// Longest address of a member: a DNS name and a port.
-const MAX_ADDR_BYTES: usize = 260;
 
 /// Who the members are, and where they are dialled.
 #[derive(Debug)]
@@ -27,21 +26,15 @@ pub struct Members {
     view: watch::Sender<View>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct View {
     configuration: Configuration,
-    /// Where the operator said at the start that they are, whatever the configuration says: until they are removed, since
-    /// one that comes back may be anywhere.
-    given: BTreeMap<NodeId, String>,
-    /// Where nodes that called say that they are: newer than what the configuration says, and the only way to answer one of
-    /// which nobody has told yet.
-    callers: BTreeMap<NodeId, String>,
+    /// What is said of where they are beside the configuration.
+    addrs: PeerAddrs<NodeId>,
     /// Those that were members a moment ago, and where: they may have to hear of their removal, and to say who shall lead.
     leaving: BTreeMap<NodeId, String>,
     /// Which netbelt they run, of those that say so.
     versions: BTreeMap<NodeId, Version>,
-    /// Whom this node is to ignore, for a while, to show what a partition does.
-    cut: BTreeSet<NodeId>,
 }
 
 impl Members {
@@ -56,7 +49,12 @@ impl Members {
         known_peers: Arc<KnownPeers>,
         links: Links<NodeId>,
     ) -> Result<Self, PeerRejected> {
-        let view = watch::Sender::new(View { given, ..View::default() });
+        let view = watch::Sender::new(View {
+            configuration: Configuration::default(),
+            addrs: PeerAddrs::given(given),
+            leaving: BTreeMap::new(),
+            versions: BTreeMap::new(),
+        });
         let members = Self { id, known_peers, links, reached: Mutex::default(), view };
         members.set_configuration(configuration)?;
         Ok(members)
@@ -78,11 +76,11 @@ impl Members {
             let before = self.addresses(view);
             view.leaving.extend(before.into_iter().filter(|(id, _)| gone(id)));
             view.leaving.retain(|id, _| !configuration.contains(*id));
-            view.given.retain(|id, _| !gone(id));
             view.versions.retain(|id, _| !gone(id));
-            view.callers.retain(|id, _| {
-                addr(&view.configuration, id).is_none() || addr(&view.configuration, id) == addr(&configuration, id)
-            });
+            let has_moved = |id: &NodeId| {
+                addr(&view.configuration, id).is_some_and(|before| addr(&configuration, id) != Some(before))
+            };
+            view.addrs.forget(|id| gone(&id), |id| has_moved(&id));
             view.configuration = configuration;
         });
         Ok(())
@@ -110,25 +108,22 @@ impl Members {
 
     /// From now on this node neither speaks to these nor hears them, and all others again.
     pub(super) fn cut(&self, peers: BTreeSet<NodeId>) {
-        self.view.send_modify(|view| view.cut = peers);
+        self.view.send_modify(|view| view.addrs.cut(peers));
     }
 
     /// Whether this node is to ignore `id`.
     pub(super) fn is_cut(&self, id: NodeId) -> bool {
-        self.view.borrow().cut.contains(&id)
+        self.view.borrow().addrs.is_cut(id)
     }
 
     /// Waits until this node is to ignore `id`.
     pub(super) async fn cut_off(&self, id: NodeId) {
-        let _ = self.view.subscribe().wait_for(|view| view.cut.contains(&id)).await; // the sender is part of this
+        let _ = self.view.subscribe().wait_for(|view| view.addrs.is_cut(id)).await; // the sender is part of this
     }
 
     /// A node that was let in says where it is.
-    pub(super) fn note_addr(&self, from: NodeId, addr: String) {
-        if !is_addr(&addr) {
-            return;
-        }
-        self.view.send_if_modified(|view| view.callers.insert(from, addr.clone()) != Some(addr));
+    pub(super) fn note_addr(&self, from: NodeId, addr: &str) {
+        self.view.send_if_modified(|view| view.addrs.called(from, addr));
     }
 
     /// A peer was told that this node is there.
@@ -193,25 +188,9 @@ impl Members {
 
     fn addresses(&self, view: &View) -> BTreeMap<NodeId, String> {
         let members = view.configuration.members().iter();
-        let mut addresses: BTreeMap<_, _> =
-            members.map(|(id, member)| (*id, MemberAddr::of(&member.addr).addr)).collect();
-        addresses.extend(view.leaving.clone());
-        addresses.extend(view.callers.clone());
-        for (id, addr) in &view.given {
-            if addresses.contains_key(id) {
-                addresses.insert(*id, addr.clone());
-            }
-        }
-        addresses.retain(|id, addr| *id != self.id && !addr.is_empty() && !view.cut.contains(id));
-        addresses
+        let mut known: BTreeMap<_, _> = members.map(|(id, member)| (*id, MemberAddr::of(&member.addr).addr)).collect();
+        known.extend(view.leaving.clone());
+        known.remove(&self.id);
+        view.addrs.to_dial(known)
     }
-}
-
-/// Whether it is `HOST:PORT`, as peers can dial it.
-pub(super) fn is_addr(addr: &str) -> bool {
-    addr.len() <= MAX_ADDR_BYTES
-        && addr.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
-        && addr
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0))
 }

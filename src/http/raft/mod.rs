@@ -22,7 +22,6 @@
 
 mod answers;
 pub mod backup;
-mod cut;
 mod keys;
 mod member_rows;
 mod members;

@@ -1,12 +1,10 @@
 //! A node as all its requests see it: what it is asked goes through here.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
 use super::answers::{Answered, expected};
 use super::status::NodeInfo;
@@ -15,11 +13,11 @@ use crate::defaults::MAX_BACKUPS;
 use crate::http::kv::watchers::Watchers;
 use crate::http::machine::{Halted, Machine, MayHave};
 use crate::http::memory::Memory;
+use crate::http::peers::Streams;
 use crate::http::reply::Refusal;
 use crate::http::request::Parameters;
 use crate::kv::raft_kv::{Answer, Ask, Command, Query, RaftKv, RequestError, RequestId};
 use crate::net::driver::Handle;
-use crate::node_id::NodeId;
 
 pub(super) struct Node {
     pub(super) machine: Machine<RaftKv, Answered>,
@@ -27,8 +25,7 @@ pub(super) struct Node {
     pub(super) watchers: Watchers,
     pub(super) backups: Arc<Semaphore>,
     pub(super) memory: Memory,
-    /// The stream on which each peer is heard.
-    peer_streams: Mutex<BTreeMap<NodeId, CancellationToken>>,
+    pub(super) peer_streams: Arc<Streams>,
 }
 
 impl Node {
@@ -46,7 +43,7 @@ impl Node {
             info,
             backups: Arc::new(Semaphore::new(MAX_BACKUPS)),
             memory: Memory::default(),
-            peer_streams: Mutex::default(),
+            peer_streams: Arc::default(),
         }
     }
 
@@ -95,15 +92,5 @@ impl Node {
             }
         };
         self.ask(ask, parameters.timeout()?).await
-    }
-
-    /// `from` has connected: a newer stream takes the place of the older one. Cancelled when this one is replaced.
-    pub(super) fn new_stream(&self, from: NodeId) -> CancellationToken {
-        let replaced = CancellationToken::new();
-        let mut streams = self.peer_streams.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(older) = streams.insert(from, replaced.clone()) {
-            older.cancel();
-        }
-        replaced
     }
 }

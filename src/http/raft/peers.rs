@@ -1,4 +1,5 @@
-//! Who peers are to each other, and whom they take, when they [upgrade] a connection to a link.
+//! Who peers are to each other, and whom they take, when they [upgrade](crate::http::upgrade) a
+//! connection to a link.
 //!
 //! Either side looks whether the other is [who it was](crate::net::identity::known_peers) before it sends or takes a message. So
 //! the answer has the headers of [`hello`](crate::http::hello), too. They come with a refusal as well, and with 503, which is the
@@ -7,21 +8,20 @@
 
 use std::sync::Arc;
 
-use hyper::body::Incoming;
+use hyper::StatusCode;
 use hyper::header::HeaderMap;
-use hyper::{Request, Response, StatusCode};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 
 use super::members_table::Members;
-use super::node::Node;
-use crate::defaults::{CONNECT_TIMEOUT, LINK_STANDS};
 use crate::http::hello::{hello_in, introduce};
+use crate::http::peers::{self, Call, Verdict};
 use crate::http::reply::{Reply, error};
-use crate::http::upgrade::{self, Admission, DialError, Version};
-use crate::net::identity::known_peers::{Hello, Known, KnownPeers, MemberAddr, PeerRejected};
-use crate::net::link;
+use crate::http::upgrade::{Admission, DialError, PeerProtocol, Version};
+use crate::kv::raft_kv::PROTOCOL;
+use crate::net::identity::known_peers::{Hello, Known, KnownPeers, PeerRejected};
+use crate::net::identity::random_id::MemberAddr;
 use crate::net::place::Place;
+use crate::net::session::Session;
 use crate::node_id::NodeId;
 
 /// Who dials.
@@ -40,10 +40,10 @@ pub struct Dialler {
 ///
 /// # Errors
 /// When nobody answers there, or somebody who is not `to`, or who does not take the dialler.
-pub async fn dial(addr: &str, from: &Dialler, to: NodeId) -> Result<Option<TcpStream>, DialError> {
+pub async fn dial(addr: &str, from: &Dialler, to: NodeId) -> Result<Option<(TcpStream, Session)>, DialError> {
     let known = from.members.known_peers();
-    let dialled = tokio::time::timeout(CONNECT_TIMEOUT, dial_patiently(addr, from, to)).await;
-    let dialled = dialled.unwrap_or_else(|_| Err(DialError::TimedOut { addr: addr.to_owned() }));
+    let call = Patient { from, to, was_new: known.is_new(), asked: None };
+    let dialled = peers::dial(addr, Members::PROTOCOL, (from.id, &from.place), to, call).await;
     match &dialled {
         Ok(_) => known.refused_by(to.as_str(), None),
         Err(DialError::Refused {
@@ -68,81 +68,61 @@ pub async fn dial(addr: &str, from: &Dialler, to: NodeId) -> Result<Option<TcpSt
     dialled
 }
 
-async fn dial_patiently(addr: &str, from: &Dialler, to: NodeId) -> Result<Option<TcpStream>, DialError> {
-    let known = from.members.known_peers();
-    let was_new = known.is_new();
-    let first = ask(addr, from, to, None).await?;
-    let asked = hello_in(first.headers()).and_then(|hello| known.asked(&hello));
-    let response = match asked {
-        Some(_) if first.status() != StatusCode::SWITCHING_PROTOCOLS => ask(addr, from, to, asked).await?,
-        Some(_) | None => first,
-    };
-    let (status, hello) = (response.status(), hello_in(response.headers()));
-    let met = hello.as_ref().map(|hello| meet(known, to, hello, from.members.member_addr(to).as_ref()));
-    if status != StatusCode::SWITCHING_PROTOCOLS {
-        let is_one_new = was_new || hello.is_some_and(|hello| hello.has_begun == Some(false));
-        if met.is_some() && is_one_new && status == StatusCode::SERVICE_UNAVAILABLE {
-            return Ok(None);
-        }
-        return Err(upgrade::refused(addr, response).await);
+/// A call that, refused with the question for a start, is made once more with that start.
+struct Patient<'a> {
+    from: &'a Dialler,
+    to: NodeId,
+    /// Whether this node had not begun when it called.
+    was_new: bool,
+    /// The start of this node that the other has asked for.
+    asked: Option<u64>,
+}
+
+impl Call for Patient<'_> {
+    fn introduce(&self, headers: &mut HeaderMap) {
+        introduce(&self.from.members.known_peers().hello(self.to.as_str(), self.asked), headers);
     }
-    match met {
-        None => {
-            let reason = "it does not say who it is: run the same version of raft-node everywhere".to_owned();
-            return Err(DialError::Refused { addr: addr.to_owned(), status, reason });
+
+    fn judge(&mut self, status: StatusCode, headers: &HeaderMap) -> Verdict {
+        let (members, to, was_new) = (&self.from.members, self.to, self.was_new);
+        let (known, is_taken) = (members.known_peers(), status == StatusCode::SWITCHING_PROTOCOLS);
+        let hello = hello_in(headers);
+        if self.asked.is_none() && !is_taken {
+            self.asked = hello.as_ref().and_then(|hello| known.asked(hello));
+            if self.asked.is_some() {
+                return Verdict::Again;
+            }
         }
-        Some(true) if !was_new => from.members.note_version(to, Version::in_headers(response.headers())),
-        Some(_) => return Ok(None),
+        let met = hello.as_ref().map(|hello| meet(known, to, hello, members.member_addr(to).as_ref()));
+        if !is_taken {
+            let is_one_new = was_new || hello.is_some_and(|hello| hello.has_begun == Some(false));
+            let waits = met.is_some() && is_one_new && status == StatusCode::SERVICE_UNAVAILABLE;
+            return if waits { Verdict::Leave } else { Verdict::Refused };
+        }
+        match met {
+            None => Verdict::Refuse("it does not say who it is: run the same version of raft-node everywhere"),
+            Some(true) if !was_new => {
+                members.note_version(to, Version::in_headers(headers));
+                Verdict::Take
+            }
+            Some(_) => Verdict::Leave,
+        }
     }
-    upgrade::into_stream(addr, response).await.map(Some)
+
+    fn reached_at(&self, own: String) {
+        self.from.members.reached_at(own);
+    }
 }
 
 /// Whether who answered is taken for `to`. If not, that is said.
-fn meet(known: &KnownPeers, to: NodeId, hello: &Hello, seat: Option<&MemberAddr>) -> bool {
-    let met = known.meet(to.as_str(), hello, seat);
+fn meet(known: &KnownPeers, to: NodeId, hello: &Hello, member: Option<&MemberAddr>) -> bool {
+    let met = known.meet(to.as_str(), hello, member);
     known.heard(to.as_str(), hello);
-    met.map_err(|stranger| known.turn_away(to.as_str(), &stranger)).is_ok()
-}
-
-/// Connects and introduces the dialler, with that one of its starts.
-async fn ask(addr: &str, from: &Dialler, to: NodeId, start: Option<u64>) -> Result<Response<Incoming>, DialError> {
-    let known = from.members.known_peers();
-    let introduce = |headers: &mut HeaderMap| introduce(&known.hello(to.as_str(), start), headers);
-    let (response, own) = upgrade::knock(addr, Members::PROTOCOL, (from.id, &from.place), to, introduce).await?;
-    if let Some(own) = own
-        && response.status() == StatusCode::SWITCHING_PROTOCOLS
-    {
-        from.members.reached_at(own);
-    }
-    Ok(response)
-}
-
-/// Answers a peer that dials this node, and hears it from then on.
-pub(super) fn accept(node: &Arc<Node>, request: Request<Incoming>) -> Reply {
-    let peer_of = Arc::clone(node);
-    upgrade::accept(request, &*node.info.members, async move |from, stream| {
-        let (node, members) = (&peer_of, &peer_of.info.members);
-        let replaced = node.new_stream(from);
-        tracing::debug!("{from} is connected");
-        let since = Instant::now();
-        tokio::select! {
-            received = link::receive(from, stream, &node.machine.handle) => match received {
-                Ok(()) => tracing::debug!("{from} has hung up"),
-                Err(error) => {
-                    let was_there = since.elapsed() > LINK_STANDS;
-                    members.known_peers().hung_up(from.as_str(), &error.to_string(), was_there);
-                }
-            },
-            () = replaced.cancelled() => tracing::debug!("{from} has connected anew"),
-            () = members.cut_off(from) => tracing::info!("hung up on {from}, as POST /cut asks"),
-            () = members.removed(from) => tracing::info!("hung up on {from}, which is no member any more"),
-        }
-    })
+    met.map_err(|rejected| known.turn_away(to.as_str(), &rejected)).is_ok()
 }
 
 impl Admission for Members {
-    /// The number is [`PROTOCOL`](crate::wire::PROTOCOL).
-    const PROTOCOL: &'static str = "netbelt-raft/2";
+    const PROTOCOL: PeerProtocol = PeerProtocol { name: "netbelt-raft", number: PROTOCOL };
 
     type Hello = Hello;
 
@@ -179,17 +159,17 @@ impl Admission for Members {
         };
         let met = known.meet(from.as_str(), hello, self.member_addr(from).as_ref());
         known.heard(from.as_str(), hello);
-        if let Err(stranger) = met {
-            if matches!(stranger, PeerRejected::NotAMember { .. }) && self.is_empty() {
+        if let Err(rejected) = met {
+            if matches!(rejected, PeerRejected::NotAMember { .. }) && self.is_empty() {
                 // The members often hear of a new one before it hears of them. It is nobody's mistake, and soon over.
                 let why = format!("{id} does not know yet in which cluster it is");
                 return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, &why));
             }
             // It will dial again, with that start of its own, and is not refused before.
-            if !matches!(stranger, PeerRejected::OtherPast { start, .. } if hello.may_prove(start)) {
-                known.turn_away(from.as_str(), &stranger);
+            if !matches!(rejected, PeerRejected::OtherPast { start, .. } if hello.may_prove(start)) {
+                known.turn_away(from.as_str(), &rejected);
             }
-            let status = match stranger {
+            let status = match rejected {
                 PeerRejected::OtherCluster { .. }
                 | PeerRejected::OtherIncarnation { .. }
                 | PeerRejected::Emptied { .. }
@@ -197,11 +177,11 @@ impl Admission for Members {
                 PeerRejected::Removed { .. } | PeerRejected::NotAMember { .. } => StatusCode::FORBIDDEN,
                 PeerRejected::Forgetful { .. } => StatusCode::SERVICE_UNAVAILABLE,
             };
-            return Err(refuse_by_name(status, &stranger.to_string()));
+            return Err(refuse_by_name(status, &rejected.to_string()));
         }
         self.note_version(from, version);
         if let Some(addr) = addr {
-            self.note_addr(from, addr.to_owned());
+            self.note_addr(from, addr);
         }
         let new = if known.is_new() { Some(id) } else { (hello.has_begun == Some(false)).then_some(from) };
         if let Some(new) = new {
@@ -213,5 +193,16 @@ impl Admission for Members {
         let mut own = HeaderMap::new();
         introduce(&mut own);
         Ok(own)
+    }
+
+    async fn until_unwanted(&self, from: NodeId) {
+        tokio::select! {
+            () = self.cut_off(from) => tracing::info!("hung up on {from}, as POST /cut asks"),
+            () = self.removed(from) => tracing::info!("hung up on {from}, which is no member any more"),
+        }
+    }
+
+    fn hung_up(&self, from: NodeId, why: &str, was_there: bool) {
+        self.known_peers().hung_up(from.as_str(), why, was_there);
     }
 }

@@ -11,14 +11,14 @@ use super::members_table::Members;
 use super::node::Node;
 use super::status::{HEALTHY, NodeInfo};
 use super::subscribers::Subscribers;
-use super::{backup, cut, keys, members, peers, watch};
+use super::{backup, keys, members, watch};
 use crate::defaults::REQUEST_TIMEOUT;
 use crate::http::machine::Halted;
-use crate::http::origin;
 use crate::http::reply::{Body, Refusal, Reply, json};
 use crate::http::request::Parameters;
 use crate::http::server::AsyncHandler;
 use crate::http::upgrade::{self, Admission};
+use crate::http::{cut, origin, peers};
 use crate::kv::raft_kv::{Administration, Ask, RaftKv};
 use crate::net::driver::{Handle, Stopped};
 use crate::raft::RoleName;
@@ -40,7 +40,7 @@ impl Api {
     }
 
     /// Lets another node lead, if this one does; waits for that no longer than `timeout`.
-    pub async fn hand_over(&self, timeout: Duration) {
+    pub async fn transfer_leadership(&self, timeout: Duration) {
         if self.0.machine.halted.get().is_some() {
             return; // it leads nobody
         }
@@ -99,7 +99,9 @@ async fn route(node: &Arc<Node>, request: Request<Incoming>) -> Result<Reply, Re
         (&Method::GET, path) if let Some(key) = path.strip_prefix("/kv/") => keys::get(node, &request, key).await,
         (&Method::DELETE, path) if let Some(key) = path.strip_prefix("/kv/") => keys::delete(node, &request, key).await,
         (_, path) if members::is_theirs(path) => members::route(node, &method, request).await,
-        (&Method::POST, "/cut") if node.info.may_cut => cut::cut(node, request).await,
+        (&Method::POST, "/cut") if node.info.may_cut => {
+            cut::cut(&node.memory, request, |peers| node.info.members.cut(peers)).await
+        }
         (&Method::GET, "/snapshot") => backup::start(node, &request).await,
         (&Method::GET, "/watch") => watch::start(node, &request).await,
         (&Method::POST, "/snapshot") => snapshot(node, &request).await,
@@ -109,7 +111,9 @@ async fn route(node: &Arc<Node>, request: Request<Incoming>) -> Result<Reply, Re
         // A machine without a leader, or with a disk that stands still, is not helped by a restart.
         (&Method::GET, "/livez") => Ok(json(StatusCode::OK, &serde_json::json!({ "status": HEALTHY }))),
         (&Method::GET, "/metrics") => metrics(node).await,
-        (&Method::GET, upgrade::PATH) => Ok(peers::accept(node, request)),
+        (&Method::GET, upgrade::PATH) => {
+            Ok(peers::accept(request, &node.info.members, &node.peer_streams, &node.machine.handle))
+        }
         (_, "/kv") => {
             let does = "POST /kv {\"key\",\"value\"} sets a key, GET /kv lists them, DELETE /kv/KEY deletes one";
             Err(Refusal::method("GET, HEAD, POST", does))

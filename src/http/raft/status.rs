@@ -15,12 +15,12 @@ use super::member_rows::{Member, rows};
 use super::members_table::Members;
 use crate::defaults::{MAX_DEBUG_BYTES, MAX_LIST_LIMIT};
 use crate::kv::RaftKv;
+use crate::kv::raft_kv::PROTOCOL;
 use crate::net::disk::Reserve;
 use crate::net::identity::data_dir;
-use crate::net::identity::known_peers::RandomId;
+use crate::net::identity::random_id::RandomId;
 use crate::net::writer::DiskMetrics;
 use crate::node_id::NodeId;
-use crate::wire::PROTOCOL;
 
 /// The health of a node that can serve.
 pub(super) const HEALTHY: &str = "ok";

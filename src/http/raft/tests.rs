@@ -28,7 +28,8 @@ use crate::kv::raft_kv::{self, Ask, Event, Query, RequestId};
 use crate::net::disk::{Log, Options};
 use crate::net::driver::{Driver, Handle};
 use crate::net::identity::boot_history::BootHistory;
-use crate::net::identity::known_peers::{KnownPeers, RandomId};
+use crate::net::identity::known_peers::KnownPeers;
+use crate::net::identity::random_id::RandomId;
 use crate::net::link::{self, Outbox};
 use crate::net::links::Links;
 use crate::net::place::Place;
@@ -126,7 +127,7 @@ impl Node {
     }
 
     async fn ask(&self, method: Method, path: &str, body: &str, name: Option<&str>) -> Option<Response> {
-        let mut client = Client::connect(&self.addr.to_string()).await.ok()?;
+        let mut client = Client::connect(&self.addr.to_string(), "raft-node").await.ok()?;
         let name: Vec<_> = name.map(|name| (IDEMPOTENCY_KEY, name.to_owned())).into_iter().collect();
         client.ask(method, path, Bytes::from(body.to_owned()), &name, PATIENCE).await.ok()
     }

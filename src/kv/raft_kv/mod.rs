@@ -41,6 +41,7 @@ pub use message::{
 };
 pub use node::{Counters, RaftKv};
 pub use recovery::{RecoverError, Recovery};
+pub use wire::PROTOCOL;
 
 impl Protocol for RaftKv {
     type Peer = NodeId;

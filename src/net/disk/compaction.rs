@@ -1,4 +1,4 @@
-//! Where the log begins, once it has forgotten what was before.
+//! Where a log begins that was compacted.
 //!
 //! An empty file `00000000000000000007-0000004096.first` says that the log begins with the frame at offset 4096 of segment 7:
 //! its name is all there is to it, so it is there or it is not. It is durable before the first older segment goes. From then

@@ -134,12 +134,12 @@ impl Log {
         self.options.segment_bytes as usize - segment::HEADER_BYTES - frame::HEADER_BYTES
     }
 
-    /// Lets the log begin with the batch at `at`: what was written before is not read back any more, and segments that
+    /// Has the log begin with the batch at `at`: what was written before is not read back any more, and segments that
     /// hold nothing else are removed in the background.
     ///
     /// # Errors
     /// When the disk refuses. The log may go on: a full disk leaves it as long as it was.
-    pub fn begin_with(&mut self, at: LogOffset) -> Result<(), Error> {
+    pub fn compact_to(&mut self, at: LogOffset) -> Result<(), Error> {
         assert!(
             at <= LogOffset { segment: self.segment.number, offset: self.offset },
             "a log begins with a batch of its own"

@@ -9,7 +9,7 @@
 //! - `background`: filling and removing them, without haste;
 //! - `appender`: one write and one fdatasync a frame;
 //! - `recovery`: reading a directory back, and the decision to boot, to cut or to refuse;
-//! - `compaction`: how a log forgets what came before one of its frames;
+//! - `compaction`: how a log comes to begin with a later one of its frames;
 //! - `reserve`: space kept back for the day on which the disk is full.
 //!
 //! # The idea

@@ -204,7 +204,7 @@ impl Recovery {
         let (is_first, is_last) = (number == self.first.segment, self.numbers.as_slice().is_empty());
         let segment = Segment::open(&self.dir, number, self.access)?;
         let corrupt = |offset, why| Error::Corrupt { file: segment.path.clone(), offset, why };
-        // What came before the first segment of a log that has forgotten its compaction, nobody knows any more.
+        // What came before the first segment of a log that was compacted, nobody knows any more.
         if segment.chain != self.chain && !(is_first && number > 1) {
             return Err(corrupt(
                 segment::CHAIN_AT as u64,

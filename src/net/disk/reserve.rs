@@ -75,7 +75,7 @@ impl Keeper {
         self.due = !self.spent;
     }
 
-    /// The log begins later.
+    /// The log was compacted.
     pub(super) const fn on_shorter_log(&mut self) {
         (self.due, self.spent) = (true, false);
     }

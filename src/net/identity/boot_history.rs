@@ -202,7 +202,7 @@ mod tests {
         }
     }
 
-    /// A directory with so many starts, whose marks are their numbers.
+    /// A directory with so many starts, whose ids are their numbers.
     fn started(dir: &Path, times: usize) -> BootHistory {
         let marks = (1..times as u64).rev().map(RandomId).collect();
         BootHistory { number: times as u64 - 1, ids: marks }.write(dir).unwrap();

@@ -1,4 +1,4 @@
-//! Random numbers that name data directories and clusters, and the seats of members that may be for one of them only.
+//! Random numbers that name data directories and clusters, and the addresses of members that may be for one of them only.
 
 use std::fmt;
 use std::str::FromStr;
@@ -37,8 +37,8 @@ impl TryFrom<String> for RandomId {
 }
 
 impl From<RandomId> for String {
-    fn from(token: RandomId) -> Self {
-        token.to_string()
+    fn from(id: RandomId) -> Self {
+        id.to_string()
     }
 }
 
@@ -59,7 +59,7 @@ pub struct MemberAddr {
 impl MemberAddr {
     /// Reads it back.
     pub fn of(text: &str) -> Self {
-        match text.rsplit_once('#').map(|(addr, token)| (addr, token.parse())) {
+        match text.rsplit_once('#').map(|(addr, id)| (addr, id.parse())) {
             Some((addr, Ok(incarnation))) => Self { addr: addr.to_owned(), incarnation: Some(incarnation) },
             Some((_, Err(InvalidRandomId))) | None => Self { addr: text.to_owned(), incarnation: None },
         }

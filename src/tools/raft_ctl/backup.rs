@@ -11,7 +11,7 @@ use hyper::Method;
 use hyper::body::Bytes;
 use serde_json::json;
 
-use super::cluster::{Ask, Cluster, expect_ok, failure};
+use super::cluster::{Ask, Cluster, SERVER, expect_ok, failure};
 use crate::cli::{Failure, Kind, Output, signals};
 use crate::defaults::CLIENT_STALL;
 use crate::http::client::{Client, ClientError, Stream};
@@ -128,7 +128,7 @@ async fn open(cluster: &Cluster, stale: bool) -> Result<Stream, Failure> {
     let consistency = if stale { "&consistency=stale" } else { "" };
     let path = format!("/snapshot?timeout={}ms{consistency}", cluster.timeout.as_millis().max(1));
     for node in &cluster.nodes {
-        let stream = match Client::connect(node).await {
+        let stream = match Client::connect(node, SERVER).await {
             Ok(client) => client.open(&path, &[], cluster.timeout * 2).await,
             Err(error) => Err(error),
         };

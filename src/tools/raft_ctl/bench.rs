@@ -18,7 +18,7 @@ use tokio::task::LocalSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::cluster::{Cluster, failure};
+use super::cluster::{Cluster, SERVER, failure};
 use super::status;
 use crate::cli::escape::escaped;
 use crate::cli::measure::{self, Measured, Period};
@@ -152,7 +152,7 @@ pub(super) async fn run(cluster: &Cluster, options: &Options, output: &Output) -
     }
     // Whoever cannot be reached at all is reported as such, not as a benchmark of nothing.
     for node in &targets {
-        Connection::open(node, cluster.timeout).await.map_err(|error| failure(&error, false))?;
+        Connection::open(node, SERVER, cluster.timeout).await.map_err(|error| failure(&error, false))?;
     }
     let measured = options.period.measure(
         "operations",
@@ -184,7 +184,7 @@ impl Load {
         loop {
             let node = self.nodes[self.next_node % self.nodes.len()].clone();
             self.next_node += 1;
-            let asked = match Connection::open(&node, self.cluster.timeout).await {
+            let asked = match Connection::open(&node, SERVER, self.cluster.timeout).await {
                 Ok(mut connection) => self.ask_on(&mut connection).await,
                 Err(error) => error,
             };

@@ -14,6 +14,9 @@ use crate::cli::{Failure, Kind};
 use crate::http::client::{Client, ClientError, Response};
 use crate::http::kv::IDEMPOTENCY_KEY;
 
+/// What answers at the addresses of a cluster.
+pub(super) const SERVER: &str = "raft-node";
+
 /// Nodes that are all as good as each other.
 #[derive(Clone, Debug)]
 pub(super) struct Cluster {
@@ -100,7 +103,7 @@ impl Cluster {
     }
 
     pub(super) async fn ask_node(&self, node: &str, ask: &Ask, timeout: Duration) -> Result<Response, ClientError> {
-        let mut client = Client::connect(node).await?;
+        let mut client = Client::connect(node, SERVER).await?;
         // The node gives up a little earlier than this client, and can then say why.
         let separator = if ask.path.contains('?') { '&' } else { '?' };
         let path = if ["/kv", "/members", "/leader"].iter().any(|path| ask.path.starts_with(path)) {

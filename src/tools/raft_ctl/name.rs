@@ -21,7 +21,7 @@ use super::status;
 use crate::cli::Failure;
 use crate::defaults::{MAX_CLIENT_BYTES, MAX_KEPT_NAMES, NAME_PATIENCE};
 use crate::http::client::Response;
-use crate::tools::node::entropy;
+use crate::tools::entropy;
 
 /// What the names begin with.
 const PREFIX: &str = "raft-ctl-";

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::backup::Backup;
-use super::cluster::{Ask, Cluster, encoded, expect_ok, failure, is_name_refused};
+use super::cluster::{Ask, Cluster, SERVER, encoded, expect_ok, failure, is_name_refused};
 use super::name::Name;
 use crate::cli::signals::Signals;
 use crate::cli::{Failure, Kind, Output};
@@ -273,7 +273,9 @@ impl Writer {
     async fn ask(&mut self, write: &Write, name: &str) -> Result<Response, ClientError> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => none.insert(Client::connect(&self.cluster.nodes[self.node % self.cluster.nodes.len()]).await?),
+            none => {
+                none.insert(Client::connect(&self.cluster.nodes[self.node % self.cluster.nodes.len()], SERVER).await?)
+            }
         };
         let headers = [(crate::http::kv::IDEMPOTENCY_KEY, name.to_owned())];
         let (method, body) = (write.method.clone(), write.body.clone());

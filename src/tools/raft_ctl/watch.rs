@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::cluster::{Cluster, encoded, expect_ok, failure};
+use super::cluster::{Cluster, SERVER, encoded, expect_ok, failure};
 use crate::cli::closed;
 use crate::cli::escape::escaped;
 use crate::cli::signals::Signals;
@@ -102,7 +102,7 @@ impl Watch<'_> {
         let unreachable = |error: ClientError| failure(&error, false);
         let path = format!("/watch?prefix={}&timeout={}ms", encoded(&self.options.prefix), timeout.as_millis().max(1));
         let headers: Vec<_> = self.after.map(|after| (LAST_EVENT_ID, after.to_string())).into_iter().collect();
-        let client = Client::connect(node).await.map_err(unreachable)?;
+        let client = Client::connect(node, SERVER).await.map_err(unreachable)?;
         let stream = client.open(&path, &headers, timeout * 2).await.map_err(unreachable)?;
         if stream.status.is_success() {
             return Ok(stream);

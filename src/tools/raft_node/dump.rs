@@ -10,7 +10,7 @@ use crate::cli::{Failure, Output, Tool, signals};
 use crate::kv::State;
 use crate::kv::backup::{Header, Writer};
 use crate::net::identity::data_dir::{DataDirError, Remains};
-use crate::net::identity::known_peers::RandomId;
+use crate::net::identity::random_id::RandomId;
 use crate::raft::Index;
 use crate::tools::backup_target::{BackupTarget, is_stdout};
 use crate::tools::node::data_dir_failure;

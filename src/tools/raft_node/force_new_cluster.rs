@@ -14,12 +14,14 @@ use super::{dump, recovery};
 use crate::cli::{Failure, Kind, Output, Tool};
 use crate::http::client::Client;
 use crate::kv::State;
-use crate::net::disk::{Batch, Log, Options};
+use crate::kv::raft_kv::PROTOCOL;
+use crate::net::disk::{self, Batch, Log, Options};
 use crate::net::identity::data_dir::{DataDirError, Remains};
-use crate::net::identity::known_peers::{MemberAddr, RandomId};
+use crate::net::identity::random_id::{MemberAddr, RandomId};
 use crate::node_id::NodeId;
 use crate::raft::{Checkpoint, Configuration, HardState, Index, Member, Position, Record};
-use crate::tools::node::{data_dir_failure, entropy};
+use crate::tools::entropy;
+use crate::tools::node::{data_dir_failure, disk_failure};
 use crate::wire::Wire;
 
 /// How long each of the other members may take to say that nothing is lost.
@@ -79,16 +81,16 @@ pub(super) async fn run(survivor: Survivor, output: &Output) -> Result<(), Failu
 
     let (new_cluster, incarnation) = (RandomId(entropy()?), RandomId(entropy()?));
     let addr = addr.unwrap_or_else(|| members.get(&id).map(|own| MemberAddr::of(&own.addr).addr).unwrap_or_default());
-    let seat = MemberAddr { addr, incarnation: Some(incarnation) };
+    let own = MemberAddr { addr, incarnation: Some(incarnation) };
     let (keys, version) = (state.store().len(), state.store().version());
     let refused = |error: DataDirError| data_dir_failure(&error);
     let log = remains.new_log().map_err(refused)?;
-    let configuration = [(id, Member { voter: true, addr: seat.to_string() })].into_iter().collect();
+    let configuration = [(id, Member { voter: true, addr: own.to_string() })].into_iter().collect();
     if let Err(error) = write_log(&log, state.moved_to(new_cluster.0), last, hard_state, configuration) {
         remains.give_up();
         return Err(error);
     }
-    let kept = remains.replace(&format!("before-{cluster}"), incarnation).map_err(refused)?;
+    let kept = remains.replace(&format!("before-{cluster}"), incarnation, PROTOCOL).map_err(refused)?;
 
     let names: Vec<_> = others.keys().map(NodeId::as_str).collect();
     let names = names.join(", ");
@@ -106,7 +108,7 @@ pub(super) async fn run(survivor: Survivor, output: &Output) -> Result<(), Failu
         } else {
             String::new()
         };
-        let at = if seat.addr.is_empty() { "HOST:PORT" } else { &seat.addr };
+        let at = if own.addr.is_empty() { "HOST:PORT" } else { &own.addr };
         format!(
             "{id} is the only member of the new cluster {new_cluster}, with {keys} keys at version {version}, through entry {} of \
              cluster {cluster}.\n{doubt}\
@@ -161,7 +163,7 @@ async fn ask_others(
 
 async fn status(addr: &str) -> Option<Value> {
     let ask = async {
-        let mut client = Client::connect(addr).await.ok()?;
+        let mut client = Client::connect(addr, Args::NAME).await.ok()?;
         client.ask(Method::GET, "/status", Bytes::new(), &[], PATIENCE).await.ok()
     };
     let answer = tokio::time::timeout(PATIENCE, ask).await.ok().flatten()?;
@@ -176,13 +178,12 @@ fn write_log(
     hard_state: HardState,
     configuration: Configuration,
 ) -> Result<(), Failure> {
-    let failed = |error: crate::net::disk::Error| Failure::local(error.to_string());
-    let (mut log, _) =
-        Log::open(dir, Options::new(entropy()?)).and_then(crate::net::disk::Recovery::finish).map_err(failed)?;
+    let opened = Log::open(dir, Options::new(entropy()?)).and_then(disk::Recovery::finish);
+    let (mut log, _) = opened.map_err(|error| disk_failure(&error))?;
     let mut batch = Batch::new();
     let mut write = |record: Record| {
         batch.push_with(|out| record.encode(out));
-        log.append(&mut batch).map(drop).map_err(failed)
+        log.append(&mut batch).map(drop).map_err(|error| disk_failure(&error))
     };
     let hard_state = HardState { voted_for: None, ..hard_state };
     write(Record::SnapshotBegin(Checkpoint { hard_state, last, configuration }))?;

@@ -8,13 +8,14 @@ use hyper::body::Bytes;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::cli::{Output, origin};
+use super::args::Args;
+use crate::cli::{Output, Tool, origin};
 use crate::defaults::{JOIN_PAUSE, JOIN_REMINDER, REQUEST_TIMEOUT};
 use crate::http::client::Client;
 use crate::http::raft::{self, Dialler, Members};
 use crate::kv::RaftKv;
 use crate::net::driver::{Handle, Stopped};
-use crate::net::identity::known_peers::RandomId;
+use crate::net::identity::random_id::RandomId;
 use crate::net::link::{self, Outbox};
 use crate::node_id::NodeId;
 use crate::raft::Configuration;
@@ -144,7 +145,7 @@ impl Progress {
 
 /// Gives the cluster's number, and where it was told that this node is.
 async fn ask_to_join(at: &str, dialler: &Dialler) -> Result<(RandomId, String), String> {
-    let mut client = Client::connect(at).await.map_err(|error| error.to_string())?;
+    let mut client = Client::connect(at, Args::NAME).await.map_err(|error| error.to_string())?;
     let (local, remote) = client.ends().ok_or("the connection broke at once")?;
     let addr = dialler.place.toward(local, remote).map_err(|why| why.to_string())?;
     let incarnation = dialler.members.known_peers().incarnation();

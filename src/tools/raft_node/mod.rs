@@ -6,9 +6,10 @@ use crate::cli::{Common, Failure, Output, Tool, ready, signals};
 use crate::http::machine::Halted;
 use crate::http::raft::{Api, Dialler, Members, NodeInfo, Subscribers};
 use crate::http::server;
-use crate::kv::raft_kv::Event;
+use crate::kv::raft_kv::{Event, PROTOCOL};
 use crate::net::disk::{self, Reserve};
 use crate::net::driver::Driver;
+use crate::net::full_disk;
 use crate::net::identity::data_dir::Claim;
 use crate::net::identity::random_id::RandomId;
 use crate::net::links::Links;
@@ -16,13 +17,13 @@ use crate::net::node;
 use crate::net::place::Place;
 use crate::net::writer::{DiskMetrics, RecordKind, Writer};
 use crate::raft::Record;
-use crate::tools::node::{entropy, open_data_dir};
+use crate::tools::entropy;
+use crate::tools::node::open_data_dir;
 
 mod addresses;
 mod args;
 mod dump;
 mod force_new_cluster;
-mod full_disk;
 mod invocation;
 mod membership;
 mod peer;
@@ -60,6 +61,7 @@ impl Tool for Args {
         }
         let claim = Claim {
             tool: Self::NAME,
+            protocol: PROTOCOL,
             id: self.id.as_str(),
             incarnation: RandomId(entropy()?),
             members: &self.first_members(advertised.as_deref()),
@@ -118,7 +120,12 @@ impl Tool for Args {
         tokio::spawn(membership::learn_cluster(handle.clone(), dialler.members.clone()));
         tokio::spawn(membership::follow(dialler.clone()));
         let api = Api::new(handle.clone(), info, subscribers.clone(), first_request()?, halted.clone());
-        tokio::spawn(full_disk::compact(reserve, handle.clone(), api.clone()));
+        let (asked, shortened) = (handle.clone(), api.clone());
+        tokio::spawn(full_disk::compact(
+            reserve,
+            async move || asked.inspect(|machine| machine.state().snapshot_bytes()).await,
+            async move || shortened.compact().await,
+        ));
         let server = tokio::spawn(server::serve(listener, api.clone(), stop.clone()));
 
         ready::announce(output, Self::NAME, Some(self.id.as_str()), addr, self.ready_file.as_deref())?;
@@ -126,11 +133,11 @@ impl Tool for Args {
             tokio::spawn(membership::join(at, handle, dialler, output.clone()));
         }
 
-        let (watching, handover) = (subscribers.clone(), *self.election_timeout.end());
+        let (watching, patience) = (subscribers.clone(), *self.election_timeout.end());
         let farewell = async move {
             ready::stopping();
             watching.dismiss_watchers();
-            api.hand_over(handover).await;
+            api.transfer_leadership(patience).await;
             if let Some(why) = disk_metrics.stands_still() {
                 tracing::warn!("{why}: what waits for it is not waited for");
                 watching.give_up();

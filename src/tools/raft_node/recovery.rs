@@ -14,11 +14,12 @@ use crate::kv::{RaftKv, SessionRequest, SnapshotError};
 use crate::net::disk::{self, Log, Options};
 use crate::net::identity::boot_history::BootHistory;
 use crate::net::identity::data_dir::{DataDir, DataDirError, Remains};
-use crate::net::identity::known_peers::{KnownPeers, MemberAddr, RandomId};
+use crate::net::identity::known_peers::KnownPeers;
+use crate::net::identity::random_id::{MemberAddr, RandomId};
 use crate::node_id::{InvalidNodeId, NodeId};
 use crate::raft::{Config, Configuration, HardState, Index, Member, Payload, Record};
-use crate::tools::node::{data_dir_failure, entropy};
-use crate::wire::Wire;
+use crate::tools::entropy;
+use crate::tools::node::{data_dir_failure, disk_failure, newer, replay};
 
 impl Args {
     /// The log, the machine that it makes, and whom the node has met. One that has not begun is as good as empty, and begins
@@ -59,29 +60,29 @@ impl Args {
     /// its nodes, by mistake, is another cluster.
     fn check_members(&self, data_dir: &DataDir, configuration: &Configuration) -> Result<(), Failure> {
         for Peer { id, addr: given, .. } in self.others() {
-            let seat = configuration.members().get(id).map(|member| MemberAddr::of(&member.addr).addr);
-            if let Some(seat) = seat.filter(|seat| !seat.is_empty() && seat != given) {
+            let told = configuration.members().get(id).map(|member| MemberAddr::of(&member.addr).addr);
+            if let Some(told) = told.filter(|told| !told.is_empty() && told != given) {
                 tracing::warn!(
-                    "{} says that {id} is at {given}, and the cluster that it is at {seat}: trying {given}",
+                    "{} says that {id} is at {given}, and the cluster that it is at {told}: trying {given}",
                     peers_come_from()
                 );
             }
         }
-        let strangers = self.others().map(|peer| peer.id).filter(|id| !configuration.contains(*id));
-        let strangers: Vec<_> = strangers.map(|id| id.to_string()).collect();
-        if strangers.is_empty() || configuration.members().is_empty() {
+        let unknown = self.others().map(|peer| peer.id).filter(|id| !configuration.contains(*id));
+        let unknown: Vec<_> = unknown.map(|id| id.to_string()).collect();
+        if unknown.is_empty() || configuration.members().is_empty() {
             return Ok(());
         }
         let names: Vec<_> = configuration.members().keys().map(NodeId::as_str).collect();
-        let (strangers, members) = (strangers.join(", "), names.join(", "));
+        let (unknown, members) = (unknown.join(", "), names.join(", "));
         let first: Vec<_> = data_dir.first_members().keys().map(String::as_str).collect();
         if names != first {
-            tracing::warn!("{} names {strangers}; the members of this cluster are {members}", peers_come_from());
+            tracing::warn!("{} names {unknown}; the members of this cluster are {members}", peers_come_from());
             return Ok(());
         }
         Err(Failure::local(format!(
-            "{} belongs to a cluster of {members}, and {} names {strangers}: leave that out, and let a new node join \
-             (raft-node --id {strangers} --join HOST:PORT); or choose another --data-dir",
+            "{} belongs to a cluster of {members}, and {} names {unknown}: leave that out, and let a new node join \
+             (raft-node --id {unknown} --join HOST:PORT); or choose another --data-dir",
             data_dir.path().display(),
             peers_come_from(),
         )))
@@ -113,10 +114,10 @@ fn is_untouched(machine: &RaftKv) -> bool {
 
 /// The log, and the node that its records make: a segment of them is in memory at a time.
 fn recover(config: Config, snapshot_every: u64, dir: &Path) -> Result<(Log, RaftKv), Failure> {
-    let open = || Log::open(dir, Options::new(entropy()?)).map_err(|error| on_disk(&error));
+    let open = || Log::open(dir, Options::new(entropy()?)).map_err(|error| disk_failure(&error));
     let (records, recovery) = fold(&config.initial, dir, open, |_| {})?;
     let machine = recovery.finish(config, snapshot_every).map_err(|error| cannot(dir, &error))?;
-    let (log, _) = records.finish().map_err(|error| on_disk(&error))?;
+    let (log, _) = records.finish().map_err(|error| disk_failure(&error))?;
     Ok((log, machine))
 }
 
@@ -147,7 +148,7 @@ pub(super) fn read(remains: &Remains) -> Result<Found, Failure> {
             applied = applied.max(checkpoint.last.index);
         }
     };
-    let open = || Log::read(dir).map_err(|error| on_disk(&error));
+    let open = || Log::read(dir).map_err(|error| disk_failure(&error));
     let (_, recovery) = fold(&config.initial, dir, open, look)?;
     let machine = recovery.finish(config, u64::MAX).map_err(|error| cannot(dir, &error))?;
     let raft = machine.raft();
@@ -167,13 +168,11 @@ where
 {
     let mut read = |mut recovery: Recovery| {
         let mut records = open()?;
-        for (number, record) in records.by_ref().enumerate() {
-            let record = record.map_err(|error| on_disk(&error))?;
-            let record = Record::decode(record).map_err(|error| newer(dir, &format!("record {number}"), &error))?;
+        replay(dir, records.by_ref(), |record| {
             look(&record);
             check_commands(&record, dir)?;
-            recovery.push(record).map_err(|error| cannot(dir, &RecoverError::Snapshot(error)))?;
-        }
+            recovery.push(record).map_err(|error| cannot(dir, &RecoverError::Snapshot(error)))
+        })?;
         Ok((records, recovery))
     };
     let (records, recovery) = read(Recovery::new(initial.clone()))?;
@@ -196,18 +195,6 @@ fn check_commands(record: &Record, dir: &Path) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-fn on_disk(error: &disk::Error) -> Failure {
-    Failure::local(error.to_string())
-}
-
-/// What is whole and not understood: its checksum holds, so it is what somebody wrote.
-fn newer(dir: &Path, what: &str, error: &dyn std::fmt::Display) -> Failure {
-    Failure::local(format!(
-        "{what} of the log in {} was written by a newer version of netbelt ({error}): start that version, or a later one",
-        dir.display()
-    ))
 }
 
 fn cannot(dir: &Path, error: &RecoverError) -> Failure {

@@ -11,7 +11,7 @@ use crate::datagram::receiver::Datagram;
 use crate::datagram::reply::{self, RateLimit};
 use crate::datagram::socket;
 use crate::defaults::UDP_REPLY_BUCKETS;
-use crate::tools::node::entropy;
+use crate::tools::entropy;
 use crate::tools::udp_failure;
 
 /// What has come so far.

@@ -9,6 +9,10 @@ use crate::raft::wire::{node_id, refusal_byte, take_refusal};
 use crate::raft::{self, Change, Term};
 use crate::wire::{Wire, WireError, at_end, put_sized, take_bool, take_sized};
 
+/// The number of what these nodes speak. It counts up when what a node says would not be understood, or be misunderstood, by one
+/// that runs an earlier netbelt.
+pub const PROTOCOL: u32 = 2;
+
 mod tag {
     //! The first byte of a message that is not Raft's.
     pub(super) const FORWARD: u8 = 7;

@@ -30,9 +30,9 @@ impl Five {
     }
 
     /// Forgets what was before the first or second batch of `segment`, and waits until it is gone.
-    fn begin_with(&mut self, segment: u64, batch: usize) -> LogOffset {
+    fn compact_to(&mut self, segment: u64, batch: usize) -> LogOffset {
         let place = self.places[self.number(segment, batch)];
-        self.log.begin_with(place).unwrap();
+        self.log.compact_to(place).unwrap();
         self.log.removing.finish();
         place
     }
@@ -58,17 +58,17 @@ impl Five {
 #[test]
 fn a_log_begins_with_the_batch_it_was_told_to() {
     let mut five = Five::new();
-    let second = five.begin_with(4, 2);
+    let second = five.compact_to(4, 2);
     assert_eq!(five.log.segments(), 2);
     assert!((1..4).all(|segment| !five.file(segment).exists()) && five.file(4).exists());
     append(&mut five.log, &records(&["more"]));
     assert_eq!(reopened(&five.dir, five.options), ([five.from(4, 2), records(&["more"])].concat(), None));
 
-    let first = five.begin_with(5, 1);
+    let first = five.compact_to(5, 1);
     assert!(!five.mark(second).exists() && five.mark(first).exists() && !five.file(4).exists());
     assert_eq!(reopened(&five.dir, five.options), ([five.from(5, 1), records(&["more"])].concat(), None));
 
-    five.log.begin_with(second).unwrap();
+    five.log.compact_to(second).unwrap();
     assert!(five.mark(first).exists() && !five.mark(second).exists(), "what is forgotten does not come back");
 }
 
@@ -80,7 +80,7 @@ fn a_log_that_an_earlier_version_let_begin_with_a_segment_does_so() {
     let (mut log, recovered) = open(&five.dir, five.options).unwrap();
     let expected: Vec<_> = [five.from(4, 1), records(&["more"])].concat().into_iter().map(Bytes::from).collect();
     assert_eq!(recovered.records, expected);
-    log.begin_with(five.places[8]).unwrap();
+    log.compact_to(five.places[8]).unwrap();
     assert!(!five.dir.join("00000000000000000004.first").exists());
     for name in ["4.first", "00000000000000000004-.first", "00000000000000000004-64.first", "x.first"] {
         fs::write(five.dir.join(name), "").unwrap();
@@ -93,7 +93,7 @@ fn a_log_that_an_earlier_version_let_begin_with_a_segment_does_so() {
 fn a_removal_that_a_crash_interrupted_anywhere_boots_to_the_same_records_and_is_ended_later() {
     let mut five = Five::new();
     let before = snapshot(&five.dir);
-    five.begin_with(4, 2);
+    five.compact_to(4, 2);
     let after = snapshot(&five.dir);
     // The mark is there. Removals may have reached the disk in any order, or not at all.
     for left in 0..1u64 << 3 {
@@ -132,7 +132,7 @@ fn a_lost_segment_is_not_taken_for_a_removed_one() {
         assert_eq!(refusal(&five.dir, five.options), Some((lost, 0)), "segment {lost} of a whole log");
     }
     restore(&five.dir, &whole);
-    let place = five.begin_with(2, 2);
+    let place = five.compact_to(2, 2);
     let begun = snapshot(&five.dir);
     for lost in 2..=4 {
         let mut files = begun.clone();
@@ -156,7 +156,7 @@ fn a_lost_segment_is_not_taken_for_a_removed_one() {
 #[test]
 fn damage_in_a_log_that_forgot_its_beginning_is_refused_as_in_any_other() {
     let mut five = Five::new();
-    five.begin_with(4, 2);
+    five.compact_to(4, 2);
     let mut files = snapshot(&five.dir);
     files.remove(&five.dir.join("next.tmp"));
     for at in 0..HEADER + 900 {
@@ -173,7 +173,7 @@ fn what_cannot_be_removed_is_no_reason_to_stop() {
     let mut five = Five::new();
     fs::remove_file(five.file(1)).unwrap();
     fs::create_dir(five.file(1)).unwrap(); // in place of the file, and cannot be unlinked
-    five.begin_with(5, 1);
+    five.compact_to(5, 1);
     append(&mut five.log, &records(&["more"]));
     assert!(five.file(1).exists() && !five.file(2).exists());
     assert_eq!(reopened(&five.dir, five.options).0, [five.from(5, 1), records(&["more"])].concat());
@@ -225,7 +225,7 @@ proptest! {
                 }
                 Deed::Begin => {
                     if let Some((place, before)) = marked.take() {
-                        log.begin_with(place).unwrap();
+                        log.compact_to(place).unwrap();
                         expected.drain(..before);
                     }
                 }

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::net::identity::files::{DataDirError, IDENTITY, VERSION, io_error, read_json, write_durably};
 use crate::net::identity::random_id::RandomId;
-use crate::wire::PROTOCOL;
 
 /// The newest format of a data directory that this netbelt knows.
 pub const FORMAT: u32 = 2;
@@ -70,13 +69,14 @@ impl Identity {
         })
     }
 
-    pub(super) fn is_of_another_version(&self) -> bool {
-        (self.format, self.protocol, self.netbelt.as_str()) != (FORMAT, PROTOCOL, VERSION)
+    /// Whether another netbelt wrote it, or one that speaks another `protocol`.
+    pub(super) fn is_of_another_version(&self, protocol: u32) -> bool {
+        (self.format, self.protocol, self.netbelt.as_str()) != (FORMAT, protocol, VERSION)
     }
 
-    /// This netbelt writes it now.
-    pub(super) fn stamp(&mut self) {
-        (self.format, self.protocol, self.netbelt) = (FORMAT, PROTOCOL, VERSION.to_owned());
+    /// This netbelt writes it now, and speaks `protocol`.
+    pub(super) fn stamp(&mut self, protocol: u32) {
+        (self.format, self.protocol, self.netbelt) = (FORMAT, protocol, VERSION.to_owned());
     }
 
     /// Whether it is that node's.

@@ -1,7 +1,7 @@
 //! Whose data a directory holds.
 //!
 //! ```text
-//! DIR/netbelt.json   {"format":2,"protocol":1,"netbelt":"0.1.0","tool":"raft-node","id":"n1","incarnation":"5f..",
+//! DIR/netbelt.json   {"format":2,"protocol":2,"netbelt":"0.1.0","tool":"raft-node","id":"n1","incarnation":"5f..",
 //!                     "file":{"inode":12,"born":99},"members":{"n1":"127.0.0.1:7001","n2":"127.0.0.1:7002"}}
 //! DIR/starts.json    how often it was started, see `boot_history`
 //! DIR/peers.json     whom the node has met, see `known_peers`
@@ -25,7 +25,6 @@ use std::path::{Path, PathBuf};
 
 use super::files::{self, IDENTITY, create_durably, io_error};
 use super::random_id::RandomId;
-use crate::wire::PROTOCOL;
 
 mod identity;
 mod remains;
@@ -51,6 +50,8 @@ pub struct DataDir {
 pub struct Claim<'a> {
     /// The tool.
     pub tool: &'a str,
+    /// The number of what it speaks with its peers.
+    pub protocol: u32,
     /// The node.
     pub id: &'a str,
     /// A fresh random number.
@@ -89,7 +90,7 @@ impl DataDir {
         let is_new = found.is_none();
         let mut identity = found.unwrap_or_else(|| Identity {
             format: FORMAT,
-            protocol: PROTOCOL,
+            protocol: claim.protocol,
             netbelt: VERSION.to_owned(),
             tool: claim.tool.to_owned(),
             id: claim.id.to_owned(),
@@ -105,9 +106,9 @@ impl DataDir {
             }
             identity.write(path)?;
         }
-        if identity.is_of_another_version() {
+        if identity.is_of_another_version(claim.protocol) {
             let before = identity.format;
-            identity.stamp();
+            identity.stamp(claim.protocol);
             match identity.write(path) {
                 Ok(()) if before < FORMAT => tracing::info!("{} has format {FORMAT} now", path.display()),
                 Ok(()) => {}
@@ -165,7 +166,10 @@ mod tests {
 
     fn open_as(path: &Path, id: &str, moved: bool) -> Result<DataDir, DataDirError> {
         let members = BTreeMap::from([("n1".to_owned(), "a:1".to_owned()), ("n2".to_owned(), "b:2".to_owned())]);
-        DataDir::open(path, &Claim { tool: "raft-node", id, incarnation: RandomId(7), members: &members, moved })
+        DataDir::open(
+            path,
+            &Claim { tool: "raft-node", protocol: 2, id, incarnation: RandomId(7), members: &members, moved },
+        )
     }
 
     fn open(path: &Path) -> Result<DataDir, DataDirError> {
@@ -189,8 +193,14 @@ mod tests {
         let first = open(&path).unwrap();
         assert!(first.is_new() && first.incarnation() == RandomId(7));
         drop(first);
-        let claim =
-            Claim { tool: "raft-node", id: "n1", incarnation: RandomId(8), members: &BTreeMap::new(), moved: false };
+        let claim = Claim {
+            tool: "raft-node",
+            protocol: 2,
+            id: "n1",
+            incarnation: RandomId(8),
+            members: &BTreeMap::new(),
+            moved: false,
+        };
         let second = DataDir::open(&path, &claim).unwrap();
         assert!(!second.is_new() && second.incarnation() == RandomId(7));
         assert_eq!(second.first_members().keys().collect::<Vec<_>>(), ["n1", "n2"]);

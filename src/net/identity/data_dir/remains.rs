@@ -85,15 +85,16 @@ impl Remains {
 
     /// Gives the directory another incarnation and the log that was made for it: the node joins no cluster and begins none, but is
     /// in the one that this log says. What was there moves to the directory `before` in it, which is returned.
+    /// The node speaks `protocol` from now on.
     ///
     /// # Errors
     /// When the disk refuses. Then the directory is what it was, or whoever opens it next ends the work.
-    pub fn replace(mut self, before: &str, incarnation: RandomId) -> Result<PathBuf, DataDirError> {
+    pub fn replace(mut self, before: &str, incarnation: RandomId, protocol: u32) -> Result<PathBuf, DataDirError> {
         let lock = self.lock.take().expect("it was taken");
         let (ready, old) = (self.path.join(READY), self.path.join(before));
         write_durably(&ready, BEFORE, |_| before.as_bytes().to_vec())?;
         let mut identity = Identity { incarnation, members: BTreeMap::new(), founding: false, ..self.identity };
-        identity.stamp();
+        identity.stamp(protocol);
         identity.write(&ready)?;
         sync(&self.path)?;
         let _ = fs::remove_dir(&old); // an empty one, of a try that was interrupted here
@@ -126,7 +127,14 @@ mod tests {
         let members = BTreeMap::from([("n1".to_owned(), "a:1".to_owned()), ("n2".to_owned(), "b:2".to_owned())]);
         DataDir::open(
             path,
-            &Claim { tool: "raft-node", id: "n1", incarnation: RandomId(7), members: &members, moved: false },
+            &Claim {
+                tool: "raft-node",
+                protocol: 2,
+                id: "n1",
+                incarnation: RandomId(7),
+                members: &members,
+                moved: false,
+            },
         )
     }
 
@@ -159,7 +167,7 @@ mod tests {
         assert!(matches!(Remains::look(dir.path(), "raft-node"), Err(DataDirError::InUse(_))));
         assert_eq!((remains.id(), remains.first_members().len()), ("n1", 2));
         make_log(&remains);
-        assert_eq!(remains.replace("before-1", RandomId(8)).unwrap(), dir.path().join("before-1"));
+        assert_eq!(remains.replace("before-1", RandomId(8), 2).unwrap(), dir.path().join("before-1"));
         assert_replaced(dir.path());
     }
 

@@ -84,12 +84,12 @@ impl Bootstrap {
     }
 
     /// Whether nothing is lacking.
-    pub(super) fn may_begin(&self, book: &PeersFile) -> bool {
+    pub(super) fn may_begin(&self, file: &PeersFile) -> bool {
         let vouched = |peer: &String| match self.heard.get(peer) {
             Some(Heard::Vouched(incarnation)) => Some(incarnation.0),
             Some(Heard::Nothing | Heard::NoWord | Heard::NotYet | Heard::HasData(_)) | None => None,
         };
-        let known = |peer: &String| book.peers.get(peer).map(|known| known.incarnation.0);
+        let known = |peer: &String| file.peers.get(peer).map(|known| known.incarnation.0);
         let needed = self.peers.iter().filter(|peer| !self.is_unheard(peer));
         let has_data = self.heard.values().any(|heard| matches!(heard, Heard::HasData(_)));
         !has_data && founding::may_begin(needed.map(|peer| (known(peer), vouched(peer))))

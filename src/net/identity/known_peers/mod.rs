@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use super::boot_history::BootHistory;
 use super::files::DataDirError;
+use super::random_id::{MemberAddr, RandomId};
 use crate::defaults::MAX_KNOWN;
 use crate::founding;
 use crate::net::writer::DiskMetrics;
@@ -28,7 +29,6 @@ mod peer_rejected;
 mod peers_file;
 mod refusals;
 
-pub use super::random_id::{MemberAddr, RandomId};
 pub use hello::{Hello, Known};
 pub use peer_rejected::PeerRejected;
 
@@ -43,8 +43,8 @@ pub struct KnownPeers {
     me: String,
     incarnation: RandomId,
     starts: Mutex<BootHistory>,
-    book: Mutex<PeersFile>,
-    /// What a node waits for that has not begun; locked after the book.
+    file: Mutex<PeersFile>,
+    /// What a node waits for that has not begun; locked after the file.
     bootstrap: Mutex<Option<Bootstrap>>,
     has_begun: watch::Sender<bool>,
     /// By which of its starts the members know this node, as far as they have said; None before they have.
@@ -59,13 +59,13 @@ impl KnownPeers {
     /// # Errors
     /// When the file is damaged or of a newer format, or the disk refuses.
     pub fn open(dir: &Path, me: &str, incarnation: RandomId, starts: BootHistory) -> Result<Self, DataDirError> {
-        let book = PeersFile::read(dir)?;
+        let file = PeersFile::read(dir)?;
         Ok(Self {
             dir: dir.to_owned(),
             me: me.to_owned(),
             incarnation,
             starts: Mutex::new(starts),
-            book: Mutex::new(book),
+            file: Mutex::new(file),
             bootstrap: Mutex::new(None),
             has_begun: watch::Sender::new(true),
             remembered: Mutex::default(),
@@ -74,7 +74,7 @@ impl KnownPeers {
         })
     }
 
-    /// How the disk does on which the book is: while it stands still nothing is written, since the node would stand still, too.
+    /// How the disk does that has the file: while it stands still nothing is written, since the node would stand still, too.
     pub fn watch(&self, disk: DiskMetrics) {
         drop(self.disk.set(disk));
     }
@@ -90,7 +90,7 @@ impl KnownPeers {
 
     /// The cluster this node belongs to, once it is known.
     pub fn cluster(&self) -> Option<RandomId> {
-        self.book().cluster
+        self.file().cluster
     }
 
     /// This node belongs to that cluster, for ever.
@@ -98,8 +98,8 @@ impl KnownPeers {
     /// # Errors
     /// When the disk refuses, and when it belongs to another.
     pub fn set_cluster(&self, cluster: RandomId) -> Result<(), PeerRejected> {
-        let mut book = self.book();
-        match book.cluster {
+        let mut file = self.file();
+        match file.cluster {
             Some(known) if known == cluster => Ok(()),
             Some(ours) => Err(PeerRejected::OtherCluster {
                 me: self.me.clone(),
@@ -107,17 +107,17 @@ impl KnownPeers {
                 ours,
                 theirs: cluster,
             }),
-            None => self.keep(&mut book, "its cluster", |book| book.cluster = Some(cluster)),
+            None => self.keep(&mut file, "its cluster", |file| file.cluster = Some(cluster)),
         }
     }
 
     /// What this node says of itself to `peer`, which asks for that start.
     pub fn hello(&self, peer: &str, asked: Option<u64>) -> Hello {
-        let book = self.book();
-        let known = book.peers.get(peer).filter(|known| !known.removed);
+        let file = self.file();
+        let known = file.peers.get(peer).filter(|known| !known.removed);
         let starts = lock(&self.starts);
         Hello {
-            cluster: book.cluster,
+            cluster: file.cluster,
             incarnation: self.incarnation,
             starts: starts.latest_told(),
             proof: asked.and_then(|number| starts.of(number)),
@@ -134,28 +134,28 @@ impl KnownPeers {
         (starts.of(number).is_some() && starts.latest_told().of(number).is_none()).then_some(number)
     }
 
-    /// A node says that it is `peer`, which has this seat among the members, or none. What is new about a member is durable
+    /// A node says that it is `peer`, of which the members say this, or nothing. What is new about a member is durable
     /// before this returns, and so before any of its messages is taken; that takes as long as an fsync, once a start. On a full
     /// disk, a start of a peer that is known is remembered until this node ends.
     ///
     /// # Errors
     /// Why it is not to be spoken to.
-    pub fn meet(&self, peer: &str, hello: &Hello, seat: Option<&MemberAddr>) -> Result<(), PeerRejected> {
-        self.take(peer, hello, seat)?;
+    pub fn meet(&self, peer: &str, hello: &Hello, member: Option<&MemberAddr>) -> Result<(), PeerRejected> {
+        self.take(peer, hello, member)?;
         lock(&self.refusals).takes(peer);
         self.note_what_is_remembered(peer, hello);
         Ok(())
     }
 
-    fn take(&self, peer: &str, hello: &Hello, seat: Option<&MemberAddr>) -> Result<(), PeerRejected> {
+    fn take(&self, peer: &str, hello: &Hello, member: Option<&MemberAddr>) -> Result<(), PeerRejected> {
         let (me, name) = (self.me.clone(), peer.to_owned());
-        let mut book = self.book();
-        if let (Some(ours), Some(theirs)) = (book.cluster, hello.cluster)
+        let mut file = self.file();
+        if let (Some(ours), Some(theirs)) = (file.cluster, hello.cluster)
             && ours != theirs
         {
             return Err(PeerRejected::OtherCluster { me, peer: name, ours, theirs });
         }
-        let known = book.peers.get(peer);
+        let known = file.peers.get(peer);
         let same = known.filter(|known| known.incarnation == hello.incarnation && !known.removed);
         let start = same.and_then(|known| known.start);
         if let Some(start) = start.filter(|start| !hello.proves(*start)) {
@@ -163,29 +163,29 @@ impl KnownPeers {
         }
         let start = Some(hello.starts.latest());
         let is_known = same.is_some_and(|known| known.start == start);
-        let unseated = seat.is_none() && same.is_none_or(|known| known.unseated);
-        let met = Peer { incarnation: hello.incarnation, start, removed: false, unseated };
+        let met_early = member.is_none() && same.is_none_or(|known| known.met_early);
+        let met = Peer { incarnation: hello.incarnation, start, removed: false, met_early };
         let remembered = known.filter(|known| !known.removed).map(|known| known.incarnation.0);
         let said = hello.introduction();
-        let is_taken = founding::takes(!self.is_new(), remembered, book.awaited.contains(peer), &said);
-        match (seat, known) {
+        let is_taken = founding::takes(!self.is_new(), remembered, file.awaited.contains(peer), &said);
+        match (member, known) {
             (None, Some(known)) if known.removed && known.incarnation == hello.incarnation => {
                 Err(PeerRejected::Removed { me, peer: name })
             }
             // A member of this very cluster may call before this node has heard of it. It is remembered all the same: as
             // soon as it is heard of, nobody else may have its name.
-            (None, known) if hello.cluster.is_some() && hello.cluster == book.cluster => {
+            (None, known) if hello.cluster.is_some() && hello.cluster == file.cluster => {
                 if is_known || known.is_some_and(|known| known.removed) {
                     return Ok(());
                 }
-                if book.peers.len() >= MAX_KNOWN {
+                if file.peers.len() >= MAX_KNOWN {
                     return Err(PeerRejected::NotAMember { me, peer: name });
                 }
-                self.remember(&mut book, name, met)
+                self.remember(&mut file, name, met)
             }
             (None, _) => Err(PeerRejected::NotAMember { me, peer: name }),
             (Some(MemberAddr { incarnation: Some(wanted), .. }), _) if *wanted == hello.incarnation && !is_known => {
-                self.remember(&mut book, name, met)
+                self.remember(&mut file, name, met)
             }
             (Some(MemberAddr { incarnation, .. }), _)
                 if incarnation.is_some_and(|it| it != hello.incarnation) || !is_taken =>
@@ -193,11 +193,11 @@ impl KnownPeers {
                 Err(if said.has_begun {
                     PeerRejected::OtherIncarnation { me, peer: name }
                 } else {
-                    PeerRejected::Emptied { me, peer: name, cluster: book.cluster }
+                    PeerRejected::Emptied { me, peer: name, cluster: file.cluster }
                 })
             }
             (Some(_), Some(_)) if is_known => Ok(()),
-            (Some(_), _) => self.remember(&mut book, name, met),
+            (Some(_), _) => self.remember(&mut file, name, met),
         }
     }
 
@@ -218,24 +218,24 @@ impl KnownPeers {
         }
     }
 
-    fn remember(&self, book: &mut PeersFile, peer: String, met: Peer) -> Result<(), PeerRejected> {
-        let kept = self.keep(book, &peer, |book| {
-            book.awaited.remove(&peer);
-            book.peers.insert(peer.clone(), met.clone());
+    fn remember(&self, file: &mut PeersFile, peer: String, met: Peer) -> Result<(), PeerRejected> {
+        let kept = self.keep(file, &peer, |file| {
+            file.awaited.remove(&peer);
+            file.peers.insert(peer.clone(), met.clone());
         });
-        match (kept, book.peers.get(&peer)) {
+        match (kept, file.peers.get(&peer)) {
             (Err(why), Some(known)) if known.incarnation == met.incarnation && known.removed == met.removed => {
                 tracing::warn!("{why}; a copy of its disk would not be noticed after a restart of this node");
-                book.peers.insert(peer, met);
+                file.peers.insert(peer, met);
                 Ok(())
             }
             (kept, _) => kept,
         }
     }
 
-    /// Whether `peer`, a member whose seat is for any incarnation, may have it for this one.
+    /// Whether `peer`, a member that may be of any incarnation, may be of this one.
     pub fn may_take_name(&self, peer: &str, incarnation: RandomId) -> bool {
-        self.book().peers.get(peer).is_none_or(|known| known.removed || known.incarnation == incarnation)
+        self.file().peers.get(peer).is_none_or(|known| known.removed || known.incarnation == incarnation)
     }
 
     /// Who `peer` is not, for those who ask on its behalf.
@@ -254,20 +254,20 @@ impl KnownPeers {
         for name in members.keys().filter(|name| **name != self.me) {
             lock(&self.remembered).entry((*name).to_owned()).or_default();
         }
-        let mut book = self.book();
+        let mut file = self.file();
         let is_up_to_date = |(name, peer): (&String, &Peer)| {
             let is_member = members.contains_key(name.as_str());
-            if peer.unseated { !is_member } else { is_member != peer.removed }
+            if peer.met_early { !is_member } else { is_member != peer.removed }
         };
-        if book.peers.iter().all(is_up_to_date) {
+        if file.peers.iter().all(is_up_to_date) {
             return Ok(());
         }
-        self.keep(&mut book, "the members", |book| {
-            book.peers.retain(|name, peer| !(peer.removed && members.get(name.as_str()) == Some(&false)));
-            for (name, peer) in &mut book.peers {
+        self.keep(&mut file, "the members", |file| {
+            file.peers.retain(|name, peer| !(peer.removed && members.get(name.as_str()) == Some(&false)));
+            for (name, peer) in &mut file.peers {
                 let is_member = members.contains_key(name.as_str());
-                peer.unseated &= !is_member;
-                peer.removed = !is_member && !peer.unseated;
+                peer.met_early &= !is_member;
+                peer.removed = !is_member && !peer.met_early;
             }
         })
     }
@@ -278,12 +278,12 @@ impl KnownPeers {
     /// # Errors
     /// When the disk refuses.
     pub fn vouch(&self, peer: &str) -> Result<bool, PeerRejected> {
-        let mut book = self.book();
-        if book.peers.get(peer).is_none_or(|known| known.removed) {
+        let mut file = self.file();
+        if file.peers.get(peer).is_none_or(|known| known.removed) {
             return Ok(false);
         }
-        self.keep(&mut book, peer, |book| {
-            if let Some(known) = book.peers.get_mut(peer) {
+        self.keep(&mut file, peer, |file| {
+            if let Some(known) = file.peers.get_mut(peer) {
                 known.start = None;
             }
         })?;
@@ -292,7 +292,7 @@ impl KnownPeers {
 
     /// Whether the node had to wait for its peers once, and has begun.
     pub fn has_waited(&self) -> bool {
-        self.book().begun
+        self.file().begun
     }
 
     /// The node has an empty directory, and waits for these peers to say that they are as new. `they_have_no_data`: an operator
@@ -330,17 +330,17 @@ impl KnownPeers {
         if !self.is_new() {
             return;
         }
-        let mut book = self.book();
+        let mut file = self.file();
         let mut slot = lock(&self.bootstrap);
         let Some(bootstrap) = slot.as_mut() else { return };
         bootstrap.note(peer, heard);
-        if !bootstrap.may_begin(&book) {
+        if !bootstrap.may_begin(&file) {
             return;
         }
         let awaited = bootstrap.unheard();
-        let kept = self.keep(&mut book, "that it has begun", |book| {
-            book.begun = true;
-            book.awaited.clone_from(&awaited);
+        let kept = self.keep(&mut file, "that it has begun", |file| {
+            file.begun = true;
+            file.awaited.clone_from(&awaited);
         });
         match kept {
             Ok(()) if awaited.is_empty() => tracing::info!("{} begins: each peer is as new, or knows it", self.me),
@@ -355,7 +355,7 @@ impl KnownPeers {
             }
         }
         *slot = None;
-        drop((slot, book));
+        drop((slot, file));
         self.has_begun.send_replace(true);
     }
 
@@ -396,24 +396,24 @@ impl KnownPeers {
         lock(&self.refusals).hung_up(peer, why, was_there);
     }
 
-    /// Changes the book, on the disk first.
-    fn keep(&self, book: &mut PeersFile, what: &str, change: impl FnOnce(&mut PeersFile)) -> Result<(), PeerRejected> {
+    /// Changes the file, on the disk first.
+    fn keep(&self, file: &mut PeersFile, what: &str, change: impl FnOnce(&mut PeersFile)) -> Result<(), PeerRejected> {
         if let Some(why) = self.stands_still() {
             return Err(PeerRejected::Forgetful { me: self.me.clone(), peer: what.to_owned(), why });
         }
-        let mut changed = book.clone();
+        let mut changed = file.clone();
         change(&mut changed);
         changed.write(&self.dir).map_err(|error| PeerRejected::Forgetful {
             me: self.me.clone(),
             peer: what.to_owned(),
             why: error.to_string(),
         })?;
-        *book = changed;
+        *file = changed;
         Ok(())
     }
 
-    fn book(&self) -> MutexGuard<'_, PeersFile> {
-        lock(&self.book)
+    fn file(&self) -> MutexGuard<'_, PeersFile> {
+        lock(&self.file)
     }
 }
 

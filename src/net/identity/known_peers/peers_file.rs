@@ -46,8 +46,8 @@ pub(super) struct Peer {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) removed: bool,
     /// It was met before this node heard that it is a member.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) unseated: bool,
+    #[serde(rename = "unseated", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) met_early: bool,
 }
 
 impl PeersFile {
@@ -61,6 +61,6 @@ impl PeersFile {
 
     /// Writes it to the directory `dir`.
     pub(super) fn write(&self, dir: &Path) -> Result<(), DataDirError> {
-        write_durably(dir, PEERS, |_| serde_json::to_vec(self).expect("a book is JSON"))
+        write_durably(dir, PEERS, |_| serde_json::to_vec(self).expect("a peers file is JSON"))
     }
 }

@@ -63,8 +63,8 @@ fn of_two_copies_of_a_directory_the_one_that_was_met_stays_known_and_the_other_i
     let known = open(dir.path());
     let copies = [of(1, &[1]), of(3, &[3, 2, 1]), of(4, &[14, 3, 2, 1]), of(5, &[15, 14, 3, 2, 1])];
     for copy in &copies {
-        for seat in [ANY, None] {
-            let refused = known.meet("n2", copy, seat).unwrap_err();
+        for member in [ANY, None] {
+            let refused = known.meet("n2", copy, member).unwrap_err();
             assert!(matches!(refused, PeerRejected::OtherPast { start: 4, .. }), "{refused}");
             for remedy in ["stop this copy", "members remove n2", "empty --data-dir"] {
                 assert!(refused.to_string().contains(remedy), "{refused}");
@@ -141,10 +141,10 @@ fn a_seat_for_one_incarnation_outranks_what_is_remembered() {
     let dir = tempfile::tempdir().unwrap();
     let known = open(dir.path());
     known.meet("n2", &hello(None, 7), ANY).unwrap();
-    let seat = MemberAddr::of("127.0.0.1:1#0000000000000008");
-    assert_eq!((seat.addr.as_str(), seat.incarnation), ("127.0.0.1:1", Some(RandomId(8))));
-    assert!(matches!(known.meet("n2", &hello(None, 7), Some(&seat)), Err(PeerRejected::OtherIncarnation { .. })));
-    known.meet("n2", &hello(None, 8), Some(&seat)).unwrap();
+    let member = MemberAddr::of("127.0.0.1:1#0000000000000008");
+    assert_eq!((member.addr.as_str(), member.incarnation), ("127.0.0.1:1", Some(RandomId(8))));
+    assert!(matches!(known.meet("n2", &hello(None, 7), Some(&member)), Err(PeerRejected::OtherIncarnation { .. })));
+    known.meet("n2", &hello(None, 8), Some(&member)).unwrap();
     assert!(matches!(known.meet("n2", &hello(None, 7), ANY), Err(PeerRejected::OtherIncarnation { .. })));
     for text in ["", "127.0.0.1:1", "a:1#b", "127.0.0.1:1#0000000000000008"] {
         assert_eq!(MemberAddr::of(text).to_string(), text);
@@ -236,8 +236,13 @@ fn a_new_node_begins_when_each_peer_has_vouched_for_it_and_remembers_that() {
     for (peer, incarnation) in [("n2", 17), ("n3", 18)] {
         let refused = says(&known, peer, &new(incarnation, None)).unwrap_err();
         assert!(matches!(refused, PeerRejected::Emptied { .. }), "{refused}");
-        let said = refused.to_string();
-        assert!(said.contains("Keep the data directory of n1"), "{said}");
+        let said = format!(
+            "{peer} has a new, empty data directory, and n1 has data and does not know {peer} by that directory: {peer} must \
+             not vote with what it forgot. Keep the data directory of n1. Start {peer} with its old directory; if that is lost: \
+             raft-ctl members remove {peer}, then raft-node --id {peer} --join HOST:PORT with an empty --data-dir; if those of \
+             a majority are lost, first stop n1 and start it once with --force-new-cluster"
+        );
+        assert_eq!(refused.to_string(), said);
     }
     says(&known, "n2", &new(7, None)).expect("it may have crashed before it had begun");
 }

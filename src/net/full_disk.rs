@@ -1,13 +1,16 @@
 //! What a node does when its disk is full: it shortens its log, once, with the space that was kept back for that.
 
+use super::disk::Reserve;
+use super::driver::Stopped;
 use crate::defaults::{COMPACT_PAUSE, RESERVE_PAUSE};
-use crate::http::raft::Api;
-use crate::kv::RaftKv;
-use crate::net::disk::Reserve;
-use crate::net::driver::{Handle, Stopped};
 
-/// Tells `reserve` how much a snapshot takes, and writes one when the space has been given back; until the node ends.
-pub(super) async fn compact(reserve: Reserve, node: Handle<RaftKv>, api: Api) {
+/// Tells `reserve` how many bytes a snapshot takes, and has the log shortened by one when the space has been given back; until
+/// the node ends. `shorten` says whether it has done so; if not, it is asked again.
+pub async fn compact(
+    reserve: Reserve,
+    snapshot_bytes: impl AsyncFn() -> Result<u64, Stopped>,
+    shorten: impl AsyncFn() -> Result<bool, Stopped>,
+) {
     loop {
         tokio::select! {
             () = reserve.spent() => {
@@ -15,7 +18,7 @@ pub(super) async fn compact(reserve: Reserve, node: Handle<RaftKv>, api: Api) {
                     "the disk is full: gave back what was kept for that, and writes a snapshot to shorten the log; free some space"
                 );
                 loop {
-                    match api.compact().await {
+                    match shorten().await {
                         Ok(true) => break,
                         Ok(false) => tokio::time::sleep(COMPACT_PAUSE).await,
                         Err(Stopped) => return,
@@ -23,7 +26,7 @@ pub(super) async fn compact(reserve: Reserve, node: Handle<RaftKv>, api: Api) {
                 }
                 tracing::info!("the log begins with a new snapshot; older segments make room");
             }
-            () = tokio::time::sleep(RESERVE_PAUSE) => match node.inspect(|machine| machine.state().snapshot_bytes()).await {
+            () = tokio::time::sleep(RESERVE_PAUSE) => match snapshot_bytes().await {
                 Ok(bytes) => reserve.is_for(bytes),
                 Err(Stopped) => return,
             },

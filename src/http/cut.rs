@@ -7,10 +7,10 @@ use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
 
-use super::members::node_id;
-use super::node::Node;
-use crate::http::reply::{Refusal, Reply, json};
-use crate::http::request::from_json;
+use super::memory::Memory;
+use super::reply::{Refusal, Reply, json};
+use super::request::{from_json, node_id};
+use crate::node_id::NodeId;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -18,12 +18,17 @@ struct Cut {
     peers: Vec<String>,
 }
 
-pub(super) async fn cut(node: &Node, request: Request<Incoming>) -> Result<Reply, Refusal> {
-    let (body, _room) = node.memory.body(request.into_body()).await?;
+/// Has `ignore` these peers ignored.
+pub(super) async fn cut(
+    memory: &Memory,
+    request: Request<Incoming>,
+    ignore: impl FnOnce(BTreeSet<NodeId>),
+) -> Result<Reply, Refusal> {
+    let (body, _room) = memory.body(request.into_body()).await?;
     let Cut { peers } = from_json(&body)?;
     let peers = peers.iter().map(|peer| node_id(peer)).collect::<Result<BTreeSet<_>, _>>()?;
     let names: Vec<_> = peers.iter().map(|peer| peer.as_str().to_owned()).collect();
     tracing::warn!("told to ignore {}", if names.is_empty() { "nobody".to_owned() } else { names.join(", ") });
-    node.info.members.cut(peers);
+    ignore(peers);
     Ok(json(StatusCode::OK, &serde_json::json!({ "cut": names })))
 }
