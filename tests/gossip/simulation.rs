@@ -25,11 +25,11 @@ use super::machine::{FALLS, Gossip, INVENTS, Largest, NO_BUG, Node, Raise, SILEN
 
 impl<const BUG: u8> Observable for Node<BUG> {
     fn looks(&self, _: impl Fn(SocketAddr) -> usize) -> Vec<Look> {
-        vec![Look { event: "state", facts: facts([("largest", json!(self.largest()))]) }]
+        vec![Look::new("role", facts([("largest", json!(self.largest()))]))]
     }
 
     fn label(message: &Largest) -> Label {
-        Label { kind: "largest", facts: facts([("number", json!(message.0))]) }
+        Label::new("largest", facts([("number", json!(message.0))]))
     }
 }
 

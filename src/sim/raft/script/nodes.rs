@@ -242,7 +242,7 @@ impl Nodes {
                 let all = log.between(first.prev(), last);
                 state.shown_log = (first.0, all.iter().map(|entry| entry.position.term.0).collect());
                 let log = facts([("first", json!(first.0)), ("keep", json!(keep)), ("entries", json!(entries))]);
-                self.recorder.note(|| What::Changed { node, look: Look { event: "log", facts: log } });
+                self.recorder.note(|| What::Changed { node, look: Look::new("log", log) });
             }
         }
         let machine = host.machine();
