@@ -11,7 +11,8 @@ pub type Facts = Map<String, Value>;
 
 /// A machine that can be looked at.
 pub trait Observable: Protocol {
-    /// What it is now. A trace knows nodes by numbers: `number` has that of a peer.
+    /// What it is now. A trace knows nodes by numbers: `number` has that of a peer. Names that a trace has itself are taken:
+    /// see [`Look::new`] and [`Label::new`].
     fn looks(&self, number: impl Fn(Self::Peer) -> usize) -> Vec<Look>;
 
     /// What a message says.
