@@ -50,28 +50,55 @@ impl Kind {
             Self::Own(name) => name,
         }
     }
+
+    /// Its place in [`Kind::ALL`], unless it is a scenario's own.
+    const fn place(self) -> Option<usize> {
+        match self {
+            Self::Loss => Some(0),
+            Self::Dup => Some(1),
+            Self::Delay => Some(2),
+            Self::Partition => Some(3),
+            Self::Crash => Some(4),
+            Self::Pause => Some(5),
+            Self::Disk => Some(6),
+            Self::Own(_) => None,
+        }
+    }
 }
 
 /// How often faults of each kind happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally(BTreeMap<Kind, u64>);
+pub struct Tally {
+    /// Those of [`Kind::ALL`], in that order: some are counted with every message.
+    shared: [u64; Kind::ALL.len()],
+    own: BTreeMap<&'static str, u64>,
+}
 
 impl Tally {
     /// One more.
     pub fn count(&mut self, kind: Kind) {
-        *self.0.entry(kind).or_default() += 1;
+        *match kind.place() {
+            Some(place) => &mut self.shared[place],
+            None => self.own.entry(kind.as_str()).or_default(),
+        } += 1;
     }
 
     /// Adds those of another run.
     pub fn add(&mut self, other: &Self) {
-        for (kind, count) in &other.0 {
-            *self.0.entry(*kind).or_default() += count;
+        for (count, more) in self.shared.iter_mut().zip(&other.shared) {
+            *count += more;
+        }
+        for (name, more) in &other.own {
+            *self.own.entry(name).or_default() += more;
         }
     }
 
     /// How often faults of this kind happened.
     pub fn of(&self, kind: Kind) -> u64 {
-        self.0.get(&kind).copied().unwrap_or_default()
+        match kind.place() {
+            Some(place) => self.shared[place],
+            None => self.own.get(kind.as_str()).copied().unwrap_or_default(),
+        }
     }
 }
 
@@ -204,4 +231,21 @@ pub fn draw_within(rng: &mut ChaCha8Rng, range: &RangeInclusive<Duration>) -> Du
 /// One of `items`.
 pub fn pick<T: Copy>(rng: &mut ChaCha8Rng, items: &[T]) -> T {
     items[(rng.next_u64() % items.len() as u64) as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_counted_for_itself() {
+        let (own, other) = (Kind::Own("members"), Kind::Own("others"));
+        let kinds: Vec<_> = Kind::ALL.into_iter().chain([own, other]).collect();
+        for kind in &kinds {
+            let mut tally = Tally::default();
+            tally.count(*kind);
+            tally.add(&tally.clone());
+            assert!(kinds.iter().all(|of| tally.of(*of) == if of == kind { 2 } else { 0 }), "{kind:?}: {tally:?}");
+        }
+    }
 }

@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::faults::{Faults, Kind, Tally};
 use super::observe::Observable;
 use super::trace::{Keep, Moment};
-use super::world::{Boot, Output, World};
+use super::world::{Occurrence, Spawn, World};
 use crate::protocol::{Protocol, Time};
 
 /// Steps in a second of virtual time, for each node. A busy one takes less than a fifth; beyond it, messages breed messages.
@@ -49,7 +49,7 @@ pub trait Scenario: fmt::Display + Sized + 'static {
     fn peers(&self) -> Vec<PeerOf<Self>>;
 
     /// Makes a node's machine.
-    fn boot(&self) -> Boot<Self::Machine>;
+    fn spawn(&self) -> Spawn<Self::Machine>;
 
     /// When it wants to [`act`](Self::act) next.
     fn next_at(&self) -> Option<Time>;
@@ -61,7 +61,11 @@ pub trait Scenario: fmt::Display + Sized + 'static {
     ///
     /// # Errors
     /// Says which property does not hold.
-    fn on_output(&mut self, world: &mut World<Self::Machine>, output: Output<Self::Machine>) -> Result<(), String>;
+    fn on_occurrence(
+        &mut self,
+        world: &mut World<Self::Machine>,
+        occurrence: Occurrence<Self::Machine>,
+    ) -> Result<(), String>;
 
     /// All faults have ended: from now on nothing may disturb the nodes.
     fn on_healed(&mut self, world: &mut World<Self::Machine>);
@@ -168,7 +172,7 @@ pub fn draw<S: Scenario>(seed: u64, plan: &Plan) -> S {
 pub fn run<S: Scenario>(seed: u64, plan: &Plan) -> Result<Report<S::Figures>, Violation> {
     let scenario: S = draw(seed, plan);
     let peers = scenario.peers();
-    let mut world = World::new(scenario.draws().seed, peers.clone(), scenario.boot(), plan.keep);
+    let mut world = World::new(scenario.draws().seed, peers.clone(), scenario.spawn(), plan.keep);
     for (peer, sync) in peers.into_iter().zip(plan.disks.iter().cycle()) {
         world.set_disk(peer, sync.clone());
     }
@@ -226,8 +230,8 @@ impl<S: Scenario> Run<S> {
             if !happened {
                 self.scenario.act(&mut self.world);
             }
-            for output in self.world.take_outputs() {
-                self.scenario.on_output(&mut self.world, output)?;
+            for occurrence in self.world.take_occurrences() {
+                self.scenario.on_occurrence(&mut self.world, occurrence)?;
             }
             if happened && enough(self) {
                 return Ok(true);

@@ -1,5 +1,6 @@
 //! The simulated world: nodes with their disks, a network between them, and time.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -21,7 +22,7 @@ const USUAL_DELAY: Duration = Duration::from_millis(2);
 const SLOW_DISK: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_millis(200);
 
 /// Makes the machine of a node from a random number and what its disk kept.
-pub type Boot<P> = Box<dyn Fn(<P as Protocol>::Peer, u64, Vec<<P as Protocol>::Record>) -> P>;
+pub type Spawn<P> = Box<dyn Fn(<P as Protocol>::Peer, u64, Vec<<P as Protocol>::Record>) -> P>;
 
 /// A deterministic world.
 pub struct World<P: Observable> {
@@ -32,16 +33,16 @@ pub struct World<P: Observable> {
     scheduled: u64,
     /// Names messages on their way.
     flights: u64,
-    boot: Boot<P>,
+    spawn: Spawn<P>,
     peers: Vec<P::Peer>,
-    /// Every node there ever was, in the order of its coming.
-    numbers: Vec<P::Peer>,
+    /// Every name there ever was, in the order in which it was first seen; some are of nobody.
+    numbers: RefCell<Vec<P::Peer>>,
     nodes: BTreeMap<P::Peer, Node<P>>,
     cuts: BTreeSet<(P::Peer, P::Peer)>,
     faults: Faults,
     /// How long a sync takes on disks that are unlike the others.
     disks: BTreeMap<P::Peer, RangeInclusive<Duration>>,
-    outputs: Vec<Output<P>>,
+    occurrences: Vec<Occurrence<P>>,
     trace: Trace,
     tally: Tally,
     /// The present second of virtual time, and how many steps it has had.
@@ -50,7 +51,7 @@ pub struct World<P: Observable> {
 
 /// What a run tells its caller, in order.
 #[derive(Debug)]
-pub enum Output<P: Protocol> {
+pub enum Occurrence<P: Protocol> {
     /// A node told its application.
     Emitted {
         /// The node.
@@ -83,8 +84,8 @@ struct Node<P: Protocol> {
     disk: Vec<P::Record>,
     /// On its way to the disk.
     writing: Option<Vec<P::Record>>,
-    /// Counts starts, so that what was scheduled for an earlier life does not happen to a later one.
-    life: u64,
+    /// Counts its boots, so that what was scheduled for an earlier one does not happen to a later one.
+    boot: u64,
     paused_until: Time,
     /// It never starts again.
     retired: bool,
@@ -95,32 +96,32 @@ struct Node<P: Protocol> {
 
 enum SimEvent<P: Protocol> {
     Arrives { id: u64, from: P::Peer, to: P::Peer, message: P::Message },
-    DiskDone { node: P::Peer, life: u64 },
-    Wake { node: P::Peer, life: u64 },
-    Restart { node: P::Peer, life: u64 },
+    DiskDone { node: P::Peer, boot: u64 },
+    Wake { node: P::Peer, boot: u64 },
+    Restart { node: P::Peer, boot: u64 },
     Joins { from: P::Peer, to: P::Peer },
     FaultTick,
 }
 
 impl<P: Observable> World<P> {
     /// A world with these nodes, all started, and without faults.
-    pub fn new(seed: u64, peers: Vec<P::Peer>, boot: Boot<P>, keep: Keep) -> Self {
+    pub fn new(seed: u64, peers: Vec<P::Peer>, spawn: Spawn<P>, keep: Keep) -> Self {
         let mut world = Self {
             now: Time::ZERO,
             rng: ChaCha8Rng::seed_from_u64(seed),
             queue: BTreeMap::new(),
             scheduled: 0,
             flights: 0,
-            boot,
+            spawn,
             nodes: BTreeMap::new(),
             cuts: BTreeSet::new(),
             faults: Faults::none(),
             disks: BTreeMap::new(),
-            outputs: Vec::new(),
+            occurrences: Vec::new(),
             trace: Trace::new(keep),
             tally: Tally::default(),
             pace: (0, 0),
-            numbers: peers.clone(),
+            numbers: RefCell::new(peers.clone()),
             peers,
         };
         for node in world.peers.clone() {
@@ -187,8 +188,8 @@ impl<P: Observable> World<P> {
     }
 
     /// What happened since this was last asked.
-    pub fn take_outputs(&mut self) -> Vec<Output<P>> {
-        std::mem::take(&mut self.outputs)
+    pub fn take_occurrences(&mut self) -> Vec<Occurrence<P>> {
+        std::mem::take(&mut self.occurrences)
     }
 
     /// From its next write on, a sync of that node's disk takes so long.
@@ -228,20 +229,20 @@ impl<P: Observable> World<P> {
         if state.host.take().is_none() {
             return;
         }
-        state.life += 1;
+        state.boot += 1;
         state.wake_at = None;
         if let Some(writing) = state.writing.take() {
             let kept = (self.rng.next_u64() % (writing.len() as u64 + 1)) as usize;
             let records = writing[..kept].to_vec();
             state.disk.extend(records.iter().cloned());
-            self.outputs.push(Output::Durable { node, records });
+            self.occurrences.push(Occurrence::Durable { node, records });
         }
         state.seen.clear();
         state.paused_until = self.now; // who is dead is not paused
         self.trace.hash_in(self.now, format_args!("{node:?} crashes with {} records", state.disk.len()));
         let number = self.number(node);
         self.trace.moment(self.now, || What::Crashed { node: number });
-        self.outputs.push(Output::Crashed { node });
+        self.occurrences.push(Occurrence::Crashed { node });
     }
 
     /// The node starts again from its disk, if it is down.
@@ -250,13 +251,13 @@ impl<P: Observable> World<P> {
         if state.host.is_some() || state.retired {
             return;
         }
-        state.life += 1;
-        state.host = Some(Host::new((self.boot)(node, self.rng.next_u64(), state.disk.clone()), self.rng.next_u64()));
+        state.boot += 1;
+        state.host = Some(Host::new((self.spawn)(node, self.rng.next_u64(), state.disk.clone()), self.rng.next_u64()));
         let records = state.disk.len();
         self.trace.hash_in(self.now, format_args!("{node:?} starts with {records} records"));
         let number = self.number(node);
         self.trace.moment(self.now, || What::Started { node: number, records });
-        self.outputs.push(Output::Restarted { node });
+        self.occurrences.push(Occurrence::Restarted { node });
         self.input(node, Input::Started);
     }
 
@@ -273,7 +274,6 @@ impl<P: Observable> World<P> {
     /// Another node starts, with an empty disk.
     pub fn add(&mut self, node: P::Peer) {
         self.peers.push(node);
-        self.numbers.push(node);
         self.nodes.insert(node, Node::new());
         self.restart(node);
     }
@@ -327,9 +327,9 @@ impl<P: Observable> World<P> {
         self.pace = (second, if second == self.pace.0 { self.pace.1 + 1 } else { 1 });
         match event {
             SimEvent::Arrives { id, from, to, message } => self.arrive(id, from, to, message),
-            SimEvent::DiskDone { node, life } => self.disk_done(node, life),
-            SimEvent::Wake { node, life } => self.wake(node, life),
-            SimEvent::Restart { node, life } if self.nodes[&node].life == life => self.restart(node),
+            SimEvent::DiskDone { node, boot } => self.disk_done(node, boot),
+            SimEvent::Wake { node, boot } => self.wake(node, boot),
+            SimEvent::Restart { node, boot } if self.nodes[&node].boot == boot => self.restart(node),
             SimEvent::Restart { .. } => {}
             SimEvent::Joins { from, to } => self.join(from, to),
             SimEvent::FaultTick => self.draw_faults(),
@@ -349,7 +349,8 @@ impl<P: Observable> World<P> {
     }
 
     fn arrive(&mut self, id: u64, from: P::Peer, to: P::Peer, message: P::Message) {
-        if self.nodes[&to].host.is_none() {
+        // A protocol that is told addresses may send to one where there never was a node.
+        if self.nodes.get(&to).is_none_or(|node| node.host.is_none()) {
             let flight = |world: &Self| What::Lost(world.flight(id, from, to, &message), Loss::Down);
             return self.note(flight);
         }
@@ -361,12 +362,12 @@ impl<P: Observable> World<P> {
         self.input(to, Input::Received { from, message });
     }
 
-    fn disk_done(&mut self, node: P::Peer, life: u64) {
-        if self.nodes[&node].life != life {
+    fn disk_done(&mut self, node: P::Peer, boot: u64) {
+        if self.nodes[&node].boot != boot {
             return;
         }
         if let Some(left) = self.paused(node) {
-            return self.schedule(left, SimEvent::DiskDone { node, life });
+            return self.schedule(left, SimEvent::DiskDone { node, boot });
         }
         let state = self.nodes.get_mut(&node).expect("a node");
         let records = state.writing.take().expect("a write was on its way");
@@ -374,7 +375,7 @@ impl<P: Observable> World<P> {
         state.disk.extend(records.iter().cloned());
         let count = records.len();
         state.host.as_mut().expect("it is up").batch_durable(self.now);
-        self.outputs.push(Output::Durable { node, records });
+        self.occurrences.push(Occurrence::Durable { node, records });
         self.note(|world| What::Persisted { node: world.number(node), records: count });
         self.settle(node);
         if happens(&mut self.rng, self.faults.crash_on_sync) {
@@ -382,12 +383,12 @@ impl<P: Observable> World<P> {
         }
     }
 
-    fn wake(&mut self, node: P::Peer, life: u64) {
-        if self.nodes[&node].life != life {
+    fn wake(&mut self, node: P::Peer, boot: u64) {
+        if self.nodes[&node].boot != boot {
             return;
         }
         if let Some(left) = self.paused(node) {
-            return self.schedule(left, SimEvent::Wake { node, life });
+            return self.schedule(left, SimEvent::Wake { node, boot });
         }
         let now = self.now;
         let state = self.nodes.get_mut(&node).expect("a node");
@@ -410,7 +411,7 @@ impl<P: Observable> World<P> {
     fn settle(&mut self, node: P::Peer) {
         let state = self.nodes.get_mut(&node).expect("a node");
         let host = state.host.as_mut().expect("it is up");
-        let life = state.life;
+        let boot = state.boot;
         let batch = host.take_batch(self.now);
         let outputs: Vec<_> = std::iter::from_fn(|| host.next_output()).collect();
         let wake_at =
@@ -419,7 +420,7 @@ impl<P: Observable> World<P> {
             && state.wake_at.is_none_or(|earlier| at < earlier)
         {
             state.wake_at = Some(at);
-            self.schedule(at.since(self.now), SimEvent::Wake { node, life });
+            self.schedule(at.since(self.now), SimEvent::Wake { node, boot });
         }
         if let Some(batch) = batch {
             self.nodes.get_mut(&node).expect("a node").writing = Some(batch);
@@ -429,7 +430,7 @@ impl<P: Observable> World<P> {
             }
             let speed = if slow { &SLOW_DISK } else { self.disks.get(&node).unwrap_or(&DISK) };
             let after = draw_within(&mut self.rng, speed);
-            self.schedule(after, SimEvent::DiskDone { node, life });
+            self.schedule(after, SimEvent::DiskDone { node, boot });
         }
         self.look_at(node);
         for output in outputs {
@@ -437,7 +438,7 @@ impl<P: Observable> World<P> {
                 host::Output::Send { to, message } => self.transmit(node, to, &message),
                 host::Output::Emit(event) => {
                     self.trace.hash_in(self.now, format_args!("{node:?} tells {event:?}"));
-                    self.outputs.push(Output::Emitted { node, event });
+                    self.occurrences.push(Occurrence::Emitted { node, event });
                 }
             }
         }
@@ -495,9 +496,13 @@ impl<P: Observable> World<P> {
         }
     }
 
-    /// Nodes are numbered from 1, in the order in which they were named.
+    /// Nodes are numbered from 1, in the order in which they were first seen.
     fn number(&self, node: P::Peer) -> usize {
-        1 + self.numbers.iter().position(|peer| *peer == node).expect("a node of this world")
+        let mut numbers = self.numbers.borrow_mut();
+        1 + numbers.iter().position(|peer| *peer == node).unwrap_or_else(|| {
+            numbers.push(node);
+            numbers.len() - 1
+        })
     }
 
     fn draw_faults(&mut self) {
@@ -535,8 +540,8 @@ impl<P: Observable> World<P> {
             self.tally.count(Kind::Crash);
         }
         self.crash(node);
-        let life = self.nodes[&node].life;
-        self.schedule(lasts, SimEvent::Restart { node, life });
+        let boot = self.nodes[&node].boot;
+        self.schedule(lasts, SimEvent::Restart { node, boot });
     }
 }
 
@@ -546,7 +551,7 @@ impl<P: Protocol> Node<P> {
             host: None,
             disk: Vec::new(),
             writing: None,
-            life: 0,
+            boot: 0,
             paused_until: Time::ZERO,
             retired: false,
             wake_at: None,

@@ -18,8 +18,20 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 const PERIOD: RangeInclusive<Duration> = Duration::from_millis(80)..=Duration::from_millis(120);
 
 /// A node.
+pub(crate) type Gossip = Node<NO_BUG>;
+
+/// Which bug is put in: a checker that finds nothing proves nothing.
+pub(crate) const NO_BUG: u8 = 0;
+/// Forgets what it knows when it hears a smaller number.
+pub(crate) const FALLS: u8 = 1;
+/// Tells others a number that nobody was told.
+pub(crate) const INVENTS: u8 = 2;
+/// Tells others nothing.
+pub(crate) const SILENT: u8 = 3;
+
+/// A node, the real one or one with a bug.
 #[derive(Clone, Debug)]
-pub(crate) struct Gossip {
+pub(crate) struct Node<const BUG: u8> {
     others: Vec<SocketAddr>,
     largest: u64,
     rng: ChaCha8Rng,
@@ -41,7 +53,7 @@ pub(crate) struct Raised(pub(crate) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tell;
 
-impl Gossip {
+impl<const BUG: u8> Node<BUG> {
     /// A node that knows these others; `seed` decides in what order it tells them.
     pub(crate) fn new(others: impl IntoIterator<Item = SocketAddr>, seed: u64) -> Self {
         Self { others: others.into_iter().collect(), largest: 0, rng: ChaCha8Rng::seed_from_u64(seed) }
@@ -62,13 +74,21 @@ impl Gossip {
     fn tell_one(&mut self, out: &mut Effects<Self>) {
         if let Some(count) = u64::try_from(self.others.len()).ok().filter(|count| *count > 0) {
             let one = self.others[(self.rng.next_u64() % count) as usize];
-            out.send(one, Largest(self.largest));
+            self.tell(one, out);
         }
         out.set_timer(Tell, PERIOD);
     }
+
+    fn tell(&self, peer: SocketAddr, out: &mut Effects<Self>) {
+        match BUG {
+            SILENT => {}
+            INVENTS => out.send(peer, Largest(self.largest + 1_000_000)),
+            _ => out.send(peer, Largest(self.largest)),
+        }
+    }
 }
 
-impl Protocol for Gossip {
+impl<const BUG: u8> Protocol for Node<BUG> {
     type Peer = SocketAddr;
     type Message = Largest;
     type Command = Raise;
@@ -83,7 +103,8 @@ impl Protocol for Gossip {
             Input::Requested(Raise(to)) => self.raise(to, out),
             Input::Received { from, message: Largest(theirs) } => {
                 if theirs < self.largest {
-                    out.send(from, Largest(self.largest));
+                    self.largest = if BUG == FALLS { 0 } else { self.largest };
+                    self.tell(from, out);
                 }
                 self.raise(theirs, out);
             }

@@ -14,7 +14,7 @@ pub(super) struct Checker {
     disks: BTreeMap<NodeId, Disk>,
     /// Each committed entry, with a term in which it was committed at the latest.
     pub(super) committed: BTreeMap<Index, (Entry, Term)>,
-    /// How far each node's commit index has been compared with `committed` in its present life.
+    /// How far each node's commit index has been compared with `committed` since its latest boot.
     compared: BTreeMap<NodeId, Index>,
 }
 

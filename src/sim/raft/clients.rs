@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand_chacha::rand_core::Rng;
 
-use super::kv_model::{KvOperation, check};
-use crate::kv::command::{Condition, Operation, Outcome, SessionId, SessionRequest};
+use super::kv_model::{KvOperation, Told, Write, check};
+use crate::kv::command::{Outcome, SessionId, SessionRequest};
 use crate::kv::raft_kv::{self, Answer, Ask, Query, RaftKv, RequestError, RequestId};
 use crate::node_id::NodeId;
 use crate::protocol::Time;
@@ -121,18 +121,12 @@ impl Clients {
             let key = Bytes::from(format!("k{}", rng.next_u64() % KEYS));
             let value = Bytes::from(format!("v{}", *next_request)); // unique
             let has_session = rng.next_u64().is_multiple_of(2);
+            let (set, write) = (Some(value), |value, expected| KvOperation::Write(Write { value, expected }, None));
             let operation = match rng.next_u64() % 10 {
-                0..4 => KvOperation::Write(Operation::Set { key: key.clone(), value, condition: None }, None),
-                4 => KvOperation::Write(Operation::Delete { key: key.clone(), condition: None }, None),
-                5 => {
-                    let condition = Some(Condition::Absent);
-                    KvOperation::Write(Operation::Set { key: key.clone(), value, condition }, None)
-                }
-                6 => {
-                    let seen = self.last_read.get(&key).cloned().unwrap_or_default();
-                    let condition = Some(seen.map_or(Condition::Absent, Condition::Value));
-                    KvOperation::Write(Operation::Set { key: key.clone(), value, condition }, None)
-                }
+                0..4 => write(set, None),
+                4 => write(None, None),
+                5 => write(set, Some(None)),
+                6 => write(set, Some(self.last_read.get(&key).cloned().unwrap_or_default())),
                 _ => KvOperation::Get(None),
             };
             let session = (has_session && matches!(operation, KvOperation::Write(..)))
@@ -158,8 +152,9 @@ impl Clients {
         let id = RequestId(*next_request);
         *next_request += 1;
         let ask = match &asked.operation {
-            KvOperation::Write(command, _) => {
-                Ask::Write(SessionRequest { session: asked.session.clone(), command: command.clone() }.encode())
+            KvOperation::Write(write, _) => {
+                let command = write.operation(asked.key.clone());
+                Ask::Write(SessionRequest { session: asked.session.clone(), command }.encode())
             }
             KvOperation::Get(_) => Ask::Read(Query::Get { key: asked.key.clone() }),
         };
@@ -211,8 +206,8 @@ impl Clients {
                 }
                 return Ok(());
             }
-            (KvOperation::Write(command, _), Ok(Answer::Written(outcome))) => {
-                Some(KvOperation::Write(command.clone(), Some(outcome)))
+            (KvOperation::Write(write, _), Ok(Answer::Written(ref outcome))) if let Some(told) = Told::new(outcome) => {
+                Some(KvOperation::Write(write.clone(), Some(told)))
             }
             (KvOperation::Get(_), Ok(Answer::Value(value))) => Some(KvOperation::Get(Some(value.map(|v| v.value)))),
             (KvOperation::Write(..), Err(RequestError::OutcomeUnknown)) => {

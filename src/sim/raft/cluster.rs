@@ -32,7 +32,7 @@ use crate::raft::progress::Window;
 use crate::raft::{self, RoleName, invariants};
 use crate::sim::faults::{Kind, TICK, draw_rate, percent};
 use crate::sim::scenario::{Draws, Plan, Scenario};
-use crate::sim::world::{Boot, Output, World};
+use crate::sim::world::{Occurrence, Spawn, World};
 
 /// Ten times the longest election timeout: how soon a healed cluster must serve everybody.
 pub const RECOVERY: Duration = Duration::from_secs(3);
@@ -155,7 +155,7 @@ impl Scenario for Cluster {
         self.peers.clone()
     }
 
-    fn boot(&self) -> Boot<RaftKv> {
+    fn spawn(&self) -> Spawn<RaftKv> {
         let config = raft::Config {
             batch_delay: Duration::from_millis(1), // as the real driver has it
             note_commit: Duration::from_millis(20),
@@ -171,8 +171,8 @@ impl Scenario for Cluster {
             ..raft::Config::new(self.peers[0], 0, self.peers.iter().copied())
         };
         let remembered = self.remembered;
-        Box::new(move |id, life, records| {
-            let mut config = raft::Config { id, boot_nonce: life, ..config.clone() };
+        Box::new(move |id, boot_nonce, records| {
+            let mut config = raft::Config { id, boot_nonce, ..config.clone() };
             if !config.initial.contains(id) {
                 config.initial = raft::Configuration::default(); // it came later
             }
@@ -194,40 +194,40 @@ impl Scenario for Cluster {
         }
     }
 
-    fn on_output(&mut self, world: &mut World<RaftKv>, output: Output<RaftKv>) -> Result<(), String> {
-        match output {
-            Output::Emitted { node, event: Event::Answered { id, answer } } => {
+    fn on_occurrence(&mut self, world: &mut World<RaftKv>, occurrence: Occurrence<RaftKv>) -> Result<(), String> {
+        match occurrence {
+            Occurrence::Emitted { node, event: Event::Answered { id, answer } } => {
                 self.check_commit(world, node)?;
                 self.on_answer(world, node, id, answer)
             }
-            Output::Emitted { node, event: Event::Changed { through } } => {
+            Occurrence::Emitted { node, event: Event::Changed { through } } => {
                 let latest = world.machine(node).map(|machine| machine.changes().latest());
                 match latest {
                     Some(latest) if latest < through => Err(format!("{node} announced {through}, and has {latest}")),
                     Some(_) | None => Ok(()),
                 }
             }
-            Output::Emitted { node: _, event: Event::MembersChanged(_) } => Ok(()),
-            Output::Emitted { node, event: Event::SnapshotRefused { from, why } } => {
+            Occurrence::Emitted { node: _, event: Event::MembersChanged(_) } => Ok(()),
+            Occurrence::Emitted { node, event: Event::SnapshotRefused { from, why } } => {
                 Err(format!("{node} refuses the snapshot of {from}: {why}"))
             }
-            Output::Emitted { node, event: Event::RoleChanged { role, term, .. } } => {
+            Occurrence::Emitted { node, event: Event::RoleChanged { role, term, .. } } => {
                 if role == RoleName::Leader {
                     // By the time it is told, the machine may have stepped down again.
                     self.checker.on_leader(node, term, world.machine(node).map(RaftKv::raft))?;
                 }
                 invariants::election_safety(world.machines().map(RaftKv::raft))
             }
-            Output::Durable { node, records } => {
+            Occurrence::Durable { node, records } => {
                 self.checker.on_durable(node, &records)?;
                 self.check_commit(world, node)
             }
-            Output::Crashed { node } => {
+            Occurrence::Crashed { node } => {
                 self.clients.on_crash(world, node);
                 self.checker.on_restart(node);
                 Ok(())
             }
-            Output::Restarted { node } => {
+            Occurrence::Restarted { node } => {
                 self.checker.on_restart(node);
                 Ok(())
             }

@@ -80,10 +80,10 @@ fn role(raft: &Raft, number: impl Fn(NodeId) -> usize) -> Facts {
 
 impl Observable for Raft {
     fn looks(&self, number: impl Fn(NodeId) -> usize) -> Vec<Look> {
-        let mut looks = vec![Look { event: "role", facts: role(self, number) }];
+        let mut looks = vec![Look::new("role", role(self, number))];
         let commit = self.commit_index().0;
         if commit > 0 {
-            looks.push(Look { event: "commit", facts: facts([("commit", json!(commit))]) });
+            looks.push(Look::new("commit", facts([("commit", json!(commit))])));
         }
         looks
     }
@@ -148,7 +148,7 @@ fn place(index: &'static str, term: &'static str, position: Position) -> [(&'sta
 }
 
 fn labelled(kind: &'static str, term: raft::Term, said: Vec<(&'static str, Value)>) -> Label {
-    Label { kind, facts: facts([("term", json!(term.0))].into_iter().chain(said)) }
+    Label::new(kind, facts([("term", json!(term.0))].into_iter().chain(said)))
 }
 
 impl Observable for RaftKv {

@@ -23,7 +23,7 @@ use crate::protocol::Time;
 use crate::raft::{self};
 use crate::sim::faults::{Faults, draw_within, pick};
 use crate::sim::trace::Keep;
-use crate::sim::world::{Output, World};
+use crate::sim::world::{Occurrence, World};
 
 /// How often nodes dial each other, and the client asks.
 const TICK: Duration = Duration::from_millis(20);
@@ -75,11 +75,11 @@ pub fn run(seed: u64) -> Result<Report, String> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let nodes: Vec<_> = (1..=if seed.is_multiple_of(3) { 5 } else { 3 }).map(NodeId::numbered).collect();
     let config = raft::Config::new(nodes[0], 0, nodes.iter().copied());
-    let boot = move |id, life, records| {
-        let config = raft::Config { id, boot_nonce: life, ..config.clone() };
+    let spawn = move |id, boot_nonce, records| {
+        let config = raft::Config { id, boot_nonce, ..config.clone() };
         RaftKv::recover(config, u64::MAX, records).expect("the configuration and its records are valid")
     };
-    let world = World::new(rng.next_u64(), nodes.clone(), Box::new(boot), Keep::Nothing);
+    let world = World::new(rng.next_u64(), nodes.clone(), Box::new(spawn), Keep::Nothing);
     let mut run = Run {
         world,
         rng,
@@ -185,14 +185,14 @@ impl Run {
     fn tick(&mut self) -> Result<(), String> {
         let until = self.world.now() + TICK;
         while self.world.advance(until) {}
-        for output in self.world.take_outputs() {
-            match output {
-                Output::Emitted { event: Event::Answered { id, answer }, .. } => self.on_answer(id, &answer)?,
-                Output::Crashed { node } => {
+        for occurrence in self.world.take_occurrences() {
+            match occurrence {
+                Occurrence::Emitted { event: Event::Answered { id, answer }, .. } => self.on_answer(id, &answer)?,
+                Occurrence::Crashed { node } => {
                     self.directories.get_mut(&node).expect("a node").vouched.clear();
                     self.asked = None;
                 }
-                Output::Emitted { .. } | Output::Durable { .. } | Output::Restarted { .. } => {}
+                Occurrence::Emitted { .. } | Occurrence::Durable { .. } | Occurrence::Restarted { .. } => {}
             }
         }
         for from in self.nodes.clone() {

@@ -117,9 +117,8 @@ fn answers(command: &Command, answer: Answer, line: usize, script: &Script) -> V
         }
         Answer::States(states) => return states.iter().map(json::state).collect(),
         Answer::Pending(flights) => before = flights.iter().map(flight).collect(),
-        Answer::Progress(known) => {
-            let Command::Progress(node) = command else { unreachable!("only progress is answered so") };
-            before = known.iter().map(|known| json::known(*node, known)).collect();
+        Answer::Progress { node, known } => {
+            before = known.iter().map(|known| json::known(node, known)).collect();
         }
         Answer::Unmet(unmet) => {
             let fields = |value: fn(&Unmet) -> &str| {

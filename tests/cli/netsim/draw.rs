@@ -171,18 +171,16 @@ fn a_quiet_seed_is_drawn_where_something_happens() {
 
 #[test]
 fn the_words_of_another_protocol_are_drawn_as_they_are() {
-    let trace = r#"{"event":"trace","nodes":2,"axis":"time_us"}
-{"event":"start","id":1,"time_us":0}
+    let svg = picture_of(
+        r#"{"event":"start","id":1,"time_us":0}
 {"event":"start","id":2,"time_us":0}
 {"event":"role","id":1,"state":"coordinator","round":4,"time_us":5000}
 {"event":"send","msg":1,"from":1,"to":2,"type":"victory","round":4,"time_us":8000}
 {"event":"deliver","msg":1,"time_us":9000}
 {"event":"view","id":2,"seen":"<a>","time_us":9500}
 {"event":"heal","time_us":20000}
-"#;
-    let mut command = netsim();
-    command.args(["draw", "-"]);
-    let svg = run_with(command, trace).expect(0).stdout;
+"#,
+    );
     for part in [
         "n1: coordinator, round 4",
         ">coordinator<tspan",
@@ -194,6 +192,57 @@ fn the_words_of_another_protocol_are_drawn_as_they_are() {
         assert!(svg.contains(part), "no {part} in:\n{svg}");
     }
     assert!(!svg.contains("term 0") && !svg.contains(">follower<"), "Raft's words are Raft's: {svg}");
+}
+
+/// The picture of these lines, after a header.
+fn picture_of(lines: &str) -> String {
+    let mut command = netsim();
+    command.args(["draw", "-"]);
+    let header = r#"{"event":"trace","nodes":2,"axis":"time_us"}"#;
+    run_with(command, format!("{header}\n{lines}")).expect(0).stdout
+}
+
+#[test]
+fn a_node_that_tells_no_role_is_up() {
+    let svg = picture_of(
+        r#"{"event":"start","id":1,"time_us":0}
+{"event":"start","id":2,"time_us":0}
+{"event":"table","id":1,"peers":3,"time_us":5000}
+{"event":"crash","id":2,"time_us":8000}
+{"event":"start","id":2,"time_us":9000}
+{"event":"heal","time_us":20000}
+"#,
+    );
+    for part in ["n1: up<", "n2: up<", "n2: down<", "n1: table: peers 3"] {
+        assert!(svg.contains(part), "no {part} in:\n{svg}");
+    }
+    assert!(!svg.contains("term 0") && !svg.contains("follower<"), "nobody told a term: {svg}");
+}
+
+#[test]
+fn words_that_raft_has_too_keep_their_own_meaning() {
+    let svg = picture_of(
+        r#"{"event":"role","id":1,"state":"primary","term":4,"time_us":0}
+{"event":"state","id":1,"largest":7,"time_us":1000}
+{"event":"commit","id":1,"of":"x","time_us":2000}
+{"event":"log","id":2,"bytes":9,"time_us":3000}
+{"event":"send","msg":1,"from":1,"to":2,"type":"heartbeat","term":4,"round":2,"time_us":4000}
+{"event":"deliver","msg":1,"term":4,"time_us":5000}
+{"event":"heal","time_us":20000}
+"#,
+    );
+    for part in [
+        "n1: primary, term 4",
+        "n1: state: largest 7",
+        "n1: commit: of x",
+        "n2: log: bytes 9",
+        "heartbeat from n1 to n2: ",
+        "round 2",
+        ">heartbeat<tspan",
+    ] {
+        assert!(svg.contains(part), "no {part} in:\n{svg}");
+    }
+    assert!(!svg.contains("forwarded write"), "{svg}");
 }
 
 #[test]

@@ -30,8 +30,13 @@ pub enum Answer {
     States(Vec<State>),
     /// Messages in flight, oldest first.
     Pending(Vec<Flight>),
-    /// What the leader knows of the others.
-    Progress(Vec<Known>),
+    /// What a leader knows of the others.
+    Progress {
+        /// The leader.
+        node: usize,
+        /// A member each.
+        known: Vec<Known>,
+    },
     /// Not all was as expected; this was not.
     Unmet(Vec<Unmet>),
 }

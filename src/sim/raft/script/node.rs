@@ -39,7 +39,8 @@ pub(super) struct Node {
     pub(super) disk: Vec<Record>,
     pub(super) held: bool,
     pub(super) now: Time,
-    pub(super) life: u64,
+    /// Counts its boots.
+    pub(super) boot: u64,
     /// What may be known of it outside: it changes when the disk has everything.
     pub(super) shown: Vec<Look>,
     pub(super) commit: Index,
@@ -67,7 +68,7 @@ impl Node {
             disk: Vec::new(),
             held: false,
             now,
-            life: 0,
+            boot: 0,
             shown: Vec::new(),
             commit: Index(0),
             shown_log: (1, Vec::new()),

@@ -79,7 +79,7 @@ impl Nodes {
     pub(super) fn start(&mut self, node: usize) -> Result<(), String> {
         let (raft, data) = self.recover(node);
         let state = self.node(node);
-        state.life += 1;
+        state.boot += 1;
         state.applied = raft.last_applied();
         state.data = data;
         (state.shown, state.commit) = (raft.looks(number), raft.commit_index());
@@ -109,7 +109,7 @@ impl Nodes {
     fn config(&self, node: usize) -> Config {
         let Settings { pre_vote, check_quorum, max_append } = self.nodes[&node].settings;
         let voters = (1..=self.began).filter(|_| node <= self.began).map(NodeId::numbered);
-        let usual = Config::new(NodeId::numbered(node), (self.nodes[&node].life + 1) << 32, voters);
+        let usual = Config::new(NodeId::numbered(node), (self.nodes[&node].boot + 1) << 32, voters);
         Config {
             pre_vote,
             check_quorum,
@@ -242,7 +242,7 @@ impl Nodes {
                 let all = log.between(first.prev(), last);
                 state.shown_log = (first.0, all.iter().map(|entry| entry.position.term.0).collect());
                 let log = facts([("first", json!(first.0)), ("keep", json!(keep)), ("entries", json!(entries))]);
-                self.recorder.note(|| What::Changed { node, look: Look { event: "log", facts: log } });
+                self.recorder.note(|| What::Changed { node, look: Look::new("log", log) });
             }
         }
         let machine = host.machine();
@@ -288,7 +288,7 @@ impl Nodes {
         }
         *state = Node {
             disk: std::mem::take(&mut state.disk),
-            life: state.life,
+            boot: state.boot,
             held: state.held,
             shown_log: std::mem::take(&mut state.shown_log),
             ..Node::down(state.settings, state.now)

@@ -59,7 +59,7 @@ impl Nodes {
             let (match_index, next_index) = (progress.match_index.0, progress.next_index.0);
             Known { peer: number(*peer), match_index, next_index, flow, in_flight }
         });
-        Answer::Progress(known.collect())
+        Answer::Progress { node, known: known.collect() }
     }
 
     pub(super) fn expect(&self, node: usize, fields: &[(Field, String)]) -> Answer {

@@ -1,6 +1,6 @@
 //! `netsim draw`: a trace as a space-time diagram.
 //!
-//! - `reader`: from a trace to its `timeline`;
+//! - `reader`: from a trace, `line` by `line`, to its `timeline`;
 //! - `window`: the part of it that a picture can hold;
 //! - `picture`: where everything has its place, `svg`: what is drawn there, `legend`: what its signs mean, `colour`: by day and
 //!   by night.
@@ -13,6 +13,7 @@ use crate::cli::{Failure, Output};
 
 mod colour;
 mod legend;
+mod line;
 mod picture;
 mod reader;
 mod svg;

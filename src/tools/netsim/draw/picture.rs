@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::timeline::{Arrow, Axis, Kind};
-use super::window::Window;
+use super::timeline::{Arrow, Axis, Kind, Timeline};
 
 pub(super) const LEFT: f64 = 64.0;
 const RIGHT: f64 = 30.0;
@@ -22,7 +21,7 @@ const GAP: f64 = 84.0;
 const LONGEST_LABEL: usize = 48;
 
 pub(super) struct Picture<'a> {
-    pub(super) window: &'a Window,
+    pub(super) window: &'a Timeline,
     pub(super) text: String,
     pub(super) title: Vec<String>,
     /// Of what is drawn, without margins; and of everything.
@@ -39,7 +38,7 @@ pub(super) struct Picture<'a> {
 }
 
 impl<'a> Picture<'a> {
-    pub(super) fn new(window: &'a Window, title: Option<&str>) -> Self {
+    pub(super) fn new(window: &'a Timeline, title: Option<&str>) -> Self {
         let inner = match window.axis {
             Axis::Time => TIME_WIDTH,
             Axis::Steps => (STEP * (window.to - window.from)).clamp(LEAST_WIDTH, MOST_WIDTH),
@@ -71,7 +70,7 @@ impl<'a> Picture<'a> {
     }
 
     pub(super) fn x(&self, at: f64) -> f64 {
-        let Window { from, to, .. } = self.window;
+        let Timeline { from, to, .. } = self.window;
         LEFT + (at - from) / (to - from) * self.inner
     }
 

@@ -1,13 +1,11 @@
-//! Reads a trace: its own words decide how it looks, and Raft's have looks of their own.
+//! Reads a trace: by the rules of [`Look`](crate::sim::observe::Look), whatever protocol it is of.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead};
 
-use serde::Deserialize;
-use serde_json::{Map, Value};
-
+use super::line::{EntryLine, Line};
 use super::timeline::{
-    Arrow, Axis, Band, CutOff, Kind, LONGEST_LOG, LogAt, LogEntry, Lost, Mark, Role, Timeline, What, Words,
+    Arrow, Axis, Band, CutOff, Kind, LONGEST_LOG, LogAt, LogEntry, Lost, Mark, Role, Timeline, What,
 };
 
 /// No line of a trace is longer, unless it is none.
@@ -22,60 +20,6 @@ pub(super) enum TraceError {
     Wrong { line: usize, what: String },
     #[error("nothing happens in it")]
     Empty,
-}
-
-/// A line of a trace. What is not known is passed over.
-#[derive(Deserialize)]
-struct Line {
-    event: String,
-    #[serde(default)]
-    time_us: u64,
-    #[serde(default)]
-    step: u64,
-    #[serde(flatten)]
-    facts: Map<String, Value>,
-}
-
-impl Line {
-    fn number(&self, name: &str) -> Option<u64> {
-        self.facts.get(name)?.as_u64()
-    }
-
-    /// A node, or another number that counts.
-    fn place(&self, name: &str) -> Option<usize> {
-        self.number(name)?.try_into().ok()
-    }
-
-    fn flag(&self, name: &str) -> Option<bool> {
-        self.facts.get(name)?.as_bool()
-    }
-
-    fn word(&self, name: &str) -> Option<&str> {
-        self.facts.get(name)?.as_str()
-    }
-
-    /// Entries of a log; none where other things have that name.
-    fn entries(&self) -> Vec<EntryLine> {
-        self.facts.get("entries").and_then(|entries| Deserialize::deserialize(entries).ok()).unwrap_or_default()
-    }
-
-    /// Everything else, in words.
-    fn facts(&self, but: &[&str]) -> String {
-        let say = |(name, value): (&String, &Value)| match value {
-            Value::String(text) => format!("{name} {text}"),
-            other => format!("{name} {other}"),
-        };
-        let facts = self.facts.iter().filter(|(name, _)| !but.contains(&name.as_str()));
-        facts.map(say).collect::<Vec<_>>().join(", ")
-    }
-}
-
-#[derive(Deserialize)]
-struct EntryLine {
-    index: u64,
-    #[serde(default)]
-    term: u64,
-    data: Option<String>,
 }
 
 /// Reads a trace.
@@ -98,10 +42,8 @@ pub(super) fn read(mut lines: impl BufRead) -> Result<Timeline, TraceError> {
 }
 
 /// A trace being read.
+#[derive(Default)]
 struct Reader {
-    axis: Axis,
-    nodes: usize,
-    end: f64,
     /// The band that each node is in.
     open: BTreeMap<usize, Band>,
     flying: BTreeMap<u64, Arrow>,
@@ -115,8 +57,8 @@ struct Reader {
     isolated: BTreeMap<(usize, usize), f64>,
     /// What [`Role::Plain`] has said so far.
     plain: Vec<String>,
-    /// Whether its roles have terms, as Raft's have.
-    has_terms: bool,
+    /// Whether it is Raft's, which its roles tell: then messages have its families, and who has said nothing is a follower.
+    is_raft: bool,
     timeline: Timeline,
 }
 
@@ -124,190 +66,217 @@ impl Reader {
     fn new(header: &Line) -> Self {
         let axis = if header.word("axis") == Some("step") { Axis::Steps } else { Axis::Time };
         let nodes = header.place("nodes").unwrap_or_default();
-        Self {
-            axis,
-            nodes,
-            end: 0.0,
-            open: BTreeMap::new(),
-            flying: BTreeMap::new(),
-            votes: BTreeMap::new(),
-            voters: BTreeMap::new(),
-            logs: BTreeMap::new(),
-            cut: BTreeSet::new(),
-            isolated: BTreeMap::new(),
-            plain: Vec::new(),
-            has_terms: true,
-            timeline: Timeline {
-                axis,
-                nodes,
-                end: 0.0,
-                bands: Vec::new(),
-                pauses: Vec::new(),
-                isolations: Vec::new(),
-                arrows: Vec::new(),
-                marks: Vec::new(),
-                lines: Vec::new(),
-                logs: Vec::new(),
-                words: Words::default(),
-            },
-        }
+        let from = if axis == Axis::Steps { 1.0 } else { 0.0 };
+        // In a script a node tells its role only when that changes; no other protocol has scripts.
+        let is_raft = axis == Axis::Steps;
+        Self { is_raft, timeline: Timeline { axis, nodes, from, ..Timeline::default() }, ..Self::default() }
     }
 
     fn take(&mut self, line: &Line) -> Result<(), String> {
-        let at = match self.axis {
+        let at = match self.timeline.axis {
             Axis::Time => line.time_us as f64,
             Axis::Steps => line.step as f64,
         };
-        self.end = self.end.max(at);
-        let node = || line.place("id").ok_or("it names no id");
-        let link = || line.place("from").zip(line.place("to")).ok_or("it names no from and to");
-        let timeline = &mut self.timeline;
+        self.timeline.to = self.timeline.to.max(at);
         match line.event.as_str() {
-            "send" => {
-                let (from, to) = link()?;
-                let arrow = arrow(line, from, to, at, &mut timeline.words);
-                self.flying.insert(line.number("msg").ok_or("it names no msg")?, arrow);
-            }
-            "deliver" | "drop" => {
-                let Some(mut arrow) = line.number("msg").and_then(|msg| self.flying.remove(&msg)) else {
-                    return Ok(());
-                };
-                arrow.ended = Some(at);
-                if line.event == "drop" {
-                    let down = line.word("why") == Some("down");
-                    arrow.lost = Some(if down { Lost::AtTheEnd } else { Lost::OnItsWay });
-                    arrow.says += match line.word("why") {
-                        Some("down") => ": the receiver is down",
-                        Some("cut") => ": lost, the link is cut",
-                        _ => ": lost",
-                    };
-                }
-                if line.event == "deliver" {
-                    self.count(&arrow, line.number("term"), at);
-                }
-                self.timeline.arrows.push(arrow);
-            }
-            "role" | "state" => {
-                let (node, term) = (node()?, line.number("term"));
-                let says = term.map_or_else(|| line.facts(&["id", "state"]), |term| format!("term {term}"));
-                let role = match line.word("state") {
-                    Some("leader") => Role::Leader,
-                    Some("candidate") if line.flag("pre_vote") == Some(true) => Role::PreCandidate,
-                    Some("candidate") => Role::Candidate,
-                    Some("follower") => Role::Follower,
-                    Some(other) => Role::Other(place_of(&mut timeline.words.states, other)),
-                    None => Role::Plain(place_of(&mut self.plain, &says)),
-                };
-                self.has_terms &= term.is_some();
-                self.voters.insert(node, line.place("voters").unwrap_or(self.nodes));
-                self.enter(node, at, role, term, says);
-            }
-            "log" => {
-                let node = node()?;
-                let (first, keep) =
-                    line.number("first").zip(line.number("keep")).ok_or("it names no first and keep")?;
-                let (begins, log) = self.logs.entry(node).or_default();
-                *begins = first;
-                log.retain(|entry| (first..=keep).contains(&entry.index));
-                log.extend(line.entries().into_iter().map(|entry| LogEntry {
-                    index: entry.index,
-                    term: entry.term,
-                    says: entry.data.unwrap_or_default(),
-                }));
-                // Long logs are not drawn, and need not be remembered at each change.
-                log.truncate(LONGEST_LOG + 1);
-                let entries = log.clone();
-                timeline.logs.push(LogAt { node, at, first, entries });
-            }
-            "wipe" => {
-                let node = node()?;
-                // It is stopped for that, and starts at once: one sign is enough.
-                timeline.marks.retain(|mark| mark.at < at || mark.what != What::Crash { node });
-                timeline.marks.push(Mark { at, what: What::Wipe { node } });
-                self.open.insert(
-                    node,
-                    Band { node, from: at, to: at, role: Role::Started, term: Some(0), says: "term 0".to_owned() },
-                );
-                self.logs.remove(&node);
-                timeline.logs.push(LogAt { node, at, first: 1, entries: Vec::new() });
-            }
-            "crash" => {
-                let node = node()?;
-                for pause in timeline.pauses.iter_mut().filter(|pause| pause.node == node) {
-                    pause.to = pause.to.min(at);
-                }
-                self.enter(node, at, Role::Down, None, String::new());
-                self.timeline.marks.push(Mark { at, what: What::Crash { node } });
-            }
-            "start" => {
-                let node = node()?;
-                let before = self.open.get(&node);
-                let restart = before.is_some_and(|band| band.role == Role::Down);
-                let (term, says) = before.map_or((Some(0), "term 0".to_owned()), |band| (band.term, band.says.clone()));
-                self.enter(node, at, Role::Started, term, says);
-                if let Some((first, log)) = self.logs.get(&node) {
-                    self.timeline.logs.push(LogAt { node, at, first: *first, entries: log.clone() });
-                }
-                if restart {
-                    self.timeline.marks.push(Mark { at, what: What::Start { node } });
-                }
-            }
-            "pause" => {
-                let to = at + line.number("lasts_us").ok_or("it names no lasts_us")? as f64;
-                timeline.pauses.push(Band {
-                    node: node()?,
-                    from: at,
-                    to,
-                    role: Role::Follower,
-                    term: None,
-                    says: String::new(),
-                });
-            }
-            "commit" => {
-                let what = What::Commit { node: node()?, index: line.number("commit").ok_or("it names no commit")? };
-                timeline.marks.push(Mark { at, what });
-            }
-            "cut" => {
-                let (from, to) = link()?;
-                self.cut.insert((from, to));
-                timeline.marks.push(Mark { at, what: What::Cut { from, to } });
-                self.look_at_links(at);
-            }
-            "join" => {
-                let (from, to) = link()?;
-                self.cut.remove(&(from, to));
-                timeline.marks.push(Mark { at, what: What::Join { from, to } });
-                self.look_at_links(at);
-            }
-            "heal" => {
-                self.cut.clear();
-                timeline.marks.push(Mark { at, what: What::Heal });
-                self.look_at_links(at);
-            }
-            "line" => {
-                let text = line.word("text").unwrap_or_default().to_owned();
-                let looks = ["state", "pending", "progress", "expect"];
-                if !looks.contains(&text.split_whitespace().next().unwrap_or_default()) {
-                    timeline.lines.push((at, line.place("line").unwrap_or_default(), text));
-                }
-            }
+            "send" => self.send(line, at)?,
+            "deliver" | "drop" => self.arrive(line, at),
+            "wipe" => self.wipe(line.id()?, at),
+            "crash" => self.crash(line.id()?, at),
+            "start" => self.start(line.id()?, at),
+            "pause" => self.pause(line, at)?,
+            "cut" | "join" | "heal" => self.change_links(line, at)?,
+            "line" => self.script(line, at),
             "persist" => {} // not drawn
-            other => {
-                let Some(node) = line.place("id") else { return Ok(()) };
-                let facts = line.facts(&["id"]);
-                let says = if facts.is_empty() { other.to_owned() } else { format!("{other}: {facts}") };
-                timeline.marks.push(Mark { at, what: What::Told { node, says } });
-            }
+            "role" => self.role(line, line.id()?, at),
+            _ => self.look(line, at),
         }
         Ok(())
     }
 
+    fn mark(&mut self, at: f64, what: What) {
+        self.timeline.marks.push(Mark { at, what });
+    }
+
+    fn send(&mut self, line: &Line, at: f64) -> Result<(), String> {
+        let (from, to) = line.link()?;
+        let arrow = self.arrow(line, from, to, at);
+        self.timeline.nodes = self.timeline.nodes.max(from).max(to);
+        self.flying.insert(line.number("msg").ok_or("it names no msg")?, arrow);
+        Ok(())
+    }
+
+    fn arrive(&mut self, line: &Line, at: f64) {
+        let Some(mut arrow) = line.number("msg").and_then(|msg| self.flying.remove(&msg)) else { return };
+        arrow.ended = Some(at);
+        if line.event == "drop" {
+            let down = line.word("why") == Some("down");
+            arrow.lost = Some(if down { Lost::AtTheEnd } else { Lost::OnItsWay });
+            arrow.says += match line.word("why") {
+                Some("down") => ": the receiver is down",
+                Some("cut") => ": lost, the link is cut",
+                _ => ": lost",
+            };
+        } else {
+            self.count(&arrow, line.number("term"), at);
+        }
+        self.timeline.arrows.push(arrow);
+    }
+
+    fn wipe(&mut self, node: usize, at: f64) {
+        // It is stopped for that, and starts at once: one sign is enough.
+        self.timeline.marks.retain(|mark| mark.at < at || mark.what != What::Crash { node });
+        self.mark(at, What::Wipe { node });
+        self.open.insert(node, Band { node, from: at, to: at, role: Role::Started, term: None, says: String::new() });
+        self.logs.remove(&node);
+        self.timeline.logs.push(LogAt { node, at, first: 1, entries: Vec::new() });
+    }
+
+    fn crash(&mut self, node: usize, at: f64) {
+        for pause in self.timeline.pauses.iter_mut().filter(|pause| pause.node == node) {
+            pause.to = pause.to.min(at);
+        }
+        self.enter(node, at, Role::Down, None, String::new());
+        self.mark(at, What::Crash { node });
+    }
+
+    fn start(&mut self, node: usize, at: f64) {
+        let before = self.open.get(&node);
+        let restart = before.is_some_and(|band| band.role == Role::Down);
+        let (term, says) = before.map_or((None, String::new()), |band| (band.term, band.says.clone()));
+        self.enter(node, at, Role::Started, term, says);
+        if let Some((first, log)) = self.logs.get(&node) {
+            self.timeline.logs.push(LogAt { node, at, first: *first, entries: log.clone() });
+        }
+        if restart {
+            self.mark(at, What::Start { node });
+        }
+    }
+
+    fn pause(&mut self, line: &Line, at: f64) -> Result<(), String> {
+        let to = at + line.number("lasts_us").ok_or("it names no lasts_us")? as f64;
+        let node = line.id()?;
+        self.timeline.pauses.push(Band { node, from: at, to, role: Role::Follower, term: None, says: String::new() });
+        Ok(())
+    }
+
+    fn change_links(&mut self, line: &Line, at: f64) -> Result<(), String> {
+        let what = match line.event.as_str() {
+            "heal" => {
+                self.cut.clear();
+                What::Heal
+            }
+            "cut" => {
+                let (from, to) = line.link()?;
+                self.cut.insert((from, to));
+                What::Cut { from, to }
+            }
+            _ => {
+                let (from, to) = line.link()?;
+                self.cut.remove(&(from, to));
+                What::Join { from, to }
+            }
+        };
+        self.mark(at, what);
+        self.look_at_links(at);
+        Ok(())
+    }
+
+    /// A line of a script, unless it only looks at the nodes.
+    fn script(&mut self, line: &Line, at: f64) {
+        let text = line.word("text").unwrap_or_default().to_owned();
+        let looks = ["state", "pending", "progress", "expect"];
+        if !looks.contains(&text.split_whitespace().next().unwrap_or_default()) {
+            self.timeline.lines.push((at, line.place("line").unwrap_or_default(), text));
+        }
+    }
+
+    /// What a protocol tells of a node, by the rules of [`Look`](crate::sim::observe::Look).
+    fn look(&mut self, line: &Line, at: f64) {
+        let Some(node) = line.place("id") else { return };
+        let log = || Some((line.number("first")?, line.number("keep")?, line.entries()?));
+        match (line.event.as_str(), line.number("commit"), log()) {
+            ("commit", Some(index), _) => self.mark(at, What::Commit { node, index }),
+            ("log", _, Some((first, keep, entries))) => self.log(node, at, first, keep, entries),
+            (name, _, _) => {
+                let facts = line.facts(&["id"]);
+                let says = if facts.is_empty() { name.to_owned() } else { format!("{name}: {facts}") };
+                self.mark(at, What::Told { node, says });
+            }
+        }
+    }
+
+    fn role(&mut self, line: &Line, node: usize, at: f64) {
+        let (term, voters) = (line.number("term"), line.place("voters"));
+        self.is_raft |= voters.is_some();
+        let says = match term.zip(voters) {
+            Some((term, _)) => format!("term {term}"),
+            None => line.facts(&["id", "state"]),
+        };
+        let role = match line.word("state") {
+            Some("leader") => Role::Leader,
+            Some("candidate") if line.flag("pre_vote") == Some(true) => Role::PreCandidate,
+            Some("candidate") => Role::Candidate,
+            Some("follower") => Role::Follower,
+            Some(other) => Role::Other(place_of(&mut self.timeline.words.states, other)),
+            None => Role::Plain(place_of(&mut self.plain, &says)),
+        };
+        self.voters.insert(node, voters.unwrap_or(self.timeline.nodes));
+        self.enter(node, at, role, term, says);
+    }
+
+    fn log(&mut self, node: usize, at: f64, first: u64, keep: u64, entries: Vec<EntryLine>) {
+        let (begins, log) = self.logs.entry(node).or_default();
+        *begins = first;
+        log.retain(|entry| (first..=keep).contains(&entry.index));
+        log.extend(entries.into_iter().map(|EntryLine { index, term, data }| LogEntry {
+            index,
+            term,
+            says: data.unwrap_or_default(),
+        }));
+        // Long logs are not drawn, and need not be remembered at each change.
+        log.truncate(LONGEST_LOG + 1);
+        self.timeline.logs.push(LogAt { node, at, first, entries: log.clone() });
+    }
+
+    fn arrow(&mut self, line: &Line, from: usize, to: usize, sent: f64) -> Arrow {
+        let name = line.word("type").unwrap_or_default();
+        let entries = line.entries().unwrap_or_default();
+        let known = of_raft(name, !entries.is_empty()).filter(|_| self.is_raft);
+        let kind = known
+            .unwrap_or_else(|| Kind::Other(place_of(&mut self.timeline.words.types, name.trim_end_matches("_reply"))));
+        let answer = line.flag("granted").or(line.flag("success"));
+        let mut says = format!("{name} from n{from} to n{to}");
+        match line.number("term").filter(|_| self.is_raft) {
+            Some(term) => says += &format!(", term {term}"),
+            None => {
+                let facts = line.facts(&["msg", "from", "to", "type"]);
+                says += &if facts.is_empty() { facts } else { format!(": {facts}") };
+            }
+        }
+        match (answer, &*entries) {
+            _ if !self.is_raft => {}
+            (Some(yes), _) => says += if yes { ": yes" } else { ": no" },
+            (None, []) => {}
+            (None, entries) => {
+                let entries: Vec<_> = entries
+                    .iter()
+                    .map(|entry| format!("{} {}", entry.index, entry.data.as_deref().unwrap_or("no-op")))
+                    .collect();
+                says += &format!(": {}", entries.join(", "));
+            }
+        }
+        let entries = entries.first().zip(entries.last()).map(|(first, last)| (first.index, last.index));
+        Arrow { from, to, sent, ended: None, lost: None, kind, reply: name.ends_with("_reply"), says, entries, answer }
+    }
+
     fn enter(&mut self, node: usize, at: f64, role: Role, term: Option<u64>, says: String) {
-        self.nodes = self.nodes.max(node);
+        self.timeline.nodes = self.timeline.nodes.max(node);
         if let Some(band) = self.open.get_mut(&node) {
             let (term, says) = if role == Role::Down { (band.term, band.says.clone()) } else { (term, says) };
-            if band.role == Role::Started && role == Role::Follower && band.says == says {
-                band.role = role; // as every node of Raft's starts
+            let has_said_nothing = band.says.is_empty() && term == Some(0);
+            if band.role == Role::Started && role == Role::Follower && (has_said_nothing || band.says == says) {
+                (band.role, band.term, band.says) = (role, term, says.clone()); // as every node of Raft's starts
             }
             if (band.role, &band.says) == (role, &says) {
                 return; // it has only found out whom to follow
@@ -335,7 +304,7 @@ impl Reader {
         };
         let votes = self.votes.entry(node).or_default();
         if votes.insert(reply.from) {
-            let of = self.voters.get(&node).copied().unwrap_or(self.nodes);
+            let of = self.voters.get(&node).copied().unwrap_or(self.timeline.nodes);
             let what = What::Votes { node, votes: votes.len() + 1, of, pre };
             self.timeline.marks.push(Mark { at, what });
         }
@@ -379,16 +348,22 @@ impl Reader {
     }
 
     fn finish(mut self) -> Option<Timeline> {
-        let end = self.end + if self.axis == Axis::Steps { 1.0 } else { 0.0 };
-        for (_, band) in self.open {
-            self.timeline.bands.push(Band { to: end, ..band });
-        }
-        for band in self.timeline.bands.iter_mut().filter(|band| band.role == Role::Started) {
-            if self.has_terms {
+        let end = self.timeline.to + if self.timeline.axis == Axis::Steps { 1.0 } else { 0.0 };
+        self.timeline.to = end;
+        self.timeline.bands.extend(self.open.into_values().map(|band| Band { to: end, ..band }));
+        for band in &mut self.timeline.bands {
+            match band.role {
+                Role::Started if !self.is_raft => {
+                    let up = Role::Other(place_of(&mut self.timeline.words.states, "up"));
+                    (band.role, band.term, band.says) = (up, None, String::new());
+                }
+                Role::Started | Role::Down if self.is_raft && band.says.is_empty() => {
+                    (band.term, band.says) = (Some(0), "term 0".to_owned());
+                }
+                _ => {}
+            }
+            if band.role == Role::Started {
                 band.role = Role::Follower;
-            } else {
-                band.role = Role::Other(place_of(&mut self.timeline.words.states, "up"));
-                band.says.clear();
             }
         }
         for ((first, last), from) in self.isolated {
@@ -412,7 +387,7 @@ impl Reader {
             | What::Told { .. }
             | What::Heal => true,
         });
-        (end > 0.0).then_some(Timeline { nodes: self.nodes, end, ..self.timeline })
+        (end > 0.0).then_some(self.timeline)
     }
 }
 
@@ -424,41 +399,17 @@ fn place_of(words: &mut Vec<String>, word: &str) -> usize {
     })
 }
 
-fn arrow(line: &Line, from: usize, to: usize, sent: f64, words: &mut Words) -> Arrow {
-    let name = line.word("type").unwrap_or_default();
-    let (term, entries) = (line.number("term"), line.entries());
-    let kind = match name.trim_end_matches("_reply") {
+/// The family of a type of Raft's messages, if it is one.
+fn of_raft(name: &str, has_entries: bool) -> Option<Kind> {
+    Some(match name.trim_end_matches("_reply") {
         "pre_vote" => Kind::PreVote,
         "request_vote" => Kind::Vote,
         "install_snapshot" => Kind::Snapshot,
         "timeout_now" => Kind::Transfer,
         "read_index" => Kind::Read,
-        "append_entries" if name == "append_entries" && entries.is_empty() => Kind::Heartbeat,
+        "append_entries" if name == "append_entries" && !has_entries => Kind::Heartbeat,
         "append_entries" => Kind::Append,
-        "forward" | "administer" => Kind::Forward,
-        "heartbeat" if term.is_some() => Kind::Forward, // Raft's, while its disk is busy
-        other => Kind::Other(place_of(&mut words.types, other)),
-    };
-    let answer = line.flag("granted").or(line.flag("success"));
-    let mut says = format!("{name} from n{from} to n{to}");
-    match term {
-        Some(term) => says += &format!(", term {term}"),
-        None => {
-            let facts = line.facts(&["msg", "from", "to", "type"]);
-            says += &if facts.is_empty() { facts } else { format!(": {facts}") };
-        }
-    }
-    match (answer, &*entries) {
-        (Some(yes), _) => says += if yes { ": yes" } else { ": no" },
-        (None, []) => {}
-        (None, entries) => {
-            let entries: Vec<_> = entries
-                .iter()
-                .map(|entry| format!("{} {}", entry.index, entry.data.as_deref().unwrap_or("no-op")))
-                .collect();
-            says += &format!(": {}", entries.join(", "));
-        }
-    }
-    let entries = entries.first().zip(entries.last()).map(|(first, last)| (first.index, last.index));
-    Arrow { from, to, sent, ended: None, lost: None, kind, reply: name.ends_with("_reply"), says, entries, answer }
+        "forward" | "administer" | "heartbeat" => Kind::Forward, // a heartbeat of its own is one of a leader whose disk is busy
+        _ => return None,
+    })
 }

@@ -5,14 +5,13 @@ use std::io::{self, Write};
 
 use super::colour::{self, Theme};
 use super::picture::{BAND, LEFT, Picture, escape, is_ballot, label};
-use super::timeline::{Arrow, Axis, Band, Kind, LogAt, LogEntry, Lost, Role, What};
-use super::window::Window;
+use super::timeline::{Arrow, Axis, Band, Kind, LogAt, LogEntry, Lost, Role, Timeline, What};
 
 /// The width of the box of a snapshot.
 const SNAPSHOT: f64 = 40.0;
 
 /// Writes the picture.
-pub(super) fn write(out: &mut impl Write, window: &Window, title: Option<&str>, theme: Theme) -> io::Result<()> {
+pub(super) fn write(out: &mut impl Write, window: &Timeline, title: Option<&str>, theme: Theme) -> io::Result<()> {
     let mut picture = Picture::new(window, title);
     picture.axis();
     picture.lanes();
@@ -73,7 +72,7 @@ impl Picture<'_> {
     }
 
     fn time_axis(&mut self) {
-        let Window { from, to, .. } = *self.window;
+        let Timeline { from, to, .. } = *self.window;
         let step = nice_step((to - from) / 10.0);
         let (top, bottom) = (self.top - 8.0, self.bottom() + 10.0);
         let mut tick = (from / step).ceil() * step;

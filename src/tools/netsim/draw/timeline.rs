@@ -4,20 +4,22 @@
 pub(super) const LONGEST_LOG: usize = 10;
 
 /// What goes along the picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(super) enum Axis {
     /// Virtual time, in microseconds.
+    #[default]
     Time,
     /// Steps of a script.
     Steps,
 }
 
-/// A whole trace.
-#[derive(Debug)]
+/// A whole trace, or the part of it that is drawn.
+#[derive(Debug, Default)]
 pub(super) struct Timeline {
     pub(super) axis: Axis,
     pub(super) nodes: usize,
-    pub(super) end: f64,
+    pub(super) from: f64,
+    pub(super) to: f64,
     pub(super) bands: Vec<Band>,
     pub(super) pauses: Vec<Band>,
     pub(super) isolations: Vec<CutOff>,
@@ -25,8 +27,11 @@ pub(super) struct Timeline {
     pub(super) marks: Vec<Mark>,
     /// Lines of a script, with the step of each.
     pub(super) lines: Vec<(f64, usize, String)>,
+    /// The logs at each change.
     pub(super) logs: Vec<LogAt>,
     pub(super) words: Words,
+    /// What is not to be seen, in words.
+    pub(super) notes: Vec<String>,
 }
 
 /// The words of a trace that are not Raft's: [`Kind::Other`] and [`Role::Other`] are places among them.
@@ -190,6 +195,6 @@ impl Timeline {
     /// Where a line of the script begins, or where what it led to ends.
     pub(super) fn step_of_line(&self, line: usize, end: bool) -> Option<f64> {
         let place = self.lines.iter().position(|(_, number, _)| *number >= line)?;
-        Some(if end { self.lines.get(place + 1).map_or(self.end, |next| next.0 - 1.0) } else { self.lines[place].0 })
+        Some(if end { self.lines.get(place + 1).map_or(self.to, |next| next.0 - 1.0) } else { self.lines[place].0 })
     }
 }

@@ -17,32 +17,11 @@ const LONGEST_CHOSEN_WITHIN: [f64; 2] = [120e3, 2e6];
 /// ... and begins and ends so much of that before and after.
 const MARGIN: f64 = 0.06;
 
-/// A part of a trace, ready to be drawn.
-#[derive(Debug)]
-pub(super) struct Window {
-    pub(super) axis: Axis,
-    pub(super) nodes: usize,
-    pub(super) from: f64,
-    pub(super) to: f64,
-    pub(super) bands: Vec<Band>,
-    pub(super) pauses: Vec<Band>,
-    pub(super) isolations: Vec<CutOff>,
-    pub(super) arrows: Vec<Arrow>,
-    pub(super) marks: Vec<Mark>,
-    pub(super) lines: Vec<(f64, usize, String)>,
-    /// The logs at each change; none when one is long.
-    pub(super) logs: Vec<LogAt>,
-    pub(super) words: Words,
-    /// What is not to be seen, in words.
-    pub(super) notes: Vec<String>,
-}
-
 /// The part between two places. Without any, it is the whole, or of a long run the part where most happens. None when
 /// there is nothing in it.
-pub(super) fn window(timeline: &Timeline, from: Option<f64>, to: Option<f64>) -> Option<Window> {
+pub(super) fn window(timeline: &Timeline, from: Option<f64>, to: Option<f64>) -> Option<Timeline> {
     let chosen = if from.is_none() && to.is_none() { choose(timeline) } else { None };
-    let start = if timeline.axis == Axis::Steps { 1.0 } else { 0.0 };
-    let (from, to) = chosen.unwrap_or((from.unwrap_or(start), to.unwrap_or(timeline.end).min(timeline.end)));
+    let (from, to) = chosen.unwrap_or((from.unwrap_or(timeline.from), to.unwrap_or(timeline.to).min(timeline.to)));
     if from >= to {
         return None;
     }
@@ -52,7 +31,7 @@ pub(super) fn window(timeline: &Timeline, from: Option<f64>, to: Option<f64>) ->
     };
     let isolations = timeline.isolations.iter().filter(|off| off.from < to && off.to > from);
     let isolations = isolations.map(|off| CutOff { from: off.from.max(from), to: off.to.min(to), ..*off }).collect();
-    let seen = |arrow: &&Arrow| arrow.sent <= to && arrow.ended.unwrap_or(timeline.end) >= from;
+    let seen = |arrow: &&Arrow| arrow.sent <= to && arrow.ended.unwrap_or(timeline.to) >= from;
     let mut arrows: Vec<_> = timeline.arrows.iter().filter(seen).cloned().collect();
     let mut marks: Vec<_> = timeline.marks.iter().filter(|m| (from..=to).contains(&m.at)).cloned().collect();
     let left_out =
@@ -60,7 +39,7 @@ pub(super) fn window(timeline: &Timeline, from: Option<f64>, to: Option<f64>) ->
     let mut notes = Vec::new();
     if chosen.is_some() {
         let seconds = |at: f64| format!("{:.3} s", at / 1e6);
-        let (from, to, end) = (seconds(from), seconds(to), seconds(timeline.end));
+        let (from, to, end) = (seconds(from), seconds(to), seconds(timeline.to));
         notes.push(format!(
             "{from} to {to} of {end}: most happens here (--from and --to show another part, --from 0s all)"
         ));
@@ -69,7 +48,7 @@ pub(super) fn window(timeline: &Timeline, from: Option<f64>, to: Option<f64>) ->
         let part = if chosen.is_some() { "" } else { " (--from and --to show a part in full)" };
         notes.push(format!("Left out: {}{part}", left_out.join(", ")));
     }
-    Some(Window {
+    Some(Timeline {
         axis: timeline.axis,
         nodes: timeline.nodes,
         from,
@@ -86,7 +65,7 @@ pub(super) fn window(timeline: &Timeline, from: Option<f64>, to: Option<f64>) ->
     })
 }
 
-/// The logs within the part; what a node had when it begins counts as a change there.
+/// The logs within the part, none when one is long; what a node had when it begins counts as a change there.
 fn logs(all: &[LogAt], from: f64, to: f64) -> Vec<LogAt> {
     let mut logs: Vec<LogAt> = Vec::new();
     for log in all.iter().filter(|log| log.at <= to) {
@@ -131,7 +110,7 @@ fn choose(timeline: &Timeline) -> Option<(f64, f64)> {
     }
     let (_, from, to) = best?;
     let whole = |at: f64| (at / 1e3).round() * 1e3;
-    Some((whole((from - margin).max(0.0)), whole((to + margin).min(timeline.end)).max(from + margin)))
+    Some((whole((from - margin).max(0.0)), whole((to + margin).min(timeline.to)).max(from + margin)))
 }
 
 const fn band_weight(role: Role) -> u32 {
