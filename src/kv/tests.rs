@@ -17,8 +17,8 @@ fn set(key: &str, value: &str) -> Operation {
     Operation::Set { key: Bytes::from(key.to_owned()), value: Bytes::from(value.to_owned()), condition: None }
 }
 
-fn named(client: &str, sequence: u64, command: Operation) -> SessionRequest {
-    SessionRequest { session: Some(SessionId { client: Bytes::from(client.to_owned()), sequence }), command }
+fn named(client: &str, sequence: u64, operation: Operation) -> SessionRequest {
+    SessionRequest { session: Some(SessionId { client: Bytes::from(client.to_owned()), sequence }), operation }
 }
 
 fn chunks(state: &mut State, view: ViewId) -> Vec<Bytes> {

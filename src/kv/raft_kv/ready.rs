@@ -24,10 +24,8 @@ impl RaftKv {
     pub(super) fn tell_ready(&self, out: &mut Effects<Self>) {
         let (term, leader) = (self.raft.hard_state().current_term, self.raft.leader());
         if let Some(leader) = leader.filter(|leader| *leader != self.raft.config().id && self.is_behind()) {
-            out.send(
-                leader,
-                Message::Forward { id: RequestId(0), term, command: self.init_request().encode().into_bytes() },
-            );
+            let request = self.init_request().encode().into_bytes();
+            out.send(leader, Message::Forward { id: RequestId(0), term, request });
         }
     }
 

@@ -159,7 +159,7 @@ impl Clients {
         *next_request += 1;
         let ask = match &asked.operation {
             KvOperation::Write(command, _) => {
-                Ask::Write(SessionRequest { session: asked.session.clone(), command: command.clone() }.encode())
+                Ask::Write(SessionRequest { session: asked.session.clone(), operation: command.clone() }.encode())
             }
             KvOperation::Get(_) => Ask::Read(Query::Get { key: asked.key.clone() }),
         };

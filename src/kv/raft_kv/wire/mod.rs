@@ -20,11 +20,11 @@ impl Wire for Message {
     fn encode(&self, out: &mut BytesMut) {
         match self {
             Self::Raft(message) => message.encode(out),
-            Self::Forward { id, term, command } => {
+            Self::Forward { id, term, request } => {
                 out.put_u8(tag::FORWARD);
                 out.put_u64(id.0);
                 out.put_u64(term.0);
-                out.put_slice(command);
+                out.put_slice(request);
             }
             Self::Administer { id, term, what } => {
                 out.put_u8(tag::ADMINISTER);
@@ -46,7 +46,7 @@ impl Wire for Message {
         match bytes.try_get_u8()? {
             tag::FORWARD => {
                 let (id, term) = (RequestId(bytes.try_get_u64()?), Term(bytes.try_get_u64()?));
-                Ok(Self::Forward { id, term, command: bytes })
+                Ok(Self::Forward { id, term, request: bytes })
             }
             tag::ADMINISTER => {
                 let (id, term) = (RequestId(bytes.try_get_u64()?), Term(bytes.try_get_u64()?));

@@ -40,10 +40,10 @@ fn message() -> impl Strategy<Value = Message> {
             what
         }),
         (any::<u64>(), body()).prop_map(|(term, body)| Message::Raft(raft::Message { term: Term(term), body })),
-        (any::<(u64, u64)>(), bytes()).prop_map(|((id, term), command)| Message::Forward {
+        (any::<(u64, u64)>(), bytes()).prop_map(|((id, term), request)| Message::Forward {
             id: RequestId(id),
             term: Term(term),
-            command
+            request
         }),
         (any::<(u64, u64)>(), forwarding()).prop_map(|((id, term), result)| Message::Forwarded {
             id: RequestId(id),
