@@ -5,7 +5,7 @@
 //! | 1 | format, [`FORMAT`] |
 //! | 1 | length of the session's client, 0 without a session |
 //! | n, 8 | the client and the sequence, with a session |
-//! | 1 | 1 set, 2 delete, 3 found, 4 found and keep forgotten names |
+//! | 1 | 1 set, 2 delete, 3 init cluster, 4 init cluster and keep forgotten names |
 //!
 //! then, of a set or a delete,
 //!
@@ -16,7 +16,7 @@
 //! | 4 + n | value (set only) |
 //! | 4 + n, or 8 | the condition's value, or its version |
 //!
-//! and of a found the cluster's id, 8 bytes. Numbers are big-endian.
+//! and of an init cluster the cluster's id, 8 bytes. Numbers are big-endian.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
 use thiserror::Error;
@@ -127,7 +127,7 @@ pub enum Outcome {
     /// A request whose name was that of another command before: it is not carried out.
     NameTaken,
     /// The cluster has this id.
-    Founded {
+    ClusterInitialized {
         /// That of the first [`Operation::InitCluster`].
         cluster: u64,
     },

@@ -62,7 +62,7 @@ impl State {
                     Some(_) => {}
                 }
                 let cluster = *self.cluster.get_or_insert(cluster);
-                (Outcome::Founded { cluster }, None)
+                (Outcome::ClusterInitialized { cluster }, None)
             }
         }
     }

@@ -46,7 +46,7 @@ impl Raft {
         }
     }
 
-    /// All proposals and all reads gathered so far share one append to each follower. While another node is about to
+    /// All pending proposals and reads share one append to each follower. While another node is about to
     /// take over, proposals wait.
     pub(super) fn replicate_batch(&mut self, now: Time, out: &mut Effects<Self>) {
         let new_round = self.open_read_round();
@@ -273,8 +273,8 @@ impl Raft {
         }
         let first_of_term_committed = self.commit_index < leader.first_of_term;
         self.commit_through(index, out);
-        let gathered = matches!(&self.role, Role::Leader(leader) if leader.batch_since.is_some());
-        if first_of_term_committed || gathered {
+        let batch_waits = matches!(&self.role, Role::Leader(leader) if leader.batch_since.is_some());
+        if first_of_term_committed || batch_waits {
             Self::flush_soon(out); // reads, or proposals, may have waited for this
         }
         self.leave_if_removed(out);

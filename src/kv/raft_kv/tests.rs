@@ -179,7 +179,7 @@ fn the_first_leader_founds_the_cluster_and_later_ones_leave_its_id_alone() {
     assert_eq!(entries(&mut node), 2);
     let other = SessionRequest::once(Operation::InitCluster { cluster: LIFE + 1, keep_forgotten: false });
     let (outcome, _) = node.state.apply(other);
-    assert_eq!(outcome, Outcome::Founded { cluster: LIFE });
+    assert_eq!(outcome, Outcome::ClusterInitialized { cluster: LIFE });
 }
 
 /// A new leader among nodes of an older netbelt, which would end at the command that begins it.

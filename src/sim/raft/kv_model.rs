@@ -60,7 +60,7 @@ fn observed(seen: &Option<Outcome>) -> Option<Observed> {
         }
         Outcome::FailedEarlier => Observed::RefusedEarlier,
         Outcome::Set { .. } | Outcome::Deleted { .. } => Observed::Done,
-        Outcome::Forgotten | Outcome::NameForgotten | Outcome::NameTaken | Outcome::Founded { .. } => {
+        Outcome::Forgotten | Outcome::NameForgotten | Outcome::NameTaken | Outcome::ClusterInitialized { .. } => {
             unreachable!("refused on arrival")
         }
     })

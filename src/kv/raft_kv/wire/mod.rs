@@ -112,7 +112,7 @@ fn encode_forwarding(result: &Forwarding, out: &mut BytesMut) {
         }
         Forwarding::Applied(Outcome::FailedEarlier) => out.put_u8(6),
         Forwarding::Applied(Outcome::Forgotten) => out.put_u8(7),
-        Forwarding::Applied(Outcome::Founded { cluster }) => {
+        Forwarding::Applied(Outcome::ClusterInitialized { cluster }) => {
             out.put_u8(8);
             out.put_u64(*cluster);
         }
@@ -139,7 +139,7 @@ fn decode_forwarding(from: &mut Bytes) -> Result<Forwarding, WireError> {
         }
         6 => Outcome::FailedEarlier,
         7 => Outcome::Forgotten,
-        8 => Outcome::Founded { cluster: from.try_get_u64()? },
+        8 => Outcome::ClusterInitialized { cluster: from.try_get_u64()? },
         9 => Outcome::NameTaken,
         10 => return Ok(Forwarding::Done),
         11 => return Ok(Forwarding::Refused(take_refusal(from)?)),

@@ -9,7 +9,7 @@ fn forwarding() -> impl Strategy<Value = Forwarding> {
         Just(Forwarding::Overloaded),
         any::<u64>().prop_map(|version| Forwarding::Applied(Outcome::Set { version })),
         any::<bool>().prop_map(|existed| Forwarding::Applied(Outcome::Deleted { existed })),
-        any::<u64>().prop_map(|cluster| Forwarding::Applied(Outcome::Founded { cluster })),
+        any::<u64>().prop_map(|cluster| Forwarding::Applied(Outcome::ClusterInitialized { cluster })),
         Just(Forwarding::Applied(Outcome::FailedEarlier)),
         Just(Forwarding::Applied(Outcome::Forgotten)),
         Just(Forwarding::Applied(Outcome::NameForgotten)),
