@@ -1,4 +1,4 @@
-//! What a leader knows of one follower, and the arithmetic of majorities.
+//! What a leader knows of one follower.
 
 use std::collections::VecDeque;
 
