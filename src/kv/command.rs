@@ -5,7 +5,7 @@
 //! | 1 | format, [`FORMAT`] |
 //! | 1 | length of the session's client, 0 without a session |
 //! | n, 8 | the client and the sequence, with a session |
-//! | 1 | 1 set, 2 delete, 3 found, 4 found and keep forgotten names |
+//! | 1 | 1 set, 2 delete, 3 init cluster, 4 init cluster and keep forgotten names |
 //!
 //! then, of a set or a delete,
 //!
@@ -16,7 +16,7 @@
 //! | 4 + n | value (set only) |
 //! | 4 + n, or 8 | the condition's value, or its version |
 //!
-//! and of a found the cluster's id, 8 bytes. Numbers are big-endian.
+//! and of an init cluster the cluster's id, 8 bytes. Numbers are big-endian.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
 use thiserror::Error;
@@ -27,13 +27,13 @@ use crate::wire::{put_sized, take, take_sized};
 /// The first byte of every encoded request.
 pub const FORMAT: u8 = 2;
 
-/// A command, with the name under which it is carried out at most once.
+/// An operation, with the name under which it is carried out at most once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRequest {
     /// The name, when it has one: then it may be sent again, through any node.
     pub session: Option<SessionId>,
     /// What is to be done.
-    pub command: Operation,
+    pub operation: Operation,
 }
 
 /// Names one request of one client (thesis §6.3). A client gives each request a sequence of its own, higher than those
@@ -127,7 +127,7 @@ pub enum Outcome {
     /// A request whose name was that of another command before: it is not carried out.
     NameTaken,
     /// The cluster has this id.
-    Founded {
+    ClusterInitialized {
         /// That of the first [`Operation::InitCluster`].
         cluster: u64,
     },
@@ -165,23 +165,28 @@ impl From<TryGetError> for DecodeError {
 }
 
 impl SessionRequest {
-    /// A command without a session.
-    pub const fn once(command: Operation) -> Self {
-        Self { session: None, command }
+    /// An operation without a session.
+    pub const fn once(operation: Operation) -> Self {
+        Self { session: None, operation }
     }
 
     /// As bytes for a log entry.
     pub fn encode(&self) -> EncodedRequest {
-        let (client, command) = (self.session.as_ref().map_or(0, |session| session.client.len()), self.command.size());
-        let mut out = BytesMut::with_capacity(10 + client + command);
+        let client = self.session.as_ref().map_or(0, |session| session.client.len());
+        let mut out = BytesMut::with_capacity(10 + client + self.operation.size());
         out.put_u8(FORMAT);
         out.put_u8(u8::try_from(client).expect("a client's name has at most 128 bytes"));
         if let Some(SessionId { client, sequence }) = &self.session {
             out.put_slice(client);
             out.put_u64(*sequence);
         }
-        self.command.encode(&mut out);
+        self.operation.encode(&mut out);
         EncodedRequest(out.freeze())
+    }
+
+    /// Whether these bytes begin as an [`Operation::InitCluster`] does that begins to keep forgotten names.
+    pub const fn is_to_keep_forgotten(bytes: &[u8]) -> bool {
+        matches!(bytes, [FORMAT, 0, 4, ..])
     }
 
     /// From the bytes of a log entry, sharing their memory.
@@ -200,7 +205,7 @@ impl SessionRequest {
             }
             len => return Err(DecodeError::Client(len)),
         };
-        Ok(Self { session, command: Operation::decode(bytes)? })
+        Ok(Self { session, operation: Operation::decode(bytes)? })
     }
 }
 
@@ -212,11 +217,6 @@ impl EncodedRequest {
     /// Whether it has a session.
     pub fn has_session(&self) -> bool {
         self.0[1] > 0
-    }
-
-    /// Whether it is an [`Operation::InitCluster`] that begins to keep forgotten names.
-    pub fn keeps_forgotten(&self) -> bool {
-        self.0[1..3] == [0, 4]
     }
 
     /// The bytes, for a log entry.
@@ -337,7 +337,7 @@ mod tests {
             any::<u64>().prop_map(Condition::Version),
         ]);
         let change = (bytes(30), proptest::option::of(bytes(50)), condition);
-        let command = prop_oneof![
+        let operation = prop_oneof![
             9 => change.prop_map(|(key, value, condition)| match value {
                 Some(value) => Operation::Set { key, value, condition },
                 None => Operation::Delete { key, condition },
@@ -345,9 +345,9 @@ mod tests {
             1 => any::<(u64, bool)>().prop_map(|(cluster, keep_forgotten)| Operation::InitCluster { cluster, keep_forgotten }),
         ];
         let session = proptest::option::of((bytes(MAX_CLIENT_BYTES + 1), any::<u64>()));
-        (session, command).prop_map(|(session, command)| SessionRequest {
+        (session, operation).prop_map(|(session, operation)| SessionRequest {
             session: session.map(|(client, sequence)| SessionId { client, sequence }),
-            command,
+            operation,
         })
     }
 

@@ -6,8 +6,8 @@
 //! request again, is refused.
 //!
 //! An older netbelt has it carried out again. Nodes of both kinds must not apply the same entries, so in a cluster that an
-//! older one has founded, forgotten names are kept from a point of the log on: a
-//! [`Operation::InitCluster`](super::command::Operation::InitCluster) that says so, which older ones do not get past. (Before it is founded,
+//! older one has initialised, forgotten names are kept from a point of the log on: a
+//! [`Operation::InitCluster`](super::command::Operation::InitCluster) that says so, which older ones do not get past. (Before it is initialised,
 //! a cluster takes less than [`MAX_CLIENTS`] writes, and forgets nobody.)
 
 use std::collections::BTreeMap;
@@ -131,7 +131,7 @@ impl Sessions {
             | Outcome::Forgotten
             | Outcome::NameForgotten
             | Outcome::NameTaken
-            | Outcome::Founded { .. } => return,
+            | Outcome::ClusterInitialized { .. } => return,
         };
         self.clock += 1;
         let name = match self.clients.get(&id.client) {

@@ -30,29 +30,29 @@ impl State {
 
     /// Carries out a request, unless that has been done before. Also tells the change of the store, if there is one.
     pub fn apply(&mut self, request: SessionRequest) -> (Outcome, Option<Change>) {
-        let SessionRequest { session, command } = request;
+        let SessionRequest { session, operation } = request;
         let session = session.filter(|_| !cfg!(mutant = "retry_applied_twice"));
-        let Some(id) = session else { return self.carry_out(command) };
-        let checksum = command.checksum();
+        let Some(id) = session else { return self.carry_out(operation) };
+        let checksum = operation.checksum();
         match self.sessions.look_up(&id, checksum, self.store.version()) {
             Known::New => {
-                let (outcome, change) = self.carry_out(command);
+                let (outcome, change) = self.carry_out(operation);
                 self.sessions.remember(&id, checksum, &outcome, self.store.version());
                 (outcome, change)
             }
             Known::Answered(outcome) => (outcome, None),
-            Known::Failed => (self.fail_again(&command), None),
+            Known::Failed => (self.fail_again(&operation), None),
             Known::Forgotten => (Outcome::Forgotten, None),
             Known::NameForgotten => (Outcome::NameForgotten, None),
             Known::Taken => (Outcome::NameTaken, None),
         }
     }
 
-    fn carry_out(&mut self, command: Operation) -> (Outcome, Option<Change>) {
-        if let Some(key) = command.key() {
+    fn carry_out(&mut self, operation: Operation) -> (Outcome, Option<Change>) {
+        if let Some(key) = operation.key() {
             self.views.values_mut().for_each(|view| view.keep(key, &self.store));
         }
-        match command {
+        match operation {
             Operation::Set { key, value, condition } => self.store.set(&key, &value, condition.as_ref()),
             Operation::Delete { key, condition } => self.store.delete(&key, condition.as_ref()),
             Operation::InitCluster { cluster, keep_forgotten } => {
@@ -62,15 +62,15 @@ impl State {
                     Some(_) => {}
                 }
                 let cluster = *self.cluster.get_or_insert(cluster);
-                (Outcome::Founded { cluster }, None)
+                (Outcome::ClusterInitialized { cluster }, None)
             }
         }
     }
 
     /// The answer to a command whose condition did not hold when it first came. If it does not hold now either, this
     /// moment explains the answer as well as that one, and what the key holds can be told.
-    fn fail_again(&self, command: &Operation) -> Outcome {
-        let (Operation::Set { key, condition, .. } | Operation::Delete { key, condition }) = command else {
+    fn fail_again(&self, operation: &Operation) -> Outcome {
+        let (Operation::Set { key, condition, .. } | Operation::Delete { key, condition }) = operation else {
             return Outcome::FailedEarlier;
         };
         self.store.check(key, condition.as_ref()).unwrap_or(Outcome::FailedEarlier)

@@ -17,8 +17,8 @@ fn set(key: &str, value: &str) -> Operation {
     Operation::Set { key: Bytes::from(key.to_owned()), value: Bytes::from(value.to_owned()), condition: None }
 }
 
-fn named(client: &str, sequence: u64, command: Operation) -> SessionRequest {
-    SessionRequest { session: Some(SessionId { client: Bytes::from(client.to_owned()), sequence }), command }
+fn named(client: &str, sequence: u64, operation: Operation) -> SessionRequest {
+    SessionRequest { session: Some(SessionId { client: Bytes::from(client.to_owned()), sequence }), operation }
 }
 
 fn chunks(state: &mut State, view: ViewId) -> Vec<Bytes> {
@@ -247,7 +247,7 @@ fn until_the_cluster_says_so_forgotten_names_are_not_kept_and_snapshots_are_of_t
     let mut restored = restore(chunks).unwrap();
     assert_eq!(restored, state);
     let found = Operation::InitCluster { cluster: 2, keep_forgotten: true };
-    assert_eq!(restored.apply(SessionRequest::once(found)).0, Outcome::Founded { cluster: 1 });
+    assert_eq!(restored.apply(SessionRequest::once(found)).0, Outcome::ClusterInitialized { cluster: 1 });
     assert_eq!(snapshot(&mut restored)[0][0], FORMAT);
     assert!(matches!(restored.apply(named("0", 1, set("k", "old"))).0, Outcome::Set { .. }), "nobody kept its name");
     assert_eq!(restored.apply(named("1", 1, set("k", "old"))).0, Outcome::NameForgotten, "it had to go for 0");

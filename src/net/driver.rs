@@ -265,3 +265,63 @@ impl Alarm {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::writer::NoJournal;
+    use crate::protocol::{Effects, NoRecord};
+
+    /// Counts its requests, and tells the count.
+    struct Counter(u32);
+
+    impl Protocol for Counter {
+        type Peer = u8;
+        type Message = ();
+        type Command = ();
+        type Timer = ();
+        type Record = NoRecord;
+        type Event = u32;
+
+        fn step(&mut self, _now: Time, input: Input<Self>, out: &mut Effects<Self>) {
+            if matches!(input, Input::Requested(())) {
+                self.0 += 1;
+                out.emit(self.0);
+            }
+        }
+    }
+
+    struct NoPeers;
+
+    impl Transport<Counter> for NoPeers {
+        fn put(&mut self, _to: u8, _message: &()) {}
+
+        fn flush(&mut self) {}
+    }
+
+    #[tokio::test]
+    async fn until_finds_what_is_there_and_what_comes_and_hears_that_the_node_has_stopped() {
+        let (mut driver, node) = Driver::new(Counter(1), 0, Duration::ZERO, NoJournal, NoPeers, |_| {});
+        let stop = CancellationToken::new();
+        let count = |least| node.until(move |counter| (counter.0 >= least).then_some(counter.0));
+        let test = async {
+            assert_eq!(count(1).await.ok(), Some(1), "it is there");
+            let come = async {
+                for _ in 0..2 {
+                    node.request(()).await.unwrap();
+                    node.inspect(|_| ()).await.unwrap();
+                }
+            };
+            assert_eq!(tokio::join!(count(3), come).0.ok(), Some(3));
+            let never = async {
+                node.inspect(|_| ()).await.unwrap();
+                stop.cancel();
+            };
+            assert!(tokio::join!(count(9), never).0.is_err());
+        };
+        let (ran, ()) = tokio::join!(driver.run(stop.clone()), test);
+        ran.unwrap();
+        drop(driver);
+        assert!(count(1).await.is_err(), "nobody is there to be asked");
+    }
+}

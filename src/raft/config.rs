@@ -20,7 +20,7 @@ pub struct Config {
     /// A number that no earlier start of this node had, drawn at random by the driver: an answer to a question of an
     /// earlier life must not be taken for one to this life's.
     pub boot_nonce: u64,
-    /// The members when the cluster began, the same on every one of them. A node that joins later has none.
+    /// The members when the cluster began, the same on every one of them. A node that joins later has no members.
     pub initial: Configuration,
     /// A follower that hears of no leader for a time drawn from here seeks election (Raft §5.2).
     pub election_timeout: RangeInclusive<Duration>,
@@ -42,7 +42,7 @@ pub struct Config {
     pub memory_bytes: usize,
     /// Entries applied in one step.
     pub apply_batch: u64,
-    /// How long proposals are gathered while earlier ones are on their way to a majority; zero sends each batch at once.
+    /// How long proposals wait to share a batch while earlier ones are on their way to a majority; with zero, not at all.
     pub batch_delay: Duration,
     /// How long after a commit it is noted among the records, if no append has taken the note along: what a node knows to be
     /// committed it then knows after a restart, too, without a majority. Zero notes nothing.

@@ -294,7 +294,7 @@ pub enum Timer {
     Election,
     /// A leader's next heartbeat, and its count of whom it heard.
     Heartbeat,
-    /// Everything queued has been stepped: what was gathered goes out as one batch.
+    /// Everything queued has been stepped: what is pending goes out as one batch.
     Flush,
     /// More is committed than has been applied.
     Apply,

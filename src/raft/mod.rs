@@ -130,7 +130,7 @@ impl Raft {
         }
     }
 
-    /// What was gathered goes out as one batch.
+    /// What is pending goes out as one batch.
     fn flush(&mut self, now: Time, out: &mut Effects<Self>) {
         match &self.role {
             Role::Leader(_) => self.replicate_batch(now, out),

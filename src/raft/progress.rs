@@ -1,4 +1,4 @@
-//! What a leader knows of one follower, and the arithmetic of majorities.
+//! What a leader knows of one follower.
 
 use std::collections::VecDeque;
 
@@ -86,6 +86,39 @@ pub struct Window {
     pub bytes: usize,
 }
 
+/// Room for an append to one follower.
+#[derive(Debug)]
+pub enum Room<'a> {
+    /// In [`Flow::Probe`].
+    Probe {
+        /// Whether one is on its way.
+        awaiting: &'a mut bool,
+    },
+    /// In [`Flow::Replicate`].
+    Replicate {
+        /// Those on their way.
+        in_flight: &'a mut VecDeque<(Index, usize)>,
+        /// Their bytes.
+        bytes: &'a mut usize,
+        /// The next entry to send.
+        next_index: &'a mut Index,
+    },
+}
+
+impl Room<'_> {
+    /// An append of `size` bytes that ends at `last` takes it.
+    pub fn take(self, last: Index, size: usize) {
+        match self {
+            Self::Probe { awaiting } => *awaiting = true,
+            Self::Replicate { in_flight, bytes, next_index } => {
+                in_flight.push_back((last, size));
+                *bytes += size;
+                *next_index = last.next();
+            }
+        }
+    }
+}
+
 impl Progress {
     /// A new leader knows nothing, and begins at its own end (Raft §5.3).
     pub const fn new(last: Position, now: Time) -> Self {
@@ -106,25 +139,15 @@ impl Progress {
         (self.heard, self.answered, self.reachable) = (now, now, true);
     }
 
-    /// Whether another append with entries may be sent.
-    pub fn may_send(&self, window: Window) -> bool {
-        match &self.flow {
-            Flow::Probe { awaiting } => !awaiting,
-            Flow::Replicate { in_flight, bytes } => in_flight.len() < window.appends && *bytes < window.bytes,
-            Flow::Snapshot(_) => false,
-        }
-    }
-
-    /// An append of `size` bytes that ends at `last` has been sent.
-    pub fn sent(&mut self, last: Index, size: usize) {
+    /// Room for another append with entries, if there is any.
+    pub fn room(&mut self, window: Window) -> Option<Room<'_>> {
         match &mut self.flow {
-            Flow::Probe { awaiting } => *awaiting = true,
+            Flow::Probe { awaiting } => (!*awaiting).then_some(Room::Probe { awaiting }),
             Flow::Replicate { in_flight, bytes } => {
-                in_flight.push_back((last, size));
-                *bytes += size;
-                self.next_index = last.next();
+                let has_room = in_flight.len() < window.appends && *bytes < window.bytes;
+                has_room.then_some(Room::Replicate { in_flight, bytes, next_index: &mut self.next_index })
             }
-            Flow::Snapshot(_) => unreachable!("no entries go beside a snapshot"),
+            Flow::Snapshot(_) => None,
         }
     }
 

@@ -16,8 +16,8 @@ impl Raft {
     /// Gathers a read for the next round.
     pub(super) fn read(&mut self, ticket: Ticket, out: &mut Effects<Self>) {
         match &mut self.role {
-            Role::Leader(leader) => leader.reads.gathered.push(Reader::Local(ticket)),
-            Role::Follower(follower) if follower.leader.is_some() => follower.reads.gathered.push(ticket),
+            Role::Leader(leader) => leader.reads.pending.push(Reader::Local(ticket)),
+            Role::Follower(follower) if follower.leader.is_some() => follower.reads.pending.push(ticket),
             Role::Follower(_) | Role::PreCandidate { .. } | Role::Candidate { .. } => {
                 return out.emit(Event::Dropped { tickets: vec![ticket] });
             }
@@ -28,22 +28,22 @@ impl Raft {
     /// A follower wants a read index.
     pub(super) fn on_read_index(&mut self, from: NodeId, question: u64, out: &mut Effects<Self>) {
         if let Role::Leader(leader) = &mut self.role {
-            leader.reads.gathered.push(Reader::Follower { node: from, question });
+            leader.reads.pending.push(Reader::Follower { node: from, question });
             Self::flush_soon(out);
         }
     }
 
-    /// Puts all gathered reads into a new round. False when there is none, or when no entry of this term is
+    /// Puts all pending reads into a new round. False when there is none, or when no entry of this term is
     /// committed yet: until then a new leader does not know what is committed (Raft §8).
     pub(super) fn open_read_round(&mut self) -> bool {
         let Role::Leader(leader) = &mut self.role else { return false };
         let reads = &mut leader.reads;
         let knows_commit = self.commit_index >= leader.first_of_term || cfg!(mutant = "read_before_first_commit");
-        if reads.gathered.is_empty() || !knows_commit {
+        if reads.pending.is_empty() || !knows_commit {
             return false;
         }
         reads.round = Round(reads.round.0 + 1);
-        reads.rounds.push_back((reads.round, self.commit_index, std::mem::take(&mut reads.gathered)));
+        reads.rounds.push_back((reads.round, self.commit_index, std::mem::take(&mut reads.pending)));
         true
     }
 
@@ -83,16 +83,16 @@ impl Raft {
         }
     }
 
-    /// A follower asks for one index for all its gathered reads.
+    /// A follower asks for one index for all its pending reads.
     pub(super) fn ask_read_index(&mut self, now: Time, out: &mut Effects<Self>) {
         let Role::Follower(follower) = &mut self.role else { return };
         let (Some((leader, _)), reads) = (follower.leader, &mut follower.reads) else { return };
-        if reads.gathered.is_empty() {
+        if reads.pending.is_empty() {
             return;
         }
         let question = self.next_question;
         self.next_question = question.wrapping_add(1);
-        reads.asked.push_back(Asked { question, at: now, tickets: std::mem::take(&mut reads.gathered) });
+        reads.asked.push_back(Asked { question, at: now, tickets: std::mem::take(&mut reads.pending) });
         self.send(leader, Body::ReadIndex { question }, out);
     }
 
@@ -123,7 +123,7 @@ impl Raft {
         let patience = *self.config.election_timeout.start();
         let lost = |asked: &mut Asked| now.since(asked.at) > patience;
         while let Some(asked) = reads.asked.pop_front_if(lost) {
-            reads.gathered.extend(asked.tickets);
+            reads.pending.extend(asked.tickets);
             Self::flush_soon(out);
         }
     }

@@ -13,7 +13,7 @@ pub(super) struct LeaderReads {
     /// The latest round.
     pub(super) round: Round,
     /// Not yet in a round.
-    pub(super) gathered: Vec<Reader>,
+    pub(super) pending: Vec<Reader>,
     /// Rounds not yet confirmed, oldest first, each with the commit index when it began.
     pub(super) rounds: VecDeque<(Round, Index, Vec<Reader>)>,
 }
@@ -28,7 +28,7 @@ pub(super) enum Reader {
 impl LeaderReads {
     /// Gives up every read; followers find out by themselves.
     pub(super) fn take_local(&mut self) -> Vec<Ticket> {
-        let waiting = self.rounds.drain(..).flat_map(|(_, _, readers)| readers).chain(self.gathered.drain(..));
+        let waiting = self.rounds.drain(..).flat_map(|(_, _, readers)| readers).chain(self.pending.drain(..));
         waiting
             .filter_map(|reader| match reader {
                 Reader::Local(ticket) => Some(ticket),
@@ -42,7 +42,7 @@ impl LeaderReads {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct FollowerReads {
     /// Not yet asked for.
-    pub(super) gathered: Vec<Ticket>,
+    pub(super) pending: Vec<Ticket>,
     /// Asked for, oldest first.
     pub(super) asked: VecDeque<Asked>,
 }
@@ -58,6 +58,6 @@ impl FollowerReads {
     /// Gives up every read.
     pub(super) fn take_all(&mut self) -> Vec<Ticket> {
         let asked = self.asked.drain(..).flat_map(|asked| asked.tickets);
-        self.gathered.drain(..).chain(asked).collect()
+        self.pending.drain(..).chain(asked).collect()
     }
 }

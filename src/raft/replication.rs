@@ -46,7 +46,7 @@ impl Raft {
         }
     }
 
-    /// All proposals and all reads gathered so far share one append to each follower. While another node is about to
+    /// All pending proposals and reads share one append to each follower. While another node is about to
     /// take over, proposals wait.
     pub(super) fn replicate_batch(&mut self, now: Time, out: &mut Effects<Self>) {
         let new_round = self.open_read_round();
@@ -115,8 +115,9 @@ impl Raft {
         }
     }
 
-    fn may_send(&self, peer: NodeId) -> bool {
-        self.progress().and_then(|all| all.get(&peer)).is_some_and(|p| p.may_send(self.config.window))
+    fn may_send(&mut self, peer: NodeId) -> bool {
+        let Role::Leader(leader) = &mut self.role else { return false };
+        leader.progress.get_mut(&peer).is_some_and(|progress| progress.room(self.config.window).is_some())
     }
 
     /// Sends what the follower lacks, as far as its window allows.
@@ -126,18 +127,17 @@ impl Raft {
         let Some(progress) = leader.progress.get_mut(&peer) else { return };
         while progress.next_index <= self.log.last().index && !matches!(progress.flow, Flow::Snapshot(_)) {
             // Even with a full window: what was lost of it cannot be asked for any more, so it would stay full.
-            if cfg!(mutant = "full_window_stays_full") && !progress.may_send(self.config.window) {
+            if cfg!(mutant = "full_window_stays_full") && progress.room(self.config.window).is_none() {
                 return;
             }
             let Some(prev) = self.log.position(progress.next_index.prev()) else {
                 return self.begin_install(peer, out);
             };
-            if !progress.may_send(self.config.window) {
-                return;
-            }
-            let entries = self.log.from(progress.next_index, self.config.max_append_bytes);
+            let next = progress.next_index;
+            let Some(room) = progress.room(self.config.window) else { return };
+            let entries = self.log.from(next, self.config.max_append_bytes);
             let last = entries.last().expect("there is an entry at next_index").position.index;
-            progress.sent(last, entries.iter().map(Entry::size).sum());
+            room.take(last, entries.iter().map(Entry::size).sum());
             let append = Append { prev, entries, commit: self.commit_index, round: leader.reads.round };
             out.send(peer, Message { term, body: Body::Append(append) });
         }
@@ -273,8 +273,8 @@ impl Raft {
         }
         let first_of_term_committed = self.commit_index < leader.first_of_term;
         self.commit_through(index, out);
-        let gathered = matches!(&self.role, Role::Leader(leader) if leader.batch_since.is_some());
-        if first_of_term_committed || gathered {
+        let batch_waits = matches!(&self.role, Role::Leader(leader) if leader.batch_since.is_some());
+        if first_of_term_committed || batch_waits {
             Self::flush_soon(out); // reads, or proposals, may have waited for this
         }
         self.leave_if_removed(out);

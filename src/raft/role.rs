@@ -32,7 +32,7 @@ pub(super) struct Leader {
     pub(super) progress: BTreeMap<NodeId, Progress>,
     /// The first entry of its term: once it is committed, the commit index is known to be right (Raft §8).
     pub(super) first_of_term: Index,
-    /// Proposals gathered for the next batch; they have no place in the log yet.
+    /// Proposals of the next batch; they have no place in the log yet.
     pub(super) proposals: Vec<(Ticket, Bytes)>,
     /// Since when they wait for earlier ones to be committed.
     pub(super) batch_since: Option<Time>,

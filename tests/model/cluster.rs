@@ -14,7 +14,7 @@ use netbelt::raft::{
 use stateright::{Model, Property};
 
 use crate::application::Applied;
-use crate::node::{Happening, Node, Output, fingerprint};
+use crate::node::{Node, NodeEvent, Output, fingerprint};
 use crate::properties;
 
 /// Just after everything that was ever heard.
@@ -179,8 +179,8 @@ fn number(id: NodeId) -> usize {
 
 impl State {
     /// Lets something happen to a node, and takes what leaves it.
-    fn happen(&mut self, node: usize, happening: &Happening) {
-        let (after, outputs) = self.nodes[node].after(happening);
+    fn happen(&mut self, node: usize, event: &NodeEvent) {
+        let (after, outputs) = self.nodes[node].after(event);
         self.nodes[node] = after;
         for output in outputs.iter() {
             match output {
@@ -200,7 +200,7 @@ impl State {
         // Whoever hears a leader ignores those who ask for votes, which is as if they were lost: see `main.rs`.
         let now = if matches!(envelope.message.body, Body::RequestVote { .. }) { LATE } else { SOON };
         let from = name(envelope.from);
-        self.happen(envelope.to, &Happening::Received { now, from, message: envelope.message.clone() });
+        self.happen(envelope.to, &NodeEvent::Received { now, from, message: envelope.message.clone() });
     }
 
     fn tell(&mut self, applied: &[Applied]) {
@@ -268,37 +268,37 @@ impl Model for Scope {
         match action {
             Action::Timeout(number) => {
                 next.left.pre_votes -= u8::from(self.pre_vote);
-                next.happen(number, &Happening::Elapsed(SOON, Timer::Election));
+                next.happen(number, &NodeEvent::Elapsed(SOON, Timer::Election));
             }
             Action::Heartbeat(number) => {
                 next.left.heartbeats -= 1;
-                next.happen(number, &Happening::Elapsed(SOON, Timer::Heartbeat));
+                next.happen(number, &NodeEvent::Elapsed(SOON, Timer::Heartbeat));
             }
-            Action::Lonely(number) => next.happen(number, &Happening::Elapsed(LATE, Timer::Heartbeat)),
+            Action::Lonely(number) => next.happen(number, &NodeEvent::Elapsed(LATE, Timer::Heartbeat)),
             Action::Propose(number) => {
                 next.left.proposals -= 1;
-                next.happen(number, &Happening::Proposed(next.left.proposals));
+                next.happen(number, &NodeEvent::Proposed(next.left.proposals));
             }
             Action::Snapshot(number) => {
                 next.left.snapshots -= 1;
-                next.happen(number, &Happening::Snapshot);
+                next.happen(number, &NodeEvent::Snapshot);
             }
             Action::Add(number, node) => {
                 next.left.changes -= 1;
-                next.happen(number, &Happening::Changed(Change::Add { node: name(node), addr: String::new() }));
+                next.happen(number, &NodeEvent::Changed(Change::Add { node: name(node), addr: String::new() }));
             }
             Action::Remove(number, node) => {
                 next.left.changes -= 1;
-                next.happen(number, &Happening::Changed(Change::Remove { node: name(node) }));
+                next.happen(number, &NodeEvent::Changed(Change::Remove { node: name(node) }));
             }
             Action::Transfer(number, to) => {
                 next.left.transfers -= 1;
-                next.happen(number, &Happening::Transferred(name(to)));
+                next.happen(number, &NodeEvent::Transferred(name(to)));
             }
-            Action::Sync(number) => next.happen(number, &Happening::Synced),
+            Action::Sync(number) => next.happen(number, &NodeEvent::Synced),
             Action::Crash(number) => {
                 next.left.crashes -= 1;
-                next.happen(number, &Happening::Crashed);
+                next.happen(number, &NodeEvent::Crashed);
             }
             Action::Deliver(place) => {
                 let envelope = next.network.remove(place);

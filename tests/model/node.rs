@@ -66,7 +66,7 @@ pub(crate) enum Output {
 
 /// What may happen to a node.
 #[derive(Clone, Debug, Hash)]
-pub(crate) enum Happening {
+pub(crate) enum NodeEvent {
     Elapsed(Time, Timer),
     Received {
         now: Time,
@@ -115,7 +115,7 @@ impl Node {
         while !node.waiting.is_empty() {
             node.sync(&mut Vec::new());
         }
-        let (node, outputs) = node.compute(Happening::Crashed);
+        let (node, outputs) = node.compute(NodeEvent::Crashed);
         assert!(outputs.is_empty(), "nobody speaks before its first election timeout");
         node
     }
@@ -149,39 +149,39 @@ impl Node {
     }
 
     /// The node after something has happened to it.
-    pub(crate) fn after(&self, happening: &Happening) -> Step {
-        let key = (self.fingerprint, fingerprint(happening));
+    pub(crate) fn after(&self, event: &NodeEvent) -> Step {
+        let key = (self.fingerprint, fingerprint(event));
         if let Some(known) = KNOWN.with_borrow(|known| known.get(&key).cloned()) {
             return known;
         }
-        let step = self.compute(happening.clone());
+        let step = self.compute(event.clone());
         KNOWN.with_borrow_mut(|known| known.insert(key, step.clone()));
         step
     }
 
-    fn compute(&self, happening: Happening) -> Step {
+    fn compute(&self, event: NodeEvent) -> Step {
         let mut node = self.clone();
         let mut outputs = Vec::new();
         let ticket = Ticket(0);
         let requested = |command| (Time::ZERO, Input::Requested(command));
-        let (now, input) = match happening {
-            Happening::Elapsed(now, timer) => {
+        let (now, input) = match event {
+            NodeEvent::Elapsed(now, timer) => {
                 node.timers.remove(&timer);
                 (now, Input::Elapsed(timer))
             }
-            Happening::Received { now, from, message } => (now, Input::Received { from, message }),
-            Happening::Proposed(value) => requested(Command::Propose { ticket, command: Bytes::from(vec![value]) }),
-            Happening::Changed(change) => requested(Command::Change { ticket, change }),
-            Happening::Transferred(to) => requested(Command::Transfer { ticket, to: Some(to) }),
-            Happening::Snapshot => {
+            NodeEvent::Received { now, from, message } => (now, Input::Received { from, message }),
+            NodeEvent::Proposed(value) => requested(Command::Propose { ticket, command: Bytes::from(vec![value]) }),
+            NodeEvent::Changed(change) => requested(Command::Change { ticket, change }),
+            NodeEvent::Transferred(to) => requested(Command::Transfer { ticket, to: Some(to) }),
+            NodeEvent::Snapshot => {
                 node.snapshot(&mut outputs);
                 return node.sealed(outputs);
             }
-            Happening::Synced => {
+            NodeEvent::Synced => {
                 node.sync(&mut outputs);
                 return node.sealed(outputs);
             }
-            Happening::Crashed => {
+            NodeEvent::Crashed => {
                 node = Self {
                     raft: self.disk.raft.clone(),
                     applied: self.disk.applied.clone(),

@@ -71,7 +71,7 @@ pub(in crate::http) fn not_written(memory: &Memory, key: &Bytes, outcome: &Outco
             StatusCode::UNPROCESSABLE_ENTITY,
             "this Idempotency-Key was used for another request: take the next number",
         ),
-        Outcome::Set { .. } | Outcome::Deleted { .. } | Outcome::Founded { .. } => {
+        Outcome::Set { .. } | Outcome::Deleted { .. } | Outcome::ClusterInitialized { .. } => {
             unreachable!("each kind of command has its kind of outcome")
         }
     }

@@ -18,8 +18,8 @@ pub(super) async fn set(node: &Node, request: Request<Incoming>) -> Result<Reply
     let session = session_of(&head.headers)?;
     let (body, room) = node.memory.body(body).await?;
     let (key, value, condition) = set_in(&body, condition)?;
-    let command = Operation::Set { key: key.clone(), value: value.clone(), condition };
-    Ok(match write(node, session, command, &parameters).await? {
+    let operation = Operation::Set { key: key.clone(), value: value.clone(), condition };
+    Ok(match write(node, session, operation, &parameters).await? {
         Outcome::Set { version } => node.memory.with_room_of(room, item(&key, &value, version)),
         other => not_written(&node.memory, &key, &other),
     })
@@ -28,8 +28,8 @@ pub(super) async fn set(node: &Node, request: Request<Incoming>) -> Result<Reply
 pub(super) async fn delete(node: &Node, request: &Request<Incoming>, key: &str) -> Result<Reply, Refusal> {
     let parameters = Parameters::parse(request.uri().query(), &["timeout"])?;
     let key = key_in_path(key)?;
-    let command = Operation::Delete { key: key.clone(), condition: condition_of(request.headers())? };
-    Ok(match write(node, session_of(request.headers())?, command, &parameters).await? {
+    let operation = Operation::Delete { key: key.clone(), condition: condition_of(request.headers())? };
+    Ok(match write(node, session_of(request.headers())?, operation, &parameters).await? {
         Outcome::Deleted { existed } => deleted(&key, existed),
         other => not_written(&node.memory, &key, &other),
     })
@@ -56,9 +56,9 @@ pub(super) async fn list(node: &Node, request: &Request<Incoming>) -> Result<Rep
 async fn write(
     node: &Node,
     session: Option<SessionId>,
-    command: Operation,
+    operation: Operation,
     parameters: &Parameters<'_>,
 ) -> Result<Outcome, Refusal> {
-    let request = SessionRequest { session, command };
+    let request = SessionRequest { session, operation };
     Ok(node.ask(Ask::Write(request.encode()), parameters.timeout()?).await??)
 }

@@ -1,7 +1,7 @@
 //! Views of the state, which backups read.
 
 use super::message::{Answer, Event, OpenedView, RequestError, RequestId};
-use super::node::{Due, RaftKv};
+use super::node::RaftKv;
 use crate::defaults::{BACKUP_PATIENCE, MAX_BACKUPS};
 use crate::kv::view::ViewId;
 use crate::protocol::{Effects, Time};
@@ -12,16 +12,17 @@ impl RaftKv {
             return Err(RequestError::Overloaded);
         }
         let id = self.state.open_view();
-        self.snapshots.backups.insert(id);
-        self.deadlines.set(now, Due::Backup(id), now + BACKUP_PATIENCE, out);
+        let deadline = now + BACKUP_PATIENCE;
+        self.snapshots.backups.insert(id, deadline);
+        self.deadlines.set(now, deadline, out);
         let (through, last) = (self.raft.last_applied(), self.raft.log().last().index);
         let (version, cluster) = (self.store().version(), self.state.cluster());
         Ok(Answer::View(OpenedView { id, version, cluster, through, last }))
     }
 
     pub(super) fn next_chunk(&mut self, now: Time, id: RequestId, view: ViewId, out: &mut Effects<Self>) {
-        let answer = if self.snapshots.backups.contains(&view) {
-            self.deadlines.set(now, Due::Backup(view), now + BACKUP_PATIENCE, out);
+        let answer = if let Some(deadline) = self.snapshots.backups.get_mut(&view) {
+            *deadline = now + BACKUP_PATIENCE; // the timer rings before, and is set for it then
             let chunk = self.state.next_chunk(view);
             if chunk.is_none() {
                 self.forget_backup(view);
@@ -39,8 +40,7 @@ impl RaftKv {
     }
 
     pub(super) fn forget_backup(&mut self, view: ViewId) {
-        if self.snapshots.backups.remove(&view) {
-            self.deadlines.remove(Due::Backup(view));
+        if self.snapshots.backups.remove(&view).is_some() {
             self.state.close_view(view);
         }
     }

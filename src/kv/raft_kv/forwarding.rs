@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::message::{Administration, Answer, Forwarding, Message, RequestError, RequestId};
 use super::node::{Origin, RaftKv, Stage};
-use crate::kv::command::EncodedRequest;
+use crate::kv::command::{EncodedRequest, SessionRequest};
 use crate::node_id::NodeId;
 use crate::protocol::{Effects, Time};
 use crate::raft::{RoleName, Term};
@@ -18,17 +18,17 @@ impl RaftKv {
         node: NodeId,
         id: RequestId,
         term: Term,
-        command: Bytes,
+        request: Bytes,
         out: &mut Effects<Self>,
     ) {
-        // No correct node forwards anything else, and it must not reach the log.
-        let Ok(request) = EncodedRequest::try_from(command) else { return };
-        if request.keeps_forgotten() {
+        if SessionRequest::is_to_keep_forgotten(&request) {
             return self.on_ready(now, node, term, out);
         }
         if self.forwards.may_have_taken(term, node, id) {
             return;
         }
+        // No correct node forwards anything else, and it must not reach the log.
+        let Ok(request) = EncodedRequest::try_from(request) else { return };
         let leads = self.raft.role() == RoleName::Leader && self.raft.hard_state().current_term == term;
         let result = if !leads {
             Forwarding::NotLeader

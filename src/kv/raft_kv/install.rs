@@ -1,7 +1,7 @@
 //! Snapshots on their way to followers, and from the leader.
 
 use super::message::Event;
-use super::node::{Due, Origin, RaftKv};
+use super::node::{Origin, RaftKv};
 use super::snapshots::{Incoming, Install};
 use crate::kv::changes::Changes;
 use crate::node_id::NodeId;
@@ -93,9 +93,7 @@ impl RaftKv {
         (self.snapshots.applied, self.snapshots.latest) = (0, bytes);
         // Their views were of the state that is gone.
         self.snapshots.installs.clear();
-        for view in std::mem::take(&mut self.snapshots.backups) {
-            self.deadlines.remove(Due::Backup(view));
-        }
+        self.snapshots.backups.clear();
         let later = self.proposed.split_off(&last.index.next());
         for (_, (_, origin)) in std::mem::replace(&mut self.proposed, later) {
             if let Origin::Local(id) = origin {

@@ -231,7 +231,7 @@ impl Debug for Event {
 }
 
 /// What nodes say to each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Message {
     /// Raft's own.
     Raft(raft::Message),
@@ -242,7 +242,7 @@ pub enum Message {
         /// The term in which the receiver leads.
         term: Term,
         /// A [`SessionRequest`](crate::kv::SessionRequest) as bytes, which may be anything.
-        command: Bytes,
+        request: Bytes,
     },
     /// A follower hands [`Ask::Administer`] to the leader of `term`.
     Administer {
@@ -262,6 +262,24 @@ pub enum Message {
         /// What became of it.
         result: Forwarding,
     },
+}
+
+/// Traces of the simulation are compared by what this writes.
+impl Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Raft(message) => f.debug_tuple("Raft").field(message).finish(),
+            Self::Forward { id, term, request } => {
+                f.debug_struct("Forward").field("id", id).field("term", term).field("command", request).finish()
+            }
+            Self::Administer { id, term, what } => {
+                f.debug_struct("Administer").field("id", id).field("term", term).field("what", what).finish()
+            }
+            Self::Forwarded { id, term, result } => {
+                f.debug_struct("Forwarded").field("id", id).field("term", term).field("result", result).finish()
+            }
+        }
+    }
 }
 
 /// What became of a forwarded write.

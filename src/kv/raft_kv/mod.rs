@@ -65,8 +65,8 @@ impl Protocol for RaftKv {
             Input::Received { from, message: Message::Administer { id, term, what } } => {
                 self.on_administer(now, from, id, term, what, out);
             }
-            Input::Received { from, message: Message::Forward { id, term, command } } => {
-                self.on_forward(now, from, id, term, command, out);
+            Input::Received { from, message: Message::Forward { id, term, request } } => {
+                self.on_forward(now, from, id, term, request, out);
             }
             Input::Received { from: _, message: Message::Forwarded { id, term, result } } => {
                 self.on_forwarded(now, id, term, result, out);

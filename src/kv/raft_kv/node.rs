@@ -10,9 +10,8 @@ use crate::kv::changes::Changes;
 use crate::kv::command::EncodedRequest;
 use crate::kv::state::State;
 use crate::kv::store::Store;
-use crate::kv::view::ViewId;
 use crate::node_id::NodeId;
-use crate::protocol::Effects;
+use crate::protocol::{Effects, Time};
 use crate::raft::{Index, Position, Raft, Term, Ticket};
 
 /// What happened since the start, for operators.
@@ -40,7 +39,7 @@ pub struct RaftKv {
     pub(super) proposed: BTreeMap<Index, (Position, Origin)>,
     pub(super) forwards: ForwardsSeen,
     pub(super) snapshots: Snapshots,
-    pub(super) deadlines: Deadlines<Due, Timer>,
+    pub(super) deadlines: Deadlines<Timer>,
     pub(super) raft_effects: Effects<Raft>,
     pub(super) counters: Counters,
     pub(super) ready: Ready,
@@ -49,6 +48,7 @@ pub struct RaftKv {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) work: Work,
+    pub(super) deadline: Time,
     pub(super) stage: Stage,
     /// An earlier try may have succeeded: then nobody may say that nothing was done.
     pub(super) may_be_done: bool,
@@ -99,14 +99,6 @@ pub(super) enum Origin {
         id: RequestId,
         term: Term,
     },
-}
-
-/// What has a deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Due {
-    Request(RequestId),
-    /// The view of a backup that nobody has read for [`BACKUP_PATIENCE`](crate::defaults::BACKUP_PATIENCE).
-    Backup(ViewId),
 }
 
 /// Which members have told the leader of which term that they are [ready](super::ready).

@@ -162,7 +162,7 @@ impl RaftKv {
     /// Not done, and never will be: may be tried anew when the role next changes.
     pub(super) fn on_lost(&mut self, origin: Origin, out: &mut Effects<Self>) {
         match origin {
-            Origin::Own => {} // the next leader founds the cluster
+            Origin::Own => {} // the next leader initialises the cluster
             Origin::Local(id) => {
                 if let Some(request) = self.requests.get_mut(&id) {
                     request.stage = Stage::Waiting { after: None };

@@ -1,6 +1,6 @@
 //! When a cluster begins to keep the names of clients that it forgets.
 //!
-//! A new cluster does so from its first command on. One that was founded by an older netbelt begins when its leader has
+//! A new cluster does so from its first command on. One that an older netbelt initialised begins when its leader has
 //! heard from every member that it knows how: the others would end at the command that says so. Until then all nodes, old
 //! and new, do what the old ones do. A follower says it by forwarding that very command, which an old leader cannot decode
 //! and ignores.
@@ -24,10 +24,8 @@ impl RaftKv {
     pub(super) fn tell_ready(&self, out: &mut Effects<Self>) {
         let (term, leader) = (self.raft.hard_state().current_term, self.raft.leader());
         if let Some(leader) = leader.filter(|leader| *leader != self.raft.config().id && self.is_behind()) {
-            out.send(
-                leader,
-                Message::Forward { id: RequestId(0), term, command: self.init_request().encode().into_bytes() },
-            );
+            let request = self.init_request().encode().into_bytes();
+            out.send(leader, Message::Forward { id: RequestId(0), term, request });
         }
     }
 
@@ -57,7 +55,7 @@ impl RaftKv {
         SessionRequest::once(Operation::InitCluster { cluster, keep_forgotten: true })
     }
 
-    /// Whether an older netbelt has founded the cluster.
+    /// Whether an older netbelt has initialised the cluster.
     fn is_behind(&self) -> bool {
         self.state.cluster().is_some() && !self.state.sessions().keeps_forgotten()
     }

@@ -1,7 +1,7 @@
 //! The requests of this node's application: taken, handed to Raft or to the leader, answered in time.
 
 use super::message::{Administration, Answer, Ask, Command, Event, Message, RequestError, RequestId};
-use super::node::{Due, Origin, RaftKv, Request, Stage, Work};
+use super::node::{Origin, RaftKv, Request, Stage, Work};
 use crate::defaults::{MAX_REQUESTS, MAX_UNCOMMITTED_BYTES};
 use crate::kv::command::{EncodedRequest, Outcome};
 use crate::node_id::NodeId;
@@ -41,8 +41,9 @@ impl RaftKv {
             Ask::NextChunk(view) => return self.next_chunk(now, id, view, out),
             Ask::CloseView(view) => return self.close_backup(id, view, out),
         };
-        self.requests.insert(id, Request { work, stage: Stage::Waiting { after: None }, may_be_done: false });
-        self.deadlines.set(now, Due::Request(id), now + timeout, out);
+        let (deadline, stage) = (now + timeout, Stage::Waiting { after: None });
+        self.requests.insert(id, Request { work, deadline, stage, may_be_done: false });
+        self.deadlines.set(now, deadline, out);
         self.submit(now, id, out);
     }
 
@@ -75,15 +76,15 @@ impl RaftKv {
             return;
         }
         match &request.work {
-            Work::Write(command) if leader != self.raft.config().id => {
+            Work::Write(write) if leader != self.raft.config().id => {
                 request.stage = Stage::Forwarded(term);
                 self.counters.forwarded += 1;
-                out.send(leader, Message::Forward { id, term, command: command.clone().into_bytes() });
+                out.send(leader, Message::Forward { id, term, request: write.clone().into_bytes() });
             }
-            Work::Write(command) => {
+            Work::Write(write) => {
                 request.stage = Stage::InRaft;
-                let command = command.clone();
-                self.propose(now, Origin::Local(id), command, out);
+                let write = write.clone();
+                self.propose(now, Origin::Local(id), write, out);
             }
             Work::Administer(Administration::Transfer(Some(to))) if *to == leader => {
                 self.answer(id, Ok(Answer::Done), out);
@@ -124,16 +125,18 @@ impl RaftKv {
 
 /// A request on its way out.
 impl RaftKv {
-    /// Answers the requests whose time is up, closes the views that nobody reads any more, and tries the requests that wait.
+    /// Answers the requests whose time is up, tries those that wait, and closes the views that nobody reads any more.
     pub(super) fn on_deadline(&mut self, now: Time, out: &mut Effects<Self>) {
-        for due in self.deadlines.take_due(now) {
-            match due {
-                Due::Request(id) => self.give_up(id, out),
-                Due::Backup(view) => self.forget_backup(view),
-            }
+        let requests = self.requests.iter().map(|(id, request)| (*id, request.deadline));
+        for id in self.deadlines.take_due(now, requests, out) {
+            self.give_up(id, out);
         }
         self.submit_waiting(now, out);
-        self.deadlines.rearm(now, out);
+        for (view, _) in self.snapshots.backups.extract_if(.., |_, deadline| *deadline <= now) {
+            self.state.close_view(view);
+        }
+        let requests = self.requests.values().map(|request| request.deadline);
+        self.deadlines.rearm(now, requests.chain(self.snapshots.backups.values().copied()), out);
     }
 
     /// Its time is up.
@@ -199,7 +202,6 @@ impl RaftKv {
 
     pub(super) fn answer(&mut self, id: RequestId, answer: Result<Answer, RequestError>, out: &mut Effects<Self>) {
         let Some(request) = self.requests.remove(&id) else { return };
-        self.deadlines.remove(Due::Request(id));
         let is_forgotten = matches!(&answer, Ok(Answer::Written(Outcome::Forgotten | Outcome::NameForgotten)));
         // It did not come in time to be remembered, and an earlier try may have.
         let answer = if is_forgotten && request.may_be_done { Err(RequestError::OutcomeUnknown) } else { answer };

@@ -4,7 +4,7 @@
 //! A node writes one of its own when so many bytes have been applied since the last: a number that is given, but at least
 //! half of what the last snapshot had, so that a large state is not written over and over for a few changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -14,6 +14,7 @@ use crate::kv::snapshot::SnapshotError;
 use crate::kv::state::State;
 use crate::kv::view::ViewId;
 use crate::node_id::NodeId;
+use crate::protocol::Time;
 use crate::raft::{InstallSnapshot, Term};
 
 /// What a node has in hand of snapshots.
@@ -31,8 +32,8 @@ pub(super) struct Snapshots {
     pub(super) incoming: Option<Incoming>,
     /// In which term one was refused last.
     pub(super) refused: Option<Term>,
-    /// Views that backups read.
-    pub(super) backups: BTreeSet<ViewId>,
+    /// Views that backups read, and when they are closed unless they are read again.
+    pub(super) backups: BTreeMap<ViewId, Time>,
 }
 
 /// A snapshot being written into the log.
@@ -84,7 +85,7 @@ impl Snapshots {
             installs: BTreeMap::new(),
             incoming: None,
             refused: None,
-            backups: BTreeSet::new(),
+            backups: BTreeMap::new(),
         }
     }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::forwards::ForwardsSeen;
 use super::*;
 use crate::defaults::MAX_REQUESTS;
-use crate::kv::command::{EncodedRequest, Operation as Write, Outcome, SessionId, SessionRequest as WriteRequest};
+use crate::kv::command::{EncodedRequest, Operation, Outcome, SessionId, SessionRequest};
 use crate::kv::state::State;
 use crate::protocol::Effect;
 use crate::protocol::testing::Did;
@@ -40,12 +40,12 @@ fn answer(event: Event) -> Option<Result<Answer, RequestError>> {
 }
 
 fn write(session: Option<SessionId>) -> EncodedRequest {
-    let command = Write::Set { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"v"), condition: None };
-    WriteRequest { session, command }.encode()
+    let operation = Operation::Set { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"v"), condition: None };
+    SessionRequest { session, operation }.encode()
 }
 
 fn forward(id: u64, term: u64) -> Message {
-    Message::Forward { id: RequestId(id), term: Term(term), command: write(None).into_bytes() }
+    Message::Forward { id: RequestId(id), term: Term(term), request: write(None).into_bytes() }
 }
 
 fn refusal(id: u64, term: u64) -> Vec<Message> {
@@ -143,7 +143,7 @@ fn of_two_whole_snapshots_in_the_log_the_second_is_the_state() {
 #[test]
 fn a_forwarded_command_that_cannot_be_decoded_reaches_no_log() {
     let mut node = leader();
-    let rubbish = Message::Forward { id: RequestId(1), term: Term(2), command: Bytes::from_static(b"rubbish") };
+    let rubbish = Message::Forward { id: RequestId(1), term: Term(2), request: Bytes::from_static(b"rubbish") };
     assert!(hear(&mut node, rubbish).is_empty());
     assert_eq!(entries(&mut node), 1);
 }
@@ -177,20 +177,21 @@ fn the_first_leader_founds_the_cluster_and_later_ones_leave_its_id_alone() {
     assert_eq!(node.state().cluster(), Some(LIFE));
     acknowledge(&mut node, 2);
     assert_eq!(entries(&mut node), 2);
-    let other = WriteRequest::once(Write::InitCluster { cluster: LIFE + 1, keep_forgotten: false });
+    let other = SessionRequest::once(Operation::InitCluster { cluster: LIFE + 1, keep_forgotten: false });
     let (outcome, _) = node.state.apply(other);
-    assert_eq!(outcome, Outcome::Founded { cluster: LIFE });
+    assert_eq!(outcome, Outcome::ClusterInitialized { cluster: LIFE });
 }
 
 /// A new leader among nodes of an older netbelt, which would end at the command that begins it.
 #[test]
 fn a_cluster_of_an_older_netbelt_keeps_forgotten_names_once_every_member_knows_how() {
     let mut node = leader();
-    node.state.apply(WriteRequest::once(Write::InitCluster { cluster: 5, keep_forgotten: false }));
+    node.state.apply(SessionRequest::once(Operation::InitCluster { cluster: 5, keep_forgotten: false }));
     acknowledge(&mut node, 2);
     assert_eq!(entries(&mut node), 1, "n2 and n3 have not said that they know");
-    let command = WriteRequest::once(Write::InitCluster { cluster: LIFE, keep_forgotten: true }).encode().into_bytes();
-    let ready = |term| Message::Forward { id: RequestId(0), term: Term(term), command: command.clone() };
+    let request =
+        SessionRequest::once(Operation::InitCluster { cluster: LIFE, keep_forgotten: true }).encode().into_bytes();
+    let ready = |term| Message::Forward { id: RequestId(0), term: Term(term), request: request.clone() };
     let hear = |node: &mut RaftKv, from, message| {
         step(node, Input::Received { from: NodeId::numbered(from), message });
         entries(node)
@@ -204,11 +205,27 @@ fn a_cluster_of_an_older_netbelt_keeps_forgotten_names_once_every_member_knows_h
     assert_eq!(node.state().cluster(), Some(5));
 }
 
+/// What a newer netbelt may say with it is its own affair.
+#[test]
+fn who_is_ready_is_told_by_how_the_request_begins() {
+    let mut node = leader();
+    node.state.apply(SessionRequest::once(Operation::InitCluster { cluster: 5, keep_forgotten: false }));
+    acknowledge(&mut node, 2);
+    let whole =
+        SessionRequest::once(Operation::InitCluster { cluster: LIFE, keep_forgotten: true }).encode().into_bytes();
+    for from in 2..=3 {
+        let request = whole.slice(..3);
+        let message = Message::Forward { id: RequestId(0), term: Term(2), request };
+        step(&mut node, Input::Received { from: NodeId::numbered(from), message });
+    }
+    assert_eq!(entries(&mut node), 2);
+}
+
 #[test]
 fn a_follower_in_a_cluster_of_an_older_netbelt_tells_its_leader_that_it_is_ready() {
     for (keep_forgotten, told) in [(false, 1), (true, 0)] {
         let mut node = leader();
-        node.state.apply(WriteRequest::once(Write::InitCluster { cluster: 5, keep_forgotten }));
+        node.state.apply(SessionRequest::once(Operation::InitCluster { cluster: 5, keep_forgotten }));
         let append = raft::Append {
             prev: Position::ORIGIN,
             entries: vec![Entry { position: Position { term: Term(3), index: Index(1) }, payload: Payload::Noop }],
@@ -216,7 +233,7 @@ fn a_follower_in_a_cluster_of_an_older_netbelt_tells_its_leader_that_it_is_ready
             round: raft::Round::default(),
         };
         let sent = hear(&mut node, Message::Raft(raft::Message { term: Term(3), body: Body::Append(append) }));
-        let is_ready = |message: &&Message| matches!(message, Message::Forward { term: Term(3), command, .. } if EncodedRequest::try_from(command.clone()).is_ok_and(|request| request.keeps_forgotten()));
+        let is_ready = |message: &&Message| matches!(message, Message::Forward { term: Term(3), request, .. } if SessionRequest::is_to_keep_forgotten(request));
         assert_eq!(sent.iter().filter(is_ready).count(), told, "{sent:?}");
     }
 }
@@ -303,7 +320,7 @@ fn parts() -> Vec<Bytes> {
     let mut state = State::default();
     for number in 0..20 {
         let (key, value) = (Bytes::from(format!("k{number:02}")), Bytes::from(vec![b'v'; 40_000]));
-        state.apply(WriteRequest::once(Write::Set { key, value, condition: None }));
+        state.apply(SessionRequest::once(Operation::Set { key, value, condition: None }));
     }
     let view = state.open_view();
     let parts: Vec<_> = std::iter::from_fn(|| state.next_chunk(view)).collect();

@@ -153,8 +153,8 @@ impl Clients {
         *next_request += 1;
         let ask = match &asked.operation {
             KvOperation::Write(write, _) => {
-                let command = write.operation(asked.key.clone());
-                Ask::Write(SessionRequest { session: asked.session.clone(), command }.encode())
+                let operation = write.operation(asked.key.clone());
+                Ask::Write(SessionRequest { session: asked.session.clone(), operation }.encode())
             }
             KvOperation::Get(_) => Ask::Read(Query::Get { key: asked.key.clone() }),
         };

@@ -59,7 +59,9 @@ impl Told {
                 Some(Self::Refused(current.as_ref().map(|current| current.value.clone())))
             }
             Outcome::FailedEarlier => Some(Self::RefusedEarlier),
-            Outcome::Forgotten | Outcome::NameForgotten | Outcome::NameTaken | Outcome::Founded { .. } => None,
+            Outcome::Forgotten | Outcome::NameForgotten | Outcome::NameTaken | Outcome::ClusterInitialized { .. } => {
+                None
+            }
         }
     }
 }

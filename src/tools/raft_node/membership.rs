@@ -77,51 +77,78 @@ pub(super) async fn learn_cluster(node: Handle<RaftKv>, members: Arc<Members>) {
 pub(super) async fn join(at: String, node: Handle<RaftKv>, dialler: Dialler, output: Output) {
     let Dialler { id, members, .. } = &dialler;
     let (id, known) = (*id, members.known_peers());
-    let mut progress = Progress::default();
     if !members.is_empty() {
         let join = origin::name("--join", "JOIN");
         tracing::info!("{join} is of no use any more: {id} is a member of a cluster");
     }
-    let is_in = node.until(move |machine| {
+    let is_in = move |machine: &RaftKv| {
         let raft = machine.raft();
-        (raft.leader().is_some() && raft.configuration().contains(id)).then_some(())
-    });
-    let mut is_in = pin!(is_in);
-    loop {
-        if !members.is_empty() {
-            known.refused_by(&at, None);
-            let why = known.refusal().map(|why| format!(": {why}")).unwrap_or_default();
-            progress.is(&format!("{id} waits for the leader of its cluster{why}"), why.is_empty());
-        } else {
-            match ask_to_join(&at, &dialler).await {
-                Ok((cluster, addr)) => {
-                    known.refused_by(&at, None);
-                    if let Err(error) = known.set_cluster(cluster) {
-                        tracing::error!("{error}");
-                    }
-                    let what = format!(
-                        "{at} adds {id} to cluster {cluster}, whose leader is to connect to {addr} (--advertise names another \
-                         address)"
-                    );
-                    progress.is(&what, true);
-                }
-                Err(why) => {
-                    known.refused_by(&at, Some(&why));
-                    progress.is(&format!("cannot join the cluster of {at}: {why}; trying again"), false);
-                }
-            }
-        }
-        match tokio::time::timeout(JOIN_PAUSE, &mut is_in).await {
-            Ok(Ok(())) => break,
-            Ok(Err(Stopped)) => return,
-            Err(_) => {} // not yet: once more
-        }
+        raft.leader().is_some() && raft.configuration().contains(id)
+    };
+    let has_joined = match node.inspect(is_in).await {
+        Ok(false) => ask_until(node.until(move |machine| is_in(machine).then_some(())), &at, &dialler).await,
+        looked => looked.map(drop),
+    };
+    if has_joined.is_err() {
+        return;
     }
     known.refused_by(&at, None);
     let cluster = known.cluster();
     let joined = json!({ "event": "joined", "id": id.as_str(), "cluster": cluster });
     let name = cluster.map_or("a cluster".to_owned(), |cluster| format!("cluster {cluster}"));
     let _ = output.result(&joined, || format!("raft-node {id} is a member of {name}")); // as for any event of a server
+}
+
+/// Asks again and again, until the node `is_in`, or has stopped.
+async fn ask_until(
+    is_in: impl Future<Output = Result<(), Stopped>>,
+    at: &str,
+    dialler: &Dialler,
+) -> Result<(), Stopped> {
+    let mut is_in = pin!(is_in);
+    let mut progress = Progress::default();
+    loop {
+        let mut asked = pin!(ask_once(at, dialler, &mut progress));
+        tokio::select! {
+            biased;
+            () = &mut asked => {}
+            found = &mut is_in => {
+                found?;
+                asked.await; // what is answered tells which cluster that is, and where this node is in it
+                return Ok(());
+            }
+        }
+        if let Ok(found) = tokio::time::timeout(JOIN_PAUSE, &mut is_in).await {
+            return found;
+        }
+    }
+}
+
+/// Asks, unless there are members already, and says what came of it.
+async fn ask_once(at: &str, dialler: &Dialler, progress: &mut Progress) {
+    let Dialler { id, members, .. } = dialler;
+    let known = members.known_peers();
+    if !members.is_empty() {
+        known.refused_by(at, None);
+        let why = known.refusal().map(|why| format!(": {why}")).unwrap_or_default();
+        return progress.is(&format!("{id} waits for the leader of its cluster{why}"), why.is_empty());
+    }
+    match ask_to_join(at, dialler).await {
+        Ok((cluster, addr)) => {
+            known.refused_by(at, None);
+            if let Err(error) = known.set_cluster(cluster) {
+                tracing::error!("{error}");
+            }
+            let what = format!(
+                "{at} adds {id} to cluster {cluster}, whose leader is to connect to {addr} (--advertise names another address)"
+            );
+            progress.is(&what, true);
+        }
+        Err(why) => {
+            known.refused_by(at, Some(&why));
+            progress.is(&format!("cannot join the cluster of {at}: {why}; trying again"), false);
+        }
+    }
 }
 
 /// Says how it goes: at each change, and now and then while nothing changes.

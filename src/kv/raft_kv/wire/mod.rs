@@ -24,11 +24,11 @@ impl Wire for Message {
     fn encode(&self, out: &mut BytesMut) {
         match self {
             Self::Raft(message) => message.encode(out),
-            Self::Forward { id, term, command } => {
+            Self::Forward { id, term, request } => {
                 out.put_u8(tag::FORWARD);
                 out.put_u64(id.0);
                 out.put_u64(term.0);
-                out.put_slice(command);
+                out.put_slice(request);
             }
             Self::Administer { id, term, what } => {
                 out.put_u8(tag::ADMINISTER);
@@ -50,7 +50,7 @@ impl Wire for Message {
         match bytes.try_get_u8()? {
             tag::FORWARD => {
                 let (id, term) = (RequestId(bytes.try_get_u64()?), Term(bytes.try_get_u64()?));
-                Ok(Self::Forward { id, term, command: bytes })
+                Ok(Self::Forward { id, term, request: bytes })
             }
             tag::ADMINISTER => {
                 let (id, term) = (RequestId(bytes.try_get_u64()?), Term(bytes.try_get_u64()?));
@@ -116,7 +116,7 @@ fn encode_forwarding(result: &Forwarding, out: &mut BytesMut) {
         }
         Forwarding::Applied(Outcome::FailedEarlier) => out.put_u8(6),
         Forwarding::Applied(Outcome::Forgotten) => out.put_u8(7),
-        Forwarding::Applied(Outcome::Founded { cluster }) => {
+        Forwarding::Applied(Outcome::ClusterInitialized { cluster }) => {
             out.put_u8(8);
             out.put_u64(*cluster);
         }
@@ -143,7 +143,7 @@ fn decode_forwarding(from: &mut Bytes) -> Result<Forwarding, WireError> {
         }
         6 => Outcome::FailedEarlier,
         7 => Outcome::Forgotten,
-        8 => Outcome::Founded { cluster: from.try_get_u64()? },
+        8 => Outcome::ClusterInitialized { cluster: from.try_get_u64()? },
         9 => Outcome::NameTaken,
         10 => return Ok(Forwarding::Done),
         11 => return Ok(Forwarding::Refused(take_refusal(from)?)),

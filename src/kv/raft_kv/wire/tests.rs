@@ -9,7 +9,7 @@ fn forwarding() -> impl Strategy<Value = Forwarding> {
         Just(Forwarding::Overloaded),
         any::<u64>().prop_map(|version| Forwarding::Applied(Outcome::Set { version })),
         any::<bool>().prop_map(|existed| Forwarding::Applied(Outcome::Deleted { existed })),
-        any::<u64>().prop_map(|cluster| Forwarding::Applied(Outcome::Founded { cluster })),
+        any::<u64>().prop_map(|cluster| Forwarding::Applied(Outcome::ClusterInitialized { cluster })),
         Just(Forwarding::Applied(Outcome::FailedEarlier)),
         Just(Forwarding::Applied(Outcome::Forgotten)),
         Just(Forwarding::Applied(Outcome::NameForgotten)),
@@ -40,10 +40,10 @@ fn message() -> impl Strategy<Value = Message> {
             what
         }),
         (any::<u64>(), body()).prop_map(|(term, body)| Message::Raft(raft::Message { term: Term(term), body })),
-        (any::<(u64, u64)>(), bytes()).prop_map(|((id, term), command)| Message::Forward {
+        (any::<(u64, u64)>(), bytes()).prop_map(|((id, term), request)| Message::Forward {
             id: RequestId(id),
             term: Term(term),
-            command
+            request
         }),
         (any::<(u64, u64)>(), forwarding()).prop_map(|((id, term), result)| Message::Forwarded {
             id: RequestId(id),
