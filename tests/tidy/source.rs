@@ -272,7 +272,7 @@ fn implemented(tokens: &[Token]) -> Option<&str> {
     None
 }
 
-fn is_word(text: &str) -> bool {
+pub(crate) fn is_word(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
 }
 
