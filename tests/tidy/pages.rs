@@ -80,17 +80,15 @@ fn path(word: &str) -> Option<Vec<&str>> {
 }
 
 /// Whether the file defines `name`, or hands it on.
-fn defines(file: &File, name: &str) -> bool {
-    const WORDS: &[&str] = &["fn", "struct", "enum", "trait", "type", "const", "static", "mod", "macro_rules"];
-    let defined = |two: &[Token]| two[1].text == name && WORDS.contains(&two[0].text.as_str());
+fn offers(file: &File, name: &str) -> bool {
     let handed_on = |named: &Named| named.handed_on && named.alias.as_deref() == Some(name);
-    file.tokens.windows(2).any(defined)
+    file.defines(name)
         || file.tokens.iter().any(|token| token.text == name) && file.names(&BTreeSet::new()).iter().any(handed_on)
 }
 
 /// Whether `item` is a method, a variant, a constant or a field of `of`: a file that defines or extends the one names the other.
 fn has(of: &str, item: &str, library: &[File]) -> bool {
-    let homes = library.iter().filter(|file| defines(file, of) || file.extended().contains(of));
+    let homes = library.iter().filter(|file| file.defines(of) || file.extended().contains(of));
     let is_told = |two: &[Token]| two[1].text == item && !matches!(two[0].text.as_str(), "." | "::");
     homes.into_iter().any(|file| file.tokens.windows(2).any(is_told))
 }
@@ -115,8 +113,8 @@ fn leads_somewhere(path: &[&str], library: &[File], foreign: &BTreeSet<String>) 
     ends.retain(|(of, _)| *of == long);
     let item = path.get(long);
     let is_there = item.is_none_or(|item| match ends.as_slice() {
-        [] => library.iter().any(|file| defines(file, item)),
-        ends => ends.iter().any(|(_, file)| defines(file, item)),
+        [] => library.iter().any(|file| offers(file, item)),
+        ends => ends.iter().any(|(_, file)| offers(file, item)),
     });
     is_there && path[long..].windows(2).all(|two| has(two[0], two[1], library))
 }
