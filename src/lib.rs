@@ -2,13 +2,13 @@
 //!
 //! The rooms, in reading order:
 //!
-//! 1. [`protocol`]: the contract between a protocol machine and its drivers;
-//! 2. [`host`]: the pure half of every driver: timers, and the barrier behind which effects wait for the disk;
-//! 3. [`raft`]: Raft as a pure state machine;
-//! 4. [`kv`]: a key-value store, and Raft with that store as one machine;
-//! 5. [`founding`]: when a node with an empty disk may begin, so that a wiped one does not;
-//! 6. [`sim`]: the deterministic driver: virtual time, a faulty network, crashes that lose un-synced writes;
-//! 7. [`wire`]: what every codec is made of; [`node_id`], [`quorum`]: names and majorities;
+//! 1. [`protocol`]: the contract between a protocol machine and its drivers, with an example that runs;
+//! 2. [`node_id`], [`quorum`], [`deadlines`], [`wire`]: names, majorities, many deadlines on one timer, what codecs are made of;
+//! 3. [`host`]: the pure half of every driver: timers, and the barrier behind which effects wait for the disk;
+//! 4. [`raft`]: Raft as a pure state machine;
+//! 5. [`kv`]: a key-value store, and Raft with that store as one machine;
+//! 6. [`founding`]: when a node with an empty disk may begin, so that a wiped one does not;
+//! 7. [`sim`]: the deterministic driver: virtual time, a faulty network, crashes that lose un-synced writes;
 //! 8. [`net`]: the real driver: sockets, the log on disk, the task that owns the machine;
 //! 9. [`http`]: what clients ask, and how peers share their port;
 //! 10. [`echo`], [`datagram`], [`pool`]: sequential I/O as plain async code, without a machine;

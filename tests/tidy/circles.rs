@@ -32,7 +32,7 @@ impl<'a> Crate<'a> {
     }
 
     /// The module in which `path` is defined, and what is left of the path there.
-    fn home<'p>(&self, path: &'p [String], depth: usize) -> Option<(&'a [String], &'p [String])> {
+    pub(crate) fn home<'p>(&self, path: &'p [String], depth: usize) -> Option<(&'a [String], &'p [String])> {
         let path = path.strip_prefix(&["crate".to_owned()])?;
         let long = (0..=path.len()).rev().find(|long| self.files.contains_key(&path[..*long]))?;
         let (module, (_, names)) = self.files.get_key_value(&path[..long])?;
