@@ -12,9 +12,9 @@ use circles::{Circle, Crate};
 use source::{File, Named, reached_from};
 
 /// Each room and the rooms it may import, lowest floor first: a room imports only what stands above its row. A folder or a
-/// file in a room may have a row of its own (`sim/raft`); the rest of the room may then import it only if its row says so, as it
-/// does for what is generic and knows no Raft. A room that
-/// is missing here is a mistake; so is one that is gone, and a permission that nothing uses.
+/// file in a room may have a row of its own (`sim/raft`); the rest of the room may then import it only if its row says so, so
+/// that what is generic knows no Raft. A room that is missing here is a mistake; so is one that is gone, and a permission that
+/// nothing uses.
 const ROOMS: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("node_id", &[]),
