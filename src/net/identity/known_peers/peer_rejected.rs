@@ -37,7 +37,7 @@ pub enum PeerRejected {
     /// It has not begun, and this node has data, which the node of that name may have vouched for.
     #[error(
         "{peer} has a new, empty data directory, and {me} has data{} and does not know {peer} by that directory: {peer} must not \
-         vote with what it forgot. Keep the data directory of {me}. Boot {peer} with its old directory; if that is lost: \
+         vote with what it forgot. Keep the data directory of {me}. Start {peer} with its old directory; if that is lost: \
          raft-ctl members remove {peer}, then raft-node --id {peer} --join HOST:PORT with an empty --data-dir; if those of a \
          majority are lost, first stop {me} and start it once with --force-new-cluster",
         .cluster.map_or_else(String::new, |cluster| format!(" of cluster {cluster}"))
