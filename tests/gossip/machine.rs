@@ -1,9 +1,11 @@
 //! The smallest protocol that is one: every node has a number, and all come to know the largest.
 //!
 //! Anti-entropy by push and pull (Demers et al. 1987, "Epidemic algorithms for replicated database maintenance", §1.3):
-//! once a period a node tells its number to one other, drawn at random; who has a larger one says so. There is no disk: a
-//! node that starts again begins at zero, and is told the rest.
+//! once a period a node tells its number to one other, drawn at random; who has a larger one says so. Without a disk, a
+//! node that starts again begins at zero, and is told the rest; with one, its number is durable before anybody hears it.
 
+use std::fmt::Debug;
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -17,8 +19,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 /// How long a node waits before it tells another one.
 const PERIOD: RangeInclusive<Duration> = Duration::from_millis(80)..=Duration::from_millis(120);
 
-/// A node.
-pub(crate) type Gossip = Node<NO_BUG>;
+/// A node. `R` is what it keeps on its disk: nothing, or its number.
+pub(crate) type Gossip<R = NoRecord> = Node<NO_BUG, R>;
 
 /// Which bug is put in: a checker that finds nothing proves nothing.
 pub(crate) const NO_BUG: u8 = 0;
@@ -31,13 +33,31 @@ pub(crate) const SILENT: u8 = 3;
 
 /// A node, the real one or one with a bug.
 #[derive(Clone, Debug)]
-pub(crate) struct Node<const BUG: u8> {
+pub(crate) struct Node<const BUG: u8, R = NoRecord> {
     others: Vec<SocketAddr>,
     largest: u64,
     rng: ChaCha8Rng,
+    record: PhantomData<R>,
 }
 
-/// What nodes say to each other: the largest number that the sender knows.
+/// What a node makes durable when its number has become this one.
+pub(crate) trait Kept: Clone + Debug {
+    fn of(largest: u64) -> Option<Self>;
+}
+
+impl Kept for NoRecord {
+    fn of(_: u64) -> Option<Self> {
+        None
+    }
+}
+
+impl Kept for Largest {
+    fn of(largest: u64) -> Option<Self> {
+        Some(Self(largest))
+    }
+}
+
+/// What nodes say to each other, and keep: the largest number that the sender knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Largest(pub(crate) u64);
 
@@ -56,7 +76,25 @@ pub(crate) struct Tell;
 impl<const BUG: u8> Node<BUG> {
     /// A node that knows these others; `seed` decides in what order it tells them.
     pub(crate) fn new(others: impl IntoIterator<Item = SocketAddr>, seed: u64) -> Self {
-        Self { others: others.into_iter().collect(), largest: 0, rng: ChaCha8Rng::seed_from_u64(seed) }
+        Self::knowing(0, others, seed)
+    }
+}
+
+impl Gossip<Largest> {
+    /// The same with a disk, which has these records.
+    pub(crate) fn recovered(
+        records: impl Iterator<Item = Largest>,
+        others: impl IntoIterator<Item = SocketAddr>,
+        seed: u64,
+    ) -> Self {
+        Self::knowing(records.map(|Largest(largest)| largest).max().unwrap_or(0), others, seed)
+    }
+}
+
+impl<const BUG: u8, R: Kept> Node<BUG, R> {
+    fn knowing(largest: u64, others: impl IntoIterator<Item = SocketAddr>, seed: u64) -> Self {
+        let (others, rng) = (others.into_iter().collect(), ChaCha8Rng::seed_from_u64(seed));
+        Self { others, largest, rng, record: PhantomData }
     }
 
     /// The largest number it knows.
@@ -67,6 +105,9 @@ impl<const BUG: u8> Node<BUG> {
     fn raise(&mut self, to: u64, out: &mut Effects<Self>) {
         if to > self.largest {
             self.largest = to;
+            if let Some(record) = R::of(to) {
+                out.persist(record);
+            }
             out.emit(Raised(to));
         }
     }
@@ -88,12 +129,12 @@ impl<const BUG: u8> Node<BUG> {
     }
 }
 
-impl<const BUG: u8> Protocol for Node<BUG> {
+impl<const BUG: u8, R: Kept> Protocol for Node<BUG, R> {
     type Peer = SocketAddr;
     type Message = Largest;
     type Command = Raise;
     type Timer = Tell;
-    type Record = NoRecord;
+    type Record = R;
     type Event = Raised;
 
     fn step(&mut self, _now: Time, input: Input<Self>, out: &mut Effects<Self>) {
@@ -108,7 +149,7 @@ impl<const BUG: u8> Protocol for Node<BUG> {
                 }
                 self.raise(theirs, out);
             }
-            Input::Synced { .. } => {} // there is no disk
+            Input::Synced { .. } => {}
         }
     }
 }

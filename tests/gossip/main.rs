@@ -1,15 +1,20 @@
 //! A protocol that netbelt does not have, to show what a new one needs: a machine, a scenario and a checker for the simulated
-//! world, and a socket for the real one. It imports nothing of Raft.
+//! world, and for the real one a socket, or connections and a disk. It imports nothing of Raft.
 
 mod machine;
 mod simulation;
+mod tcp;
 mod udp;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use machine::{Gossip, Largest, Raise, Raised};
 use netbelt::host::{Host, Output};
 use netbelt::protocol::{Input, Time};
+
+/// Who has heard nothing for so long never will.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn who_hears_a_smaller_number_answers_with_the_larger_one() {

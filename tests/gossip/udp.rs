@@ -15,10 +15,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::PATIENCE;
 use crate::machine::{Gossip, Largest, Raise, Raised};
-
-/// Who has heard nothing for so long never will.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Node {
     handle: Handle<Gossip>,

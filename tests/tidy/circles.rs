@@ -1,8 +1,9 @@
 //! Which file uses which, and the circles among them: A uses B, and B uses A by whatever way.
 //!
 //! A file uses another if it names something that is defined there; a name that a `mod.rs` only hands on is looked up where
-//! it comes from. Two things are no use: a `pub use`, and a child's `impl` of its parent's type (`use super::Raft; impl Raft`),
-//! which is one thing told in several files.
+//! it comes from. Two things are no use: a `pub use`, and a child's `impl` of its parent's type (`use super::Raft; impl Raft`):
+//! one type in several files, each with some of its methods, is one thing told in parts, and its parts are exempt. A glob uses
+//! the file it is of, whatever it takes from there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -31,12 +32,13 @@ impl<'a> Crate<'a> {
     }
 
     /// The module in which `path` is defined, and what is left of the path there.
-    fn home<'p>(&self, path: &'p [String], depth: usize) -> Option<(&'a [String], &'p [String])> {
+    pub(crate) fn home<'p>(&self, path: &'p [String], depth: usize) -> Option<(&'a [String], &'p [String])> {
         let path = path.strip_prefix(&["crate".to_owned()])?;
         let long = (0..=path.len()).rev().find(|long| self.files.contains_key(&path[..*long]))?;
         let (module, (_, names)) = self.files.get_key_value(&path[..long])?;
         let rest = &path[long..];
-        let handed = rest.first().and_then(|name| names.iter().find(|named| named.alias.as_ref() == Some(name)));
+        let Some(name) = rest.first().filter(|name| *name != "*") else { return Some((module, rest)) };
+        let handed = names.iter().find(|named| named.alias.as_ref() == Some(name));
         match handed {
             Some(handed) if depth < 9 && handed.path[0] == "crate" => {
                 let (module, left) = self.home(&handed.path, depth + 1)?;
@@ -44,6 +46,12 @@ impl<'a> Crate<'a> {
                 Some((module, if left.is_empty() { &rest[1..] } else { rest }))
             }
             Some(_) => None,
+            None if depth < 9 && !self.files[module].0.defines(name) => {
+                let globs = names.iter().filter_map(|named| named.path.strip_suffix(&["*".to_owned()]));
+                let mut homes =
+                    globs.filter_map(|glob| self.home(&[glob, &rest[..1]].concat(), depth + 1).map(|home| home.0));
+                Some((homes.find(|home| self.files[home].0.defines(name)).unwrap_or(*module), rest))
+            }
             None => Some((module, rest)),
         }
     }
@@ -51,7 +59,18 @@ impl<'a> Crate<'a> {
     /// Who uses whom.
     fn uses(&self) -> Uses<'a> {
         let mut uses = Uses::new();
+        let macros: BTreeMap<_, _> = self
+            .files
+            .values()
+            .flat_map(|(file, _)| file.macros().map(move |name| (name, file.module.as_slice())))
+            .collect();
         for (&module, (file, names)) in &self.files {
+            for two in file.tokens.windows(2).filter(|two| two[1].text == "!") {
+                if let Some(&home) = macros.get(two[0].text.as_str()).filter(|home| **home != module) {
+                    let lines = uses.entry((module, home)).or_default();
+                    lines.entry(format!("{}!", two[0].text)).or_insert(two[0].line);
+                }
+            }
             let extended = file.extended();
             for named in names {
                 let Some((home, rest)) = self.home(&named.path, 0) else { continue };
@@ -178,4 +197,27 @@ fn comments_strings_tests_and_names_handed_on_close_no_circle() {
         ("room::b", "use super::A;\npub struct B<'a>(&'a A);\npub fn c() -> &'static str { r#\"super::B \"q\" \"# }"),
     ];
     assert_eq!(circles_of(&files), [""; 0]);
+}
+
+#[test]
+fn ranges_structs_filled_up_globs_and_macros_close_a_circle() {
+    let back = "pub const N: u8 = 1;\nfn b() { crate::a::f() }";
+    let there = [
+        "fn f() { for _ in 0..crate::b::N {} }",
+        "fn f() { A { ..crate::b::N } }",
+        "fn f() { x.0..=crate::b::N }",
+        "use crate::b::*;",
+        "use crate::c::N;",
+    ];
+    for a in there {
+        let files = [("", "mod a; mod b;"), ("a", a), ("b", back), ("c", "pub use crate::b::*;")];
+        assert_eq!(circles_of(&files).len(), 1, "{a}");
+    }
+    let globs = [("", "mod a; mod b;"), ("a", "use crate::b::*;"), ("b", "use crate::a::*;")];
+    assert_eq!(circles_of(&globs).len(), 1, "each takes what the other has");
+    let told = "macro_rules! told { () => { crate::b::N } }";
+    let macros = [("", "#[macro_use] mod a; mod b;"), ("a", told), ("b", "const N: u8 = told!();")];
+    assert_eq!(circles_of(&macros).len(), 1, "a macro uses what it writes, and is used where it is called");
+    let field = [("", ""), ("a", "fn f(x: X) { x.b::<N>() }\nuse crate::b;"), ("b", "fn g(x: X) { x.a.f() }")];
+    assert_eq!(circles_of(&field), [""; 0], "behind one dot stands what belongs to a value");
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
+use crate::source::{File, Named, Token, is_word};
 use crate::{files, library, root};
 
 /// Folders whose files a page names from the repository's root.
@@ -62,32 +64,69 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// Whether a module path such as `net::driver` leads to a module, or to a word that its last module says. What begins with no
-/// module of ours is of another crate.
-fn leads_somewhere(path: &str, library: &[crate::File]) -> bool {
-    let path: Vec<_> = path.split("::").collect();
+/// The crates that a page may name: those of Cargo.toml, and Rust's own.
+fn foreign() -> BTreeSet<String> {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let tables = manifest.split("\n[").filter(|table| table.split(']').next().unwrap().ends_with("dependencies"));
+    let crates = tables.flat_map(str::lines).filter_map(|line| line.split_once(" = "));
+    crates.map(|(name, _)| name.replace('-', "_")).chain(["core", "std"].map(str::to_owned)).collect()
+}
+
+/// The parts of a path such as `net::driver` or `Log::append`; nothing for another word, nor for an address.
+fn path(word: &str) -> Option<Vec<&str>> {
+    let parts: Vec<_> = word.split("::").collect();
+    let is_name = |part: &&str| is_word(part) && part.chars().all(|char| char.is_alphanumeric() || char == '_');
+    (parts.len() > 1 && parts.iter().all(is_name) && word.parse::<Ipv6Addr>().is_err()).then_some(parts)
+}
+
+/// Whether the file defines `name`, or hands it on.
+fn offers(file: &File, name: &str) -> bool {
+    let handed_on = |named: &Named| named.handed_on && named.alias.as_deref() == Some(name);
+    file.defines(name)
+        || file.tokens.iter().any(|token| token.text == name) && file.names(&BTreeSet::new()).iter().any(handed_on)
+}
+
+/// Whether `item` is a method, a variant, a constant or a field of `of`: a file that defines or extends the one names the other.
+fn has(of: &str, item: &str, library: &[File]) -> bool {
+    let homes = library.iter().filter(|file| file.defines(of) || file.extended().contains(of));
+    let is_told = |two: &[Token]| two[1].text == item && !matches!(two[0].text.as_str(), "." | "::");
+    homes.into_iter().any(|file| file.tokens.windows(2).any(is_told))
+}
+
+/// Whether a path leads to a module, to an item that its last module defines or hands on, or to what belongs to such an item.
+/// The modules are as many as there can be. A path may begin anywhere in the crate, or with a type.
+fn leads_somewhere(path: &[&str], library: &[File], foreign: &BTreeSet<String>) -> bool {
+    if foreign.contains(path[0]) {
+        return true;
+    }
     let starts = library.iter().filter(|file| file.module.last().is_some_and(|last| last == path[0]));
-    let mut starts = starts.peekable();
-    starts.peek().is_none()
-        || starts.any(|start| {
-            let inside = |file: &crate::File, long: usize| {
-                file.module.starts_with(&start.module) && file.module[start.module.len()..].iter().eq(&path[1..long])
-            };
-            (1..=path.len()).rev().any(|long| {
-                let mut at_home = library.iter().filter(|file| inside(file, long));
-                at_home.any(|file| long == path.len() || file.tokens.iter().any(|token| token.text == path[long]))
-            })
+    let ends = starts.flat_map(|start| {
+        library.iter().filter_map(|file| {
+            let below = file.module.strip_prefix(start.module.as_slice())?;
+            path[1..]
+                .starts_with(&below.iter().map(String::as_str).collect::<Vec<_>>())
+                .then_some((1 + below.len(), file))
         })
+    });
+    let mut ends: Vec<_> = ends.collect();
+    let long = ends.iter().map(|(long, _)| *long).max().unwrap_or(0);
+    ends.retain(|(of, _)| *of == long);
+    let item = path.get(long);
+    let is_there = item.is_none_or(|item| match ends.as_slice() {
+        [] => library.iter().any(|file| offers(file, item)),
+        ends => ends.iter().any(|(_, file)| offers(file, item)),
+    });
+    is_there && path[long..].windows(2).all(|two| has(two[0], two[1], library))
 }
 
 #[test]
 fn what_pages_name_is_there() {
     let tree = tree();
-    let library = library(true);
+    let (library, foreign) = (library(true), foreign());
     let mut wrong = Vec::new();
-    for path in pages() {
-        let page = fs::read_to_string(&path).unwrap();
-        let name = path.strip_prefix(root()).unwrap().to_str().unwrap();
+    for at in pages() {
+        let page = fs::read_to_string(&at).unwrap();
+        let name = at.strip_prefix(root()).unwrap().to_str().unwrap();
         let mut missing = BTreeSet::new();
         for word in words(&page).filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder))) {
             let named = word.split(['#', '*']).next().unwrap().trim_end_matches('/');
@@ -100,14 +139,13 @@ fn what_pages_name_is_there() {
             if is_source && !tree.iter().any(|file| Path::new(file).ends_with(word)) {
                 missing.insert(word.to_owned());
             }
-            let is_path = word.contains("::") && word.starts_with(|first: char| first.is_ascii_lowercase());
-            if is_path && !leads_somewhere(word, &library) {
+            if path(word).is_some_and(|path| !leads_somewhere(&path, &library, &foreign)) {
                 missing.insert(word.to_owned());
             }
         }
         for link in links(&page) {
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            let target = if file.is_empty() { at.clone() } else { at.parent().unwrap().join(file) };
             let is_there = match fs::read_to_string(&target) {
                 Ok(text) => anchor.is_empty() || anchors(&text).contains(anchor),
                 Err(_) => target.is_dir(),
@@ -121,4 +159,32 @@ fn what_pages_name_is_there() {
         }
     }
     assert!(wrong.is_empty(), "named and not there: {wrong:#?}");
+}
+
+#[test]
+fn a_path_that_leads_nowhere_is_found() {
+    let (library, foreign) = (library(true), foreign());
+    let leads = |word: &str| leads_somewhere(&path(word).unwrap(), &library, &foreign);
+    let there =
+        ["net::driver", "net::disk::Log", "driver::Handle", "raft::Raft::step", "Log::append", "tokio::net::Any"];
+    for word in there {
+        assert!(leads(word), "{word} is there");
+    }
+    let gone = [
+        "wire::raft",
+        "net::disk::beginning",
+        "story::Band",
+        "kv::raft_kv::nowhere",
+        "net::disk::ANYTHING",
+        "net::nowhere::Log",
+        "Raft::gathers",
+        "raft::Raft::gathers",
+        "Nobody::step",
+        "net::disk::Log::gathers",
+    ];
+    for word in gone {
+        assert!(!leads(word), "{word} is not there");
+    }
+    let no_paths = ["ff02::fb", "fe80::1", "::1", "net", "a::b-c"];
+    assert!(no_paths.iter().all(|word| path(word).is_none()));
 }

@@ -185,7 +185,8 @@ impl File {
                     at += tree.at;
                     continue;
                 }
-                _ if before != "::" && before != "." => {
+                // What stands behind one dot belongs to a value; behind two, it ends a range or fills up a struct.
+                _ if before != "::" && (before != "." || at > 1 && self.tokens[at - 2].text == ".") => {
                     let mut path = vec![here[0].text.clone()];
                     while starts_with(&here[path.len() * 2 - 1..], &["::"])
                         && here.get(path.len() * 2).is_some_and(|token| is_word(&token.text))
@@ -248,6 +249,19 @@ impl File {
         })
     }
 
+    /// Whether `name` is an item of this file.
+    pub(crate) fn defines(&self, name: &str) -> bool {
+        const WORDS: &[&str] = &["fn", "struct", "enum", "trait", "type", "const", "static", "mod"];
+        self.tokens.windows(2).any(|two| two[1].text == name && WORDS.contains(&two[0].text.as_str()))
+            || self.macros().any(|word| word == name)
+    }
+
+    /// The names of its `macro_rules!`.
+    pub(crate) fn macros(&self) -> impl Iterator<Item = &str> {
+        let rules = self.tokens.windows(3).filter(|three| starts_with(three, &["macro_rules", "!"]));
+        rules.map(|three| three[2].text.as_str())
+    }
+
     /// The last names of the types that this file has an `impl` of.
     pub(crate) fn extended(&self) -> BTreeSet<&str> {
         let starts = self.tokens.iter().enumerate().filter(|(_, token)| token.text == "impl");
@@ -272,7 +286,7 @@ fn implemented(tokens: &[Token]) -> Option<&str> {
     None
 }
 
-fn is_word(text: &str) -> bool {
+pub(crate) fn is_word(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::common::{Frame, cores, too_many_threads, unreachable};
@@ -71,22 +71,7 @@ fn rate(text: &str) -> Result<f64, String> {
 
 /// Loads the server and prints what it took.
 pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure> {
-    if options.size.saturating_mul(options.window) > MOST_IN_FLIGHT {
-        return Err(Failure::usage("--window times --size exceeds 64MiB: choose less of one of them"));
-    }
-    if options.conns.saturating_mul(options.window) > MOST_MESSAGES {
-        return Err(Failure::usage(format!(
-            "--conns times --window exceeds {MOST_MESSAGES} messages on their way: choose less of one of them"
-        )));
-    }
-    // With a rate, each connection has a timer, which is a file, too.
-    let most = tcp::most_connections(usize::MAX) / if options.rate.is_some() { 2 } else { 1 };
-    if options.conns > most {
-        return Err(Failure::usage(format!(
-            "--conns {} is more than the limit of open files allows ({most}): raise it (ulimit -n)",
-            options.conns
-        )));
-    }
+    options.check()?;
     // Whoever cannot be reached at all is reported as such, not as a benchmark of nothing.
     let addrs = resolve(&options.addr).await?;
     drop(tcp::connect(&options.addr, options.timeout).await.map_err(|error| unreachable(&error))?);
@@ -110,42 +95,95 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
         bench.measure(true);
     };
     let measured = options.period.measure("messages", output, begin, || bench.messages()).await?;
-    let tally = bench.stop();
+    let report = Report::of(options, bench.stop(), measured, began);
+    output.result(&report.summary(), || report.text())?;
+    report.conclude()
+}
 
-    let latency = &tally.latency;
-    let messages_per_s = measure::per_second(latency.len() as f64, measured.seconds);
-    let megabytes_per_s = messages_per_s.map(|per_s| per_s * options.size as f64 / 1e6);
-    let schedule = options.rate.map(|rate| Due::of(rate, measured.seconds, latency.len()));
-    let silence = silence(&tally, began, &measured, options.rate);
-    let mut summary = json!({
-        "event": "summary",
-        "addr": options.addr,
-        "conns": options.conns,
-        "size": options.size,
-        "window": options.window,
-        "reconnect": options.reconnect,
-        "seconds": measure::rounded_seconds(measured.seconds),
-        "messages": latency.len(),
-        "msgs_per_s": messages_per_s.map(f64::round),
-        "mb_per_s": megabytes_per_s.map(|per_s| (per_s * 100.0).round() / 100.0),
-        "errors": tally.errors,
-        "interrupted": measured.signal.is_some(),
-    });
-    if let (Some(rate), Some(due)) = (options.rate, &schedule) {
-        summary["rate"] = json!(rate);
-        summary["due"] = json!(due.messages);
-        summary["rate_kept"] = json!(due.is_kept);
+impl Options {
+    /// Whether what is kept of all that is on its way is bounded, and there are files for it.
+    fn check(&self) -> Result<(), Failure> {
+        if self.size.saturating_mul(self.window) > MOST_IN_FLIGHT {
+            return Err(Failure::usage("--window times --size exceeds 64MiB: choose less of one of them"));
+        }
+        if self.conns.saturating_mul(self.window) > MOST_MESSAGES {
+            return Err(Failure::usage(format!(
+                "--conns times --window exceeds {MOST_MESSAGES} messages on their way: choose less of one of them"
+            )));
+        }
+        // With a rate, each connection has a timer, which is a file, too.
+        let most = tcp::most_connections(usize::MAX) / if self.rate.is_some() { 2 } else { 1 };
+        if self.conns > most {
+            return Err(Failure::usage(format!(
+                "--conns {} is more than the limit of open files allows ({most}): raise it (ulimit -n)",
+                self.conns
+            )));
+        }
+        Ok(())
     }
-    measure::quantiles(&mut summary, "", latency);
-    summary["unanswered_us"] = json!(measure::microseconds(tally.unanswered.as_nanos() as u64));
-    if let Some(silence) = &silence {
-        summary["last_reply_s"] = json!(measure::rounded_seconds(silence.after));
+}
+
+/// What it took, and what is worth saying about it.
+struct Report {
+    options: Options,
+    tally: Tally,
+    measured: Measured,
+    messages_per_s: Option<f64>,
+    megabytes_per_s: Option<f64>,
+    schedule: Option<Due>,
+    silence: Option<Silence>,
+}
+
+impl Report {
+    fn of(options: Options, tally: Tally, measured: Measured, began: Instant) -> Self {
+        let answered = tally.latency.len();
+        let messages_per_s = measure::per_second(answered as f64, measured.seconds);
+        Self {
+            messages_per_s,
+            megabytes_per_s: messages_per_s.map(|per_s| per_s * options.size as f64 / 1e6),
+            schedule: options.rate.map(|rate| Due::of(rate, measured.seconds, answered)),
+            silence: silence(&tally, began, &measured, options.rate),
+            options,
+            tally,
+            measured,
+        }
     }
-    let why = tally.first_error.as_deref();
-    if let Some(error) = why {
-        summary["first_error"] = json!(error);
+
+    fn summary(&self) -> Value {
+        let Self { options, tally, measured, .. } = self;
+        let mut summary = json!({
+            "event": "summary",
+            "addr": options.addr,
+            "conns": options.conns,
+            "size": options.size,
+            "window": options.window,
+            "reconnect": options.reconnect,
+            "seconds": measure::rounded_seconds(measured.seconds),
+            "messages": tally.latency.len(),
+            "msgs_per_s": self.messages_per_s.map(f64::round),
+            "mb_per_s": self.megabytes_per_s.map(|per_s| (per_s * 100.0).round() / 100.0),
+            "errors": tally.errors,
+            "interrupted": measured.signal.is_some(),
+        });
+        if let (Some(rate), Some(due)) = (options.rate, &self.schedule) {
+            summary["rate"] = json!(rate);
+            summary["due"] = json!(due.messages);
+            summary["rate_kept"] = json!(due.is_kept);
+        }
+        measure::quantiles(&mut summary, "", &tally.latency);
+        summary["unanswered_us"] = json!(measure::microseconds(tally.unanswered.as_nanos() as u64));
+        if let Some(silence) = &self.silence {
+            summary["last_reply_s"] = json!(measure::rounded_seconds(silence.after));
+        }
+        if let Some(error) = &tally.first_error {
+            summary["first_error"] = json!(error);
+        }
+        summary
     }
-    output.result(&summary, || {
+
+    fn text(&self) -> String {
+        let Self { options, tally, measured, .. } = self;
+        let latency = &tally.latency;
         let due = match options.rate {
             Some(rate) => format!("{rate} messages/s due"),
             None => format!("{} at a time", options.window),
@@ -155,7 +193,7 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
                 "{} connections, messages of {} bytes, {due}, {:.1} s",
                 options.conns, options.size, measured.seconds
             ),
-            match (messages_per_s, megabytes_per_s) {
+            match (self.messages_per_s, self.megabytes_per_s) {
                 (Some(messages), Some(megabytes)) => {
                     format!("{messages:.0} messages/s  {megabytes:.1} MB/s each way  {} errors", tally.errors)
                 }
@@ -166,7 +204,7 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
             lines.push(measure::quantiles_text(latency));
         }
         lines.extend(measure::draw(latency));
-        if let Some(due) = schedule.filter(|due| !due.is_kept) {
+        if let Some(due) = self.schedule.as_ref().filter(|due| !due.is_kept) {
             let part = latency.len() as f64 / due.messages as f64 * 100.0;
             lines.push(format!(
                 "the rate was not kept: {} of {} messages that were due were answered ({part:.1} %)",
@@ -174,26 +212,33 @@ pub(super) async fn run(options: Options, output: &Output) -> Result<(), Failure
                 due.messages
             ));
         }
-        if let Some(Silence { after, per_s }) = silence {
+        if let Some(Silence { after, per_s }) = self.silence {
             lines.push(format!("the last answer came after {after:.1} s: until then {per_s:.0} messages/s"));
         }
         if measured.seconds > 0.0 && tally.unanswered > Duration::from_nanos(latency.max()) {
             let wait = tally.unanswered.as_secs_f64();
             lines.push(format!("at the end a message was unanswered that had been due for {wait:.3} s"));
         }
-        lines.extend(why.map(|error| format!("the first error: {error}")));
+        lines.extend(tally.first_error.as_ref().map(|error| format!("the first error: {error}")));
         lines.join("\n")
-    })?;
-    match measured.signal {
-        Some(signal) => Err(Failure::new(Kind::Interrupted { signal }, "interrupted")),
-        None if latency.is_empty() => Err(Failure::new(
-            Kind::Peer,
-            format!("{} echoed nothing: {}", options.addr, why.unwrap_or("no reply in that time")),
-        )),
-        None if tally.errors > 0 => {
-            Err(Failure::new(Kind::No, format!("{} errors, the first: {}", tally.errors, why.unwrap_or("not told"))))
+    }
+
+    /// The exit code, and why.
+    fn conclude(&self) -> Result<(), Failure> {
+        let Self { tally, .. } = self;
+        let why = tally.first_error.as_deref();
+        match self.measured.signal {
+            Some(signal) => Err(Failure::new(Kind::Interrupted { signal }, "interrupted")),
+            None if tally.latency.is_empty() => Err(Failure::new(
+                Kind::Peer,
+                format!("{} echoed nothing: {}", self.options.addr, why.unwrap_or("no reply in that time")),
+            )),
+            None if tally.errors > 0 => {
+                let why = why.unwrap_or("not told");
+                Err(Failure::new(Kind::No, format!("{} errors, the first: {why}", tally.errors)))
+            }
+            None => Ok(()),
         }
-        None => Ok(()),
     }
 }
 

@@ -127,39 +127,8 @@ pub(super) async fn run(options: &Options, common: &Common, output: &Output) -> 
     let urgent = Urgent::new()?;
     let pause = Pause::new()?;
 
-    let mark = getrandom::u64().map_err(|error| Failure::local(format!("cannot get random bytes: {error}")))?;
-    let work = Arc::new(Work {
-        template,
-        limits: Limits {
-            timeout: options.timeout,
-            grace: options.grace,
-            spill: if output.is_json() { Spill::Named } else { Spill::Unnamed },
-        },
-        retries: options.retries,
-        backoff: options.backoff,
-        halt: options.halt,
-        first: options.first,
-        stop: CancellationToken::new(),
-        cancel: Cancel::default(),
-        running: AtomicU64::new(0),
-        groups: Arc::default(),
-        mark: format!("{mark:016x}"),
-        places: Places::default(),
-        quiet: common.quiet,
-        halted: AtomicBool::new(false),
-        won: AtomicBool::new(false),
-        unread: AtomicBool::new(false),
-        bar_shown: AtomicBool::new(false),
-    });
-    let mut pool = Pool::new(workers).stop_with(work.stop.clone()).alone_until(work.places.one_started.clone());
-    if let Some(queue) = options.queue {
-        pool = pool.queue(queue);
-    }
-    if options.keep_order {
-        pool =
-            options.window.map_or_else(|| pool.clone().keep_order(), |window| pool.clone().keep_order_within(window));
-    }
-    let pool = within_files(pool, workers, options, &work)?;
+    let work = Arc::new(options.work(template, common, output)?);
+    let pool = within_files(options.pool(workers, &work), workers, options, &work)?;
     let on_worker = Arc::clone(&work);
     let (jobs, results) = pool
         .start(move |worker, job| {
@@ -241,6 +210,46 @@ impl Options {
             ),
             error => Failure::usage(error.to_string()),
         })
+    }
+
+    /// What the jobs have in common.
+    fn work(&self, template: Template, common: &Common, output: &Output) -> Result<Work, Failure> {
+        let mark = getrandom::u64().map_err(|error| Failure::local(format!("cannot get random bytes: {error}")))?;
+        Ok(Work {
+            template,
+            limits: Limits {
+                timeout: self.timeout,
+                grace: self.grace,
+                spill: if output.is_json() { Spill::Named } else { Spill::Unnamed },
+            },
+            retries: self.retries,
+            backoff: self.backoff,
+            halt: self.halt,
+            first: self.first,
+            stop: CancellationToken::new(),
+            cancel: Cancel::default(),
+            running: AtomicU64::new(0),
+            groups: Arc::default(),
+            mark: format!("{mark:016x}"),
+            places: Places::default(),
+            quiet: common.quiet,
+            halted: AtomicBool::new(false),
+            won: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+            bar_shown: AtomicBool::new(false),
+        })
+    }
+
+    fn pool(&self, workers: NonZeroUsize, work: &Work) -> Pool {
+        let mut pool = Pool::new(workers).stop_with(work.stop.clone()).alone_until(work.places.one_started.clone());
+        if let Some(queue) = self.queue {
+            pool = pool.queue(queue);
+        }
+        match self.window {
+            _ if !self.keep_order => pool,
+            None => pool.keep_order(),
+            Some(window) => pool.keep_order_within(window),
+        }
     }
 
     const fn separator(&self) -> Separator {
