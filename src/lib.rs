@@ -5,6 +5,7 @@
 //! 1. [`protocol`]: the contract between a protocol machine and its drivers;
 //! 2. [`host`]: the pure half of every driver: timers, and the barrier behind which effects wait for the disk;
 //! 3. [`raft`]: Raft as a pure state machine;
+//!    [`bully`]: who leads, by number, the same way;
 //! 4. [`kv`]: a key-value store, and Raft with that store as one machine;
 //! 5. [`founding`]: when a node with an empty disk may begin, so that a wiped one does not;
 //! 6. [`sim`]: the deterministic driver: virtual time, a faulty network, crashes that lose un-synced writes;
@@ -15,6 +16,7 @@
 //! 11. [`cli`], [`threads`] and [`tools`]: what the binaries share, threads where there may be none, and what each tool does;
 //! 12. [`defaults`]: every default time-out and limit, with its reason.
 
+pub mod bully;
 pub mod cli;
 pub mod datagram;
 pub mod defaults;

@@ -15,6 +15,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("host", &["protocol", "defaults"]),
     ("founding", &[]),
     ("raft", &["protocol", "defaults", "node_id", "quorum", "wire"]),
+    ("bully", &["protocol", "defaults", "quorum", "wire"]),
     ("kv", &["protocol", "defaults", "node_id", "raft", "wire"]),
     ("sim", &["protocol", "founding", "host", "kv", "node_id", "raft"]),
     ("net", &["protocol", "defaults", "founding", "host", "threads", "wire"]),
@@ -33,7 +34,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms whose machines do no I/O, read no clock, draw no entropy and keep no unordered map.
-const PURE: &[&str] = &["protocol", "node_id", "quorum", "wire", "host", "founding", "raft", "kv"];
+const PURE: &[&str] = &["protocol", "node_id", "quorum", "wire", "host", "founding", "raft", "bully", "kv"];
 
 const IMPURE: &[&str] = &[
     "tokio",
