@@ -1,7 +1,7 @@
 //! What must always hold, as plain functions: `check_local` runs at the end of every step, in release builds too; the others
 //! look at a whole cluster, for the simulator and a model checker.
 
-use super::message::RoleName;
+use super::message::{Promise, RoleName};
 use super::state::{Bully, Role};
 use super::types::{Id, Term};
 
@@ -9,9 +9,12 @@ use super::types::{Id, Term};
 pub(super) fn check_local(node: &Bully) {
     assert!(node.term() <= node.seen, "{:?} is held to, and only {:?} was seen", node.term(), node.seen);
     match &node.role {
-        Role::Leader { .. } | Role::Claimant { .. } if node.config.quorum => {
-            let promised = node.promise.map(|promise| promise.to);
-            assert_eq!(promised, Some(node.config.id), "who leads a term, or claims it, has promised it to itself");
+        Role::Leader { term, .. } | Role::Leaving { term, .. } if node.config.quorum => {
+            let promise = Promise { term: *term, to: node.config.id };
+            assert_eq!(node.promise, Some(promise), "who leads a term has promised it to itself, and none since");
+        }
+        Role::Claimant { .. } if node.config.quorum => {
+            assert_eq!(node.promise.map(|promise| promise.to), Some(node.config.id), "a claim begins with oneself");
         }
         Role::Claimant { .. } => panic!("a claim without a quorum"),
         Role::Candidate { asked, .. } => {

@@ -13,8 +13,9 @@ impl Bully {
         if !self.config.quorum {
             self.seen = self.seen.next();
         }
-        self.role = Role::Leader { reason, answered };
-        out.emit(Event::Leader { leader: self.config.id, term: self.term(), reason });
+        let term = if self.config.quorum { self.term() } else { self.seen };
+        self.role = Role::Leader { term, reason, answered };
+        out.emit(Event::Leader { leader: self.config.id, term, reason });
         self.tell_all(self.greeting(now), out);
         self.renew(now, out);
     }
@@ -185,11 +186,12 @@ impl Bully {
         if cfg!(mutant = "bully_no_step_down") && reason == Reason::LostQuorum {
             return;
         }
-        out.emit(Event::StepDown { term: self.term(), reason });
+        let term = self.term();
+        out.emit(Event::StepDown { term, reason });
         if self.config.quorum || reason == Reason::Resigned {
             let over = self.config.grace + self.config.margin();
             self.held_until = self.held_until.max(now + over);
-            self.role = Role::Leaving { reason };
+            self.role = Role::Leaving { term, reason };
             out.set_timer(Timer::Silence, over..=over);
         } else {
             self.wait(Reason::HeartbeatTimeout, out);
@@ -198,7 +200,7 @@ impl Bully {
 
     /// The command is over: everybody may elect at once.
     pub(super) fn on_ended(&mut self, now: Time, out: &mut Effects<Self>) {
-        if let Role::Leaving { reason } = self.role {
+        if let Role::Leaving { reason, .. } = self.role {
             self.held_until = now;
             self.tell_all(Body::Released { reason }, out);
             self.wait(reason, out);

@@ -44,9 +44,9 @@ pub(super) enum Role {
     /// Has asked for promises of its term; each promise has the time of the question.
     Claimant { reason: Reason, promised: BTreeMap<Id, Time> },
     /// Leads; each follower has answered what was said at that time (quorum only).
-    Leader { reason: Reason, answered: BTreeMap<Id, Time> },
+    Leader { term: Term, reason: Reason, answered: BTreeMap<Id, Time> },
     /// Led, and waits for its command to end.
-    Leaving { reason: Reason },
+    Leaving { term: Term, reason: Reason },
 }
 
 /// What happened since the start, for operators.
@@ -100,10 +100,19 @@ impl Bully {
         }
     }
 
-    /// The newest term it holds to: with a quorum the one it has promised, else the highest it has heard of. A leader leads
-    /// this term.
+    /// The term that it leads; else the newest that it holds to: with a quorum the one it has promised, without one the highest
+    /// it has heard of.
     pub fn term(&self) -> Term {
-        if self.config.quorum { self.promise.map_or(Term(0), |promise| promise.term) } else { self.seen }
+        match self.role {
+            Role::Leader { term, .. } | Role::Leaving { term, .. } => term,
+            Role::Follower { .. } | Role::Candidate { .. } | Role::Claimant { .. } => {
+                if self.config.quorum {
+                    self.promise.map_or(Term(0), |promise| promise.term)
+                } else {
+                    self.seen
+                }
+            }
+        }
     }
 
     /// The latest promise (quorum only).

@@ -18,6 +18,7 @@ fn storm(seed: u64, nodes: u64, sticky: bool, rule: Rule) -> Result<(), TestCase
         match network.draw(8) {
             0 if network.machine(a).is_some() => network.crash(a),
             0 | 1 if network.machine(a).is_none() => network.start(a),
+            2 if a == b => (1..=nodes).for_each(|other| network.cut(a, other)),
             2 => network.cut(a, b),
             3 => drop(network.cuts.insert((Id(a), Id(b)))),
             4 => network.cuts.clear(),
