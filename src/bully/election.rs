@@ -158,7 +158,7 @@ impl Bully {
         let is_busy = matches!(self.role, Role::Leader { .. } | Role::Leaving { .. }) || self.is_held(now);
         // The first answer may be lost: say it again, relied on from now. Who has a leader by now need not.
         let is_again = self.promise == Some(promise) && self.leader().is_none();
-        if is_busy && !is_again || !is_new && !is_again {
+        if !is_again && (is_busy || !is_new) {
             return;
         }
         if is_new {

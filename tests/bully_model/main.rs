@@ -1,9 +1,9 @@
 //! Every order of events among a few nodes that elect a leader.
 //!
 //! `stateright` walks the real machine, [`netbelt::bully::Bully`], through everything that can happen within the bounds of a
-//! [`Scope`]: timers in any order, messages in any order, any number of times or never, disks that are slow, crashes that lose what is
-//! not durable, restarts from the fold of the records, leaders that resign. With a quorum a term never has two leaders;
-//! without one the checker finds two, and prints the shortest way there.
+//! [`Scope`]: timers in any order, messages in any order, any number of times or never, disks that are slow, crashes that
+//! lose what is not durable, restarts from the fold of the records, leaders that resign. With a quorum a term never has two
+//! leaders; without one the checker finds two, and prints the shortest way there.
 //!
 //! What is left out, and why nothing is overlooked:
 //!
@@ -13,7 +13,8 @@
 //! - *Greetings* ([`Body::Alive`](netbelt::bully::Body)) are lost, which any message may be, unless a scope hears them.
 //! - *Down time.* A crash and the restart are one step: what arrives in between is lost.
 //!
-//! `cargo test --test bully_model -- --nocapture` prints the numbers of states.
+//! `cargo test --test bully_model -- --nocapture` prints the numbers of states, and `cargo test --release --test bully_model --
+//! --ignored --nocapture` visits a large scope. `NETBELT_MODEL="nodes=3 terms=2 crashes=1"` makes that one of your own.
 
 #![expect(clippy::print_stdout, reason = "counts and traces for whoever runs it with --nocapture")]
 
@@ -38,7 +39,7 @@ fn check(scope: Scope) {
 }
 
 /// The fewest steps to a state that breaks `promise`, one a line.
-fn shortest(scope: Scope, promise: &'static str) -> Vec<String> {
+fn shortest(scope: &Scope, promise: &'static str) -> Vec<String> {
     let name = scope.name;
     let within = |depth| scope.clone().checker().target_max_depth(depth).spawn_bfs().join().discovery(promise);
     let path = (2..20).find_map(within).unwrap_or_else(|| panic!("{name}: nothing breaks \"{promise}\""));
@@ -58,14 +59,45 @@ const ONE_LEADER_A_TERM: &str = "a term never has two leaders";
 
 #[test]
 fn with_a_quorum_a_term_never_has_two_leaders_whatever_happens() {
+    let two_terms = |silences| Scope { terms: 2, budget: Budget { silences, ..Budget::default() }, ..Scope::of(2) };
     for scope in [
         Scope {
             name: "two nodes, two terms, two crashes",
-            terms: 2,
-            budget: Budget { crashes: 2, hours: 1, ..Budget::default() },
-            ..Scope::of(2)
+            budget: Budget { crashes: 2, ..two_terms(3).budget },
+            ..two_terms(3)
         },
-        Scope { name: "three nodes", ..Scope::of(3) },
+        Scope {
+            name: "two nodes, two terms, a crash, and a clock that jumps",
+            budget: Budget { crashes: 1, hours: 1, ..two_terms(3).budget },
+            ..two_terms(3)
+        },
+        Scope {
+            name: "two nodes, two terms, heartbeats",
+            budget: Budget { heartbeats: 2, ..two_terms(3).budget },
+            ..two_terms(3)
+        },
+        Scope {
+            name: "two nodes, greetings are heard",
+            greetings: true,
+            terms: 1,
+            budget: Budget { heartbeats: 2, ..two_terms(3).budget },
+            ..two_terms(3)
+        },
+        Scope { name: "a leader that resigns", budget: Budget { resigns: 1, ..two_terms(4).budget }, ..two_terms(4) },
+        Scope {
+            name: "sticky, by the lowest id",
+            sticky: true,
+            rule: Rule::Lowest,
+            budget: Budget { hours: 2, ..two_terms(3).budget },
+            ..two_terms(3)
+        },
+        Scope { name: "three nodes", budget: two_terms(2).budget, ..Scope::of(3) },
+        Scope {
+            name: "the bridge, and a crash",
+            cuts: BRIDGE,
+            budget: Budget { crashes: 1, ..two_terms(2).budget },
+            ..Scope::of(3)
+        },
     ] {
         check(scope);
     }
@@ -73,11 +105,11 @@ fn with_a_quorum_a_term_never_has_two_leaders_whatever_happens() {
 
 #[test]
 fn without_a_quorum_the_checker_finds_two_leaders_of_one_term() {
-    let steps = shortest(Scope { name: "classic, messages are lost", ..classic() }, ONE_LEADER_A_TERM);
+    let steps = shortest(&Scope { name: "classic, messages are lost", ..classic() }, ONE_LEADER_A_TERM);
     assert_eq!(steps.len(), 3, "the shortest way");
     let bridge =
         Scope { name: "classic, the bridge, and nothing else is lost", cuts: BRIDGE, prompt: true, ..classic() };
-    shortest(bridge, ONE_LEADER_A_TERM);
+    shortest(&bridge, ONE_LEADER_A_TERM);
 }
 
 #[test]
@@ -87,10 +119,15 @@ fn without_a_quorum_and_within_the_papers_assumptions_a_term_has_one_leader() {
 }
 
 #[test]
-#[ignore = "bounds of one's own: NETBELT_MODEL=\"nodes=3 terms=1 crashes=1\""]
-fn bounds_of_ones_own() {
-    let bounds = std::env::var("NETBELT_MODEL").unwrap_or_default();
-    let mut scope = Scope { name: "bounds of one's own", ..Scope::of(3) };
+#[ignore = "millions of states: some minutes, with --release"]
+fn millions_of_states_keep_every_property() {
+    let of_ones_own = std::env::var("NETBELT_MODEL");
+    check(read(of_ones_own.as_deref().unwrap_or("nodes=3 silences=2 crashes=1")));
+}
+
+/// Bounds such as `nodes=3 terms=2 crashes=1`.
+fn read(bounds: &str) -> Scope {
+    let mut scope = Scope { name: "a large scope", ..Scope::of(3) };
     for (bound, value) in bounds.split_whitespace().map(|part| part.split_once('=').expect("bound=number")) {
         let value: u64 = value.parse().unwrap_or_else(|_| panic!("'{value}' is no number"));
         let budget = &mut scope.budget;
@@ -111,5 +148,5 @@ fn bounds_of_ones_own() {
             other => panic!("there is no bound '{other}'"),
         }
     }
-    check(scope);
+    scope
 }

@@ -48,17 +48,17 @@ const fn coordinator(sent: u64) -> Body {
 
 /// To whom what was sent, greetings left out.
 fn sent(effects: &[Effect<Bully>]) -> Vec<(u64, Body)> {
-    let send = |effect: &Effect<Bully>| match effect {
-        Effect::Send { to, message } if message.body != Body::Alive => Some((to.0, message.body)),
-        _ => None,
+    let send = |effect: &Effect<Bully>| {
+        let Effect::Send { to, message } = effect else { return None };
+        (message.body != Body::Alive).then_some((to.0, message.body))
     };
     effects.iter().filter_map(send).collect()
 }
 
 fn told(effects: &[Effect<Bully>]) -> Vec<Event> {
-    let event = |effect: &Effect<Bully>| match effect {
-        Effect::Emit(event) if !matches!(event, Event::PeerUp { .. }) => Some(*event),
-        _ => None,
+    let event = |effect: &Effect<Bully>| {
+        let Effect::Emit(event) = effect else { return None };
+        (!matches!(event, Event::PeerUp { .. })).then_some(*event)
     };
     effects.iter().filter_map(event).collect()
 }
