@@ -181,7 +181,8 @@ impl Model for Scope {
     }
 
     fn within_boundary(&self, state: &State) -> bool {
-        state.nodes.iter().all(|node| node.machine.term().0 <= self.terms)
+        // Who promises a term once has no more to write than there are terms; a broken one might go on for ever.
+        state.nodes.iter().all(|node| node.machine.term().0 <= self.terms && node.unwritten() as u64 <= self.terms)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {

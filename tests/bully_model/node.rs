@@ -50,6 +50,11 @@ impl Node {
         !self.waiting.is_empty()
     }
 
+    /// How many promises are not durable.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.waiting.iter().filter(|waiting| matches!(waiting, Waiting::Record(_))).count()
+    }
+
     pub(crate) const fn jump(&mut self) {
         self.hours += 1;
     }
