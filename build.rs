@@ -50,6 +50,15 @@ const MUTANTS: &[&str] = &[
     // Who a node is.
     "wiped_node_votes",
     "wiped_node_taken",
+    // Bully.
+    "bully_promise_not_persisted",
+    "bully_two_promises_a_term",
+    "bully_leads_without_majority",
+    "bully_no_step_down",
+    "bully_lease_without_grace",
+    "bully_promises_while_it_hears",
+    "bully_promises_right_after_a_restart",
+    "bully_follows_a_lower_term",
     // The host.
     "messages_before_barrier",
     "later_batch_durable_too_soon",

@@ -62,6 +62,14 @@ pub const APPLY_BATCH: u64 = 4096;
 /// A pause between such steps, in which peers and clients are heard.
 pub const APPLY_PAUSE: Duration = Duration::from_micros(1);
 
+/// How often a node of bully-elect says that it is there: little traffic, and two in the lease of a leader.
+pub const BULLY_HEARTBEAT: Duration = Duration::from_millis(500);
+/// After so long without a word a node of bully-elect is taken for dead: three heartbeats.
+pub const BULLY_TIMEOUT: Duration = Duration::from_millis(1500);
+/// How long a leader's command may take to end once it leads no longer: time to finish what is in hand, and a third of the
+/// time-out.
+pub const BULLY_GRACE: Duration = Duration::from_millis(500);
+
 /// Longest key, in bytes.
 pub const MAX_KEY_BYTES: usize = 1024;
 /// Longest value, in bytes.

@@ -5,7 +5,7 @@
 //! 1. [`protocol`]: the contract between a protocol machine and its drivers, with an example that runs;
 //! 2. [`node_id`], [`quorum`], [`deadlines`], [`wire`]: names, majorities, many deadlines on one timer, what codecs are made of;
 //! 3. [`host`]: the pure half of every driver: timers, and the barrier behind which effects wait for the disk;
-//! 4. [`raft`]: Raft as a pure state machine;
+//! 4. [`raft`], [`bully`]: Raft, and who leads by number alone, as pure state machines;
 //! 5. [`kv`]: a key-value store, and Raft with that store as one machine;
 //! 6. [`founding`]: when a node with an empty disk may begin, so that a wiped one does not;
 //! 7. [`sim`]: the deterministic driver: virtual time, a faulty network, crashes that lose un-synced writes;
@@ -15,6 +15,7 @@
 //! 11. [`cli`], [`threads`] and [`tools`]: what the binaries share, threads where there may be none, and what each tool does;
 //! 12. [`defaults`]: every default time-out and limit, with its reason.
 
+pub mod bully;
 pub mod cli;
 pub mod datagram;
 pub mod deadlines;

@@ -26,6 +26,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("host", &["defaults", "protocol"]),
     ("founding", &[]),
     ("raft", &["defaults", "node_id", "protocol", "quorum", "wire"]),
+    ("bully", &["defaults", "protocol", "quorum", "wire"]),
     ("kv", &["defaults", "wire"]),
     ("kv/raft_kv", &["deadlines", "defaults", "kv", "node_id", "protocol", "raft", "wire"]),
     ("sim", &["host", "protocol"]),
@@ -88,7 +89,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 
 /// Rooms whose machines do no I/O, read no clock, draw no entropy and keep no unordered map.
 const PURE: &[&str] =
-    &["protocol", "deadlines", "node_id", "quorum", "wire", "host", "founding", "raft", "kv", "kv/raft_kv"];
+    &["protocol", "deadlines", "node_id", "quorum", "wire", "host", "founding", "raft", "bully", "kv", "kv/raft_kv"];
 
 /// Words and paths. An address is a value, so `std::net` stays open but for what opens sockets or looks up names.
 const IMPURE: &[&str] = &[
