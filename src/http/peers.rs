@@ -1,4 +1,4 @@
-//! How a node of any protocol dials its peers and hears them, over an [upgrade](super::upgrade).
+//! How a node of any protocol dials its peers and hears them, over an [upgrade].
 //!
 //! Whom it takes says its [`Admission`]; what it makes of an answer when it dials, its [`Call`].
 
