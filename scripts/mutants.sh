@@ -74,10 +74,14 @@ for mutant in $names; do
     # Those of the disk know no bug, and take a minute.
     instrument unit "$(binary 'unittests src\/lib.rs')" --skip net::disk::
     unit=$cell
-    [ "$FIRST$caught" = 1yes ] || build --test simulation --test model
+    [ "$FIRST$caught" = 1yes ] || build --test simulation --test model --test bully_model
     instrument simulation env NETBELT_SEEDS="$SEEDS" "$(binary 'tests\/simulation\/main.rs')" every_seed
     simulation=$cell
-    instrument model env RUST_BACKTRACE=0 "$(binary 'tests\/model\/main.rs')" --nocapture
+    case $mutant in
+        bully_*) model=$(binary 'tests\/bully_model\/main.rs') ;;
+        *) model=$(binary 'tests\/model\/main.rs') ;;
+    esac
+    instrument model env RUST_BACKTRACE=0 "$model" --nocapture
     model=$cell
     echo "| \`$mutant\` | $unit | $simulation | $model |"
     [ "$caught" = yes ] || survivors="$survivors $mutant"

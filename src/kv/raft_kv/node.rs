@@ -111,7 +111,7 @@ pub(super) struct Ready {
 
 impl RaftKv {
     /// A node with the log that `raft` recovered and the state after what its snapshot replaces; it grows as entries are
-    /// committed. Use [`Recovery`].
+    /// committed. Use [`Recovery`](super::recovery::Recovery).
     pub(super) fn new(raft: Raft, state: State, snapshots: Snapshots) -> Self {
         Self {
             forwards: ForwardsSeen::since(raft.hard_state().current_term),
