@@ -171,7 +171,8 @@ fn runs_as_written(page: &Page) {
     let wanted =
         ["ip", "curl", "jq", "zstd"].iter().filter(|tool| **tool == "ip" || text.contains(&format!("{tool} ")));
     let mut missing: Vec<_> = wanted.filter(|tool| !works(Command::new(tool).arg("-V"))).collect();
-    if !works(Command::new("unshare").args(container).arg("true")) {
+    let network = "ip link set lo up && ip link add eth0 type veth peer name eth1";
+    if !works(Command::new("unshare").args(container).args(["sh", "-c", network])) {
         missing.push(&"namespaces (root, and unshare)");
     }
     if !missing.is_empty() {
