@@ -245,6 +245,23 @@ fn words_that_raft_has_too_keep_their_own_meaning() {
     assert!(!svg.contains("forwarded write"), "{svg}");
 }
 
+/// Node 0 has no lane, and a million lanes are no picture: the one ended in a panic, the other in gigabytes.
+#[test]
+fn a_node_that_has_no_lane_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for bad in [
+        r#""event":"role","id":0,"state":"up""#,
+        r#""event":"start","id":1000000"#,
+        r#""event":"send","msg":1,"from":1,"to":10001,"type":"x""#,
+    ] {
+        let header = r#"{"event":"trace","nodes":2,"axis":"time_us"}"#;
+        let trace = format!("{header}\n{{\"time_us\":0,\"step\":0,{bad}}}\n");
+        let path = dir.path().join("bad.jsonl");
+        fs::write(&path, trace).unwrap();
+        sim(&["draw", path.to_str().unwrap()]).expect(2).says(&["line 2", "1 to 10000"]);
+    }
+}
+
 #[test]
 fn what_is_no_trace_is_refused() {
     let dir = tempfile::tempdir().unwrap();

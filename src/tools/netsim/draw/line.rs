@@ -3,6 +3,9 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+/// More nodes than this are no picture.
+pub(super) const MOST_LANES: usize = 10_000;
+
 /// A line of a trace. What is not known is passed over.
 #[derive(Deserialize)]
 pub(super) struct Line {
@@ -35,11 +38,12 @@ impl Line {
 
     /// The node that it is about.
     pub(super) fn id(&self) -> Result<usize, String> {
-        self.place("id").ok_or_else(|| "it names no id".to_owned())
+        lane(self.place("id").ok_or("it names no id")?)
     }
 
     pub(super) fn link(&self) -> Result<(usize, usize), String> {
-        self.place("from").zip(self.place("to")).ok_or_else(|| "it names no from and to".to_owned())
+        let (from, to) = self.place("from").zip(self.place("to")).ok_or("it names no from and to")?;
+        Ok((lane(from)?, lane(to)?))
     }
 
     /// Entries of a log; none where other things have that name.
@@ -55,6 +59,15 @@ impl Line {
         };
         let facts = self.facts.iter().filter(|(name, _)| !but.contains(&name.as_str()));
         facts.map(say).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A node that can be drawn: there is a lane for each number up to the largest.
+fn lane(node: usize) -> Result<usize, String> {
+    if (1..=MOST_LANES).contains(&node) {
+        Ok(node)
+    } else {
+        Err(format!("it names the node {node}: nodes have the numbers 1 to {MOST_LANES}"))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead};
 
-use super::line::{EntryLine, Line};
+use super::line::{EntryLine, Line, MOST_LANES};
 use super::timeline::{
     Arrow, Axis, Band, CutOff, Kind, LONGEST_LOG, LogAt, LogEntry, Lost, Mark, Role, Timeline, What,
 };
@@ -65,7 +65,7 @@ struct Reader {
 impl Reader {
     fn new(header: &Line) -> Self {
         let axis = if header.word("axis") == Some("step") { Axis::Steps } else { Axis::Time };
-        let nodes = header.place("nodes").unwrap_or_default();
+        let nodes = header.place("nodes").unwrap_or_default().min(MOST_LANES);
         let from = if axis == Axis::Steps { 1.0 } else { 0.0 };
         // In a script a node tells its role only when that changes; no other protocol has scripts.
         let is_raft = axis == Axis::Steps;
