@@ -75,13 +75,8 @@ impl Tool for Args {
         let reserve = Reserve::default();
         reserve.is_for(machine.state().snapshot_bytes());
         log.keep(reserve.clone());
-        let kind = RecordKind {
-            entries: Record::entries,
-            begins: |record| matches!(record, Record::SnapshotBegin(_)),
-            completes: |record| matches!(record, Record::SnapshotEnd),
-        };
         known.watch(disk_metrics.clone());
-        let writer = Writer::start(log, disk_metrics.clone(), kind);
+        let writer = Writer::start(log, disk_metrics.clone(), RECORDS);
         let writer = writer.map_err(|error| Failure::local(format!("cannot start the disk thread: {error}")))?;
         let links = Links::default();
         let given = self.others().map(|peer| (peer.id, peer.addr.clone())).collect();
@@ -92,12 +87,8 @@ impl Tool for Args {
             let (subscribers, output, members) = (subscribers.clone(), output.clone(), members.clone());
             move |event| {
                 report_role(&output, &event);
-                match &event {
-                    Event::MembersChanged(configuration) => membership::changed(&members, configuration),
-                    Event::Answered { .. }
-                    | Event::Changed { .. }
-                    | Event::SnapshotRefused { .. }
-                    | Event::RoleChanged { .. } => {}
+                if let Event::MembersChanged(configuration) = &event {
+                    membership::changed(&members, configuration);
                 }
                 subscribers.on_event(event);
             }
@@ -152,6 +143,13 @@ impl Tool for Args {
         ended.map_err(|error| Failure::local(error.to_string()))
     }
 }
+
+/// A log may begin anew with a snapshot, once all of it is there.
+const RECORDS: RecordKind<Record> = RecordKind {
+    entries: Record::entries,
+    begins: |record| matches!(record, Record::SnapshotBegin(_)),
+    completes: |record| matches!(record, Record::SnapshotEnd),
+};
 
 /// For programs: who leads, as it changes. People read it in the log.
 fn report_role(output: &Output, event: &Event) {
