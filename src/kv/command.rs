@@ -27,6 +27,12 @@ use crate::wire::{put_sized, take, take_sized};
 /// The first byte of every encoded request.
 pub const FORMAT: u8 = 2;
 
+// The kinds of operations in bytes.
+const SET: u8 = 1;
+const DELETE: u8 = 2;
+const INIT_CLUSTER: u8 = 3;
+const INIT_CLUSTER_KEEP_FORGOTTEN: u8 = 4;
+
 /// An operation, with the name under which it is carried out at most once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRequest {
@@ -133,6 +139,22 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Whether it can be that of an operation of this kind.
+    const fn is_of(&self, kind: u8) -> bool {
+        match self {
+            Self::Set { .. } => kind == SET,
+            Self::Deleted { .. } => kind == DELETE,
+            Self::ClusterInitialized { .. } => matches!(kind, INIT_CLUSTER | INIT_CLUSTER_KEEP_FORGOTTEN),
+            Self::ConditionFailed { .. }
+            | Self::FailedEarlier
+            | Self::Forgotten
+            | Self::NameForgotten
+            | Self::NameTaken => true,
+        }
+    }
+}
+
 /// Bytes that are no request.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
@@ -186,7 +208,7 @@ impl SessionRequest {
 
     /// Whether these bytes begin as an [`Operation::InitCluster`] does that begins to keep forgotten names.
     pub const fn is_to_keep_forgotten(bytes: &[u8]) -> bool {
-        matches!(bytes, [FORMAT, 0, 4, ..])
+        matches!(bytes, [FORMAT, 0, INIT_CLUSTER_KEEP_FORGOTTEN, ..])
     }
 
     /// From the bytes of a log entry, sharing their memory.
@@ -219,6 +241,15 @@ impl EncodedRequest {
         self.0[1] > 0
     }
 
+    /// Whether that can have become of it.
+    pub fn can_have(&self, outcome: &Outcome) -> bool {
+        let (client, sequence) = match usize::from(self.0[1]) {
+            0 => (0, 0),
+            client => (client, 8),
+        };
+        outcome.is_of(self.0[2 + client + sequence])
+    }
+
     /// The bytes, for a log entry.
     pub fn into_bytes(self) -> Bytes {
         self.0
@@ -243,6 +274,21 @@ impl Operation {
         }
     }
 
+    /// What stands for its kind in bytes.
+    const fn kind(&self) -> u8 {
+        match self {
+            Self::Set { .. } => SET,
+            Self::Delete { .. } => DELETE,
+            Self::InitCluster { keep_forgotten: false, .. } => INIT_CLUSTER,
+            Self::InitCluster { keep_forgotten: true, .. } => INIT_CLUSTER_KEEP_FORGOTTEN,
+        }
+    }
+
+    /// Whether that can have become of it.
+    pub(super) fn can_have(&self, outcome: &Outcome) -> bool {
+        outcome.is_of(self.kind())
+    }
+
     /// Tells it from another command, but for a chance of one in four billion.
     pub(super) fn checksum(&self) -> u32 {
         let mut bytes = BytesMut::with_capacity(self.size());
@@ -260,15 +306,12 @@ impl Operation {
     }
 
     fn encode(&self, out: &mut BytesMut) {
-        let (kind, key, value, condition) = match self {
-            Self::Set { key, value, condition } => (1, key, Some(value), condition),
-            Self::Delete { key, condition } => (2, key, None, condition),
-            Self::InitCluster { cluster, keep_forgotten } => {
-                out.put_u8(if *keep_forgotten { 4 } else { 3 });
-                return out.put_u64(*cluster);
-            }
+        out.put_u8(self.kind());
+        let (key, value, condition) = match self {
+            Self::Set { key, value, condition } => (key, Some(value), condition),
+            Self::Delete { key, condition } => (key, None, condition),
+            Self::InitCluster { cluster, .. } => return out.put_u64(*cluster),
         };
-        out.put_u8(kind);
         out.put_u8(match condition {
             None => 0,
             Some(Condition::Absent) => 1,
@@ -288,15 +331,16 @@ impl Operation {
 
     fn decode(mut bytes: Bytes) -> Result<Self, DecodeError> {
         let kind = bytes.try_get_u8()?;
-        if matches!(kind, 3 | 4) {
-            let found = Self::InitCluster { cluster: bytes.try_get_u64()?, keep_forgotten: kind == 4 };
+        if matches!(kind, INIT_CLUSTER | INIT_CLUSTER_KEEP_FORGOTTEN) {
+            let keep_forgotten = kind == INIT_CLUSTER_KEEP_FORGOTTEN;
+            let found = Self::InitCluster { cluster: bytes.try_get_u64()?, keep_forgotten };
             return if bytes.is_empty() { Ok(found) } else { Err(DecodeError::Length) };
         }
         let condition_kind = bytes.try_get_u8()?;
         let key = take_sized(&mut bytes)?;
         let value = match kind {
-            1 => Some(take_sized(&mut bytes)?),
-            2 => None,
+            SET => Some(take_sized(&mut bytes)?),
+            DELETE => None,
             other => return Err(DecodeError::Kind(other)),
         };
         let condition = match condition_kind {

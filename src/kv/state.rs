@@ -40,7 +40,8 @@ impl State {
                 self.sessions.remember(&id, checksum, &outcome, self.store.version());
                 (outcome, change)
             }
-            Known::Answered(outcome) => (outcome, None),
+            Known::Answered(outcome) if operation.can_have(&outcome) => (outcome, None),
+            Known::Answered(_) => (Outcome::NameTaken, None), // another request, whose checksum is the same
             Known::Failed => (self.fail_again(&operation), None),
             Known::Forgotten => (Outcome::Forgotten, None),
             Known::NameForgotten => (Outcome::NameForgotten, None),

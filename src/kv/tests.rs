@@ -265,6 +265,44 @@ fn a_name_that_is_used_for_another_command_is_refused() {
     assert_eq!(state.store().get(b"k").unwrap().value, "1");
 }
 
+/// A deletion whose checksum is that of `wanted`: CRC-32 is linear, so four bytes of the key can be solved for.
+fn deletion_with(wanted: u32) -> Operation {
+    let deletion = |end: u32| {
+        let key = [b"k".as_slice(), &end.to_be_bytes()].concat();
+        Operation::Delete { key: Bytes::from(key), condition: None }
+    };
+    let base = deletion(0).checksum();
+    let mut rows: Vec<(u32, u32)> = Vec::new();
+    for bit in (0..32).map(|bit| 1u32 << bit) {
+        let mut row = (deletion(bit).checksum() ^ base, bit);
+        for other in &rows {
+            if row.0 & (1 << other.0.ilog2()) != 0 {
+                row = (row.0 ^ other.0, row.1 ^ other.1);
+            }
+        }
+        if row.0 != 0 {
+            rows.push(row);
+            rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.0));
+        }
+    }
+    let (left, end) = rows.iter().fold((wanted ^ base, 0), |(left, end), row| {
+        if left & (1 << row.0.ilog2()) != 0 { (left ^ row.0, end ^ row.1) } else { (left, end) }
+    });
+    assert_eq!(left, 0, "each checksum can be reached");
+    deletion(end)
+}
+
+/// Its answer was that of the other kind of request, which whoever had asked took for impossible and panicked.
+#[test]
+fn a_name_that_is_used_for_another_kind_of_command_is_refused_even_if_their_checksums_are_the_same() {
+    let mut state = State::default();
+    let first = set("k", "1");
+    let deletion = deletion_with(first.checksum());
+    assert_eq!(deletion.checksum(), first.checksum());
+    state.apply(named("c", 1, first));
+    assert_eq!(state.apply(named("c", 1, deletion)), (Outcome::NameTaken, None));
+}
+
 #[test]
 fn a_snapshot_of_a_newer_format_is_refused_naming_both() {
     let mut bytes = snapshot(&mut State::default()).concat();

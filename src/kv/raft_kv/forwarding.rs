@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::message::{Administration, Answer, Forwarding, Message, RequestError, RequestId};
-use super::node::{Origin, RaftKv, Stage};
+use super::node::{Origin, RaftKv, Stage, Work};
 use crate::kv::command::{EncodedRequest, SessionRequest};
 use crate::node_id::NodeId;
 use crate::protocol::{Effects, Time};
@@ -74,6 +74,16 @@ impl RaftKv {
     ) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         if request.stage != Stage::Forwarded(term) {
+            return;
+        }
+        // No correct leader says anything else. Whoever does leaves open what became of it, until its time is over.
+        let is_an_answer = match (&request.work, &result) {
+            (_, Forwarding::NotLeader | Forwarding::Overloaded | Forwarding::Refused(_)) => true,
+            (Work::Write(write), Forwarding::Applied(outcome)) => write.can_have(outcome),
+            (Work::Administer(_), Forwarding::Done) => true,
+            (_, Forwarding::Applied(_) | Forwarding::Done) => false,
+        };
+        if !is_an_answer {
             return;
         }
         match result {

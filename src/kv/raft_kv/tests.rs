@@ -238,21 +238,49 @@ fn a_follower_in_a_cluster_of_an_older_netbelt_tells_its_leader_that_it_is_ready
     }
 }
 
+fn heartbeat(term: u64) -> Message {
+    let append =
+        raft::Append { prev: Position::ORIGIN, entries: Vec::new(), commit: Index(0), round: raft::Round::default() };
+    Message::Raft(raft::Message { term: Term(term), body: Body::Append(append) })
+}
+
+/// A peer that answered something else than it was asked brought down whoever waited.
+#[test]
+fn an_answer_of_another_kind_than_what_was_forwarded_is_passed_over() {
+    let set = Forwarding::Applied(Outcome::Set { version: 1 });
+    let deleted = Forwarding::Applied(Outcome::Deleted { existed: true });
+    let named = SessionId { client: Bytes::from_static(b"c"), sequence: 1 };
+    let asks = [
+        (Ask::Write(write(None)), vec![&deleted, &Forwarding::Done], &set),
+        (Ask::Write(write(Some(named))), vec![&deleted, &Forwarding::Done], &set),
+        (
+            Ask::Administer(Administration::Change(raft::Change::Remove { node: NodeId::numbered(3) })),
+            vec![&set],
+            &Forwarding::Done,
+        ),
+    ];
+    for (ask, others, fitting) in asks {
+        let mut node = leader();
+        hear(&mut node, heartbeat(3));
+        step(&mut node, Input::Requested(Command { id: RequestId(1), ask, timeout: Duration::from_secs(5) }));
+        let mut answered = |result: &Forwarding| {
+            let message = Message::Forwarded { id: RequestId(1), term: Term(3), result: result.clone() };
+            let did = Did::of(&mut node, Time::ZERO, Input::Received { from: NodeId::numbered(2), message });
+            did.told.into_iter().find_map(answer)
+        };
+        for other in others {
+            assert_eq!(answered(other), None, "{other:?}");
+        }
+        assert!(matches!(answered(fitting), Some(Ok(_))), "{fitting:?}");
+    }
+}
+
 #[test]
 fn a_write_whose_leader_is_gone_is_tried_with_the_next_one_if_it_has_a_session() {
     let session = SessionId { client: Bytes::from_static(b"c"), sequence: 1 };
     let expected = [(Some(session), Some(4)), (None, None)];
     for (session, sent_again_in) in expected {
         let mut node = leader();
-        let heartbeat = |term: u64| {
-            let append = raft::Append {
-                prev: Position::ORIGIN,
-                entries: Vec::new(),
-                commit: Index(0),
-                round: raft::Round::default(),
-            };
-            Message::Raft(raft::Message { term: Term(term), body: Body::Append(append) })
-        };
         hear(&mut node, heartbeat(3));
         assert_eq!(node.raft().leader(), Some(NodeId::numbered(2)));
         let ask = Ask::Write(write(session));
